@@ -1,0 +1,1 @@
+"""The functions of Mistral's Batch API on a DuckDB connection."""
