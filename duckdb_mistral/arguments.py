@@ -1,0 +1,167 @@
+"""The arguments of the SQL functions: checked before anything is built, sent or written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from duckdb_mistral.batches import Plan
+from duckdb_mistral.endpoints import Endpoint, all_endpoints, endpoint_of
+from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.jobs import OWN_KEYS
+
+#: Schema BatchJobIn: propertyNames and additionalProperties of metadata.
+LONGEST_METADATA_KEY = 32
+LONGEST_METADATA_VALUE = 512
+
+REUSE = ("submission", "requests")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitArguments:
+    """What mistral_batch_submit or mistral_batch_preview was called with."""
+
+    source: str
+    endpoint: Endpoint
+    plan: Plan
+    system: str | None
+    params: Mapping[str, Any]
+
+
+def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArguments:
+    """Check the arguments of a submit; raise ArgumentError with a sentence on the first that cannot be used."""
+    endpoint = endpoint_of(_endpoint_path(given.get("endpoint")))
+    _refuse_later(given)
+    return SubmitArguments(
+        source=_source(given.get("source")),
+        endpoint=endpoint,
+        system=_text("system", given.get("system")),
+        params=_object("params", given.get("params")),
+        plan=Plan(
+            endpoint=endpoint.path,
+            models=_models(given.get("model"), default_model),
+            timeout_hours=_timeout_hours(given.get("timeout_hours")),
+            metadata=metadata(given.get("metadata")),
+            force=_boolean("force", given.get("force")),
+        ),
+    )
+
+
+def metadata(value: Any) -> tuple[tuple[str, str], ...]:
+    """Check the metadata of a job against the API's limits (schema BatchJobIn)."""
+    pairs = []
+    for key, entry in _object("metadata", value).items():
+        if entry is None:
+            continue
+        if isinstance(entry, dict | list):
+            raise ArgumentError(f"metadata {key!r} is a list or a struct; a job's metadata is text. Nothing was sent.")
+        text = entry if isinstance(entry, str) else json.dumps(entry)
+        if key in OWN_KEYS:
+            raise ArgumentError(f"metadata cannot use the key {key!r}: jobs are found again by it. Nothing was sent.")
+        if not 1 <= len(key) <= LONGEST_METADATA_KEY:
+            raise ArgumentError(
+                f"The metadata key {key!r} has {len(key)} characters; the API takes 1 to {LONGEST_METADATA_KEY}. "
+                "Nothing was sent."
+            )
+        if not 1 <= len(text) <= LONGEST_METADATA_VALUE:
+            raise ArgumentError(
+                f"The metadata value of {key!r} has {len(text)} characters; the API takes 1 to "
+                f"{LONGEST_METADATA_VALUE}. Nothing was sent."
+            )
+        pairs.append((key, text))
+    return tuple(pairs)
+
+
+def metadata_filter(value: Any) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that listed jobs must carry; the values as text."""
+    return tuple(
+        (key, entry if isinstance(entry, str) else json.dumps(entry)) for key, entry in _object("metadata", value).items()
+    )
+
+
+def statuses(value: Any) -> list[str] | None:
+    """Return the statuses to list: one word, a list of words, or None for all."""
+    if value is None:
+        return None
+    words = value if isinstance(value, list) else [value]
+    return [str(word).upper() for word in words]
+
+
+def _endpoint_path(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ArgumentError(f"endpoint must be text such as '/v1/chat/completions', but is {value!r}.")
+    short = f"/v1/{value.strip('/')}"
+    return short if value not in all_endpoints() and short in all_endpoints() else value
+
+
+def _refuse_later(given: Mapping[str, Any]) -> None:
+    """Refuse what this version cannot do yet, rather than leave it out."""
+    reuse = given.get("reuse")
+    if reuse not in REUSE:
+        raise ArgumentError(f"reuse must be 'submission' or 'requests', but is {reuse!r}. Nothing was sent.")
+    if reuse == "requests":
+        raise ArgumentError(
+            "reuse := 'requests' is not available yet. With reuse := 'submission', the default, the same submission "
+            "is never paid for twice. Nothing was sent."
+        )
+    if given.get("output") is not None:
+        raise ArgumentError(
+            "output is not available yet. Put a response_format into params or into a column of the source, and read "
+            "the column output of the results as JSON. Nothing was sent."
+        )
+    if given.get("max_cost") is not None:
+        raise ArgumentError("max_cost is not available yet, so nothing was sent. Leave it out to submit without.")
+
+
+def _source(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ArgumentError(
+            "source must be the name of a table or view, or the text of one SELECT, such as 'staging' or "
+            "'SELECT id AS custom_id, body AS prompt FROM tickets'. Nothing was sent."
+        )
+    return value
+
+
+def _models(value: Any, default: str) -> tuple[str, ...]:
+    models = [default] if value is None else value if isinstance(value, list) else [value]
+    if not models or not all(isinstance(model, str) and model.strip() for model in models):
+        raise ArgumentError(f"model must be a model's name, or a list of them, but is {value!r}. Nothing was sent.")
+    if len(set(models)) < len(models):
+        raise ArgumentError(f"model names a model twice: {', '.join(models)}. Nothing was sent.")
+    return tuple(models)
+
+
+def _timeout_hours(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"timeout_hours must be a whole number of at least 1, but is {value!r}. Nothing was sent.")
+    return value
+
+
+def _boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} must be true or false, but is {value!r}. Nothing was sent.")
+    return value
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ArgumentError(f"{name} must be text, but is {value!r}. Nothing was sent.")
+
+
+def _object(name: str, value: Any) -> Mapping[str, Any]:
+    """Return a STRUCT or MAP, or JSON text of an object."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ArgumentError(f"{name} is text, but not JSON: {value[:80]!r}. Nothing was sent.") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ArgumentError(
+            f"{name} must be a STRUCT or a JSON object, such as {{'key': 'value'}}, but is {value!r}. Nothing was sent."
+        )
+    return value

@@ -1,0 +1,390 @@
+"""The use cases: submit, status, wait, results, cancel. No SQL of the caller's and no HTTP here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from duckdb_mistral.client import BatchClient, checked_id
+from duckdb_mistral.errors import (
+    ApiError,
+    ArgumentError,
+    AuthenticationError,
+    NotFoundError,
+    OutcomeUnknownError,
+    UnknownJobError,
+    WaitTimeoutError,
+)
+from duckdb_mistral.failpoints import failpoint
+from duckdb_mistral.jobs import Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.ledger import Ledger
+from duckdb_mistral.locks import Locks
+from duckdb_mistral.retry import Retry
+from duckdb_mistral.sending import Sender, spool_path
+from duckdb_mistral.settings import LONGEST_POLL_SECONDS, Settings
+from duckdb_mistral.spool import Spool
+
+#: Up to this many jobs are read one by one; more are read from the list's pages.
+FEW_JOBS = 3
+#: A status call answers from the ledger rather than try for longer than this.
+STATUS_BUDGET_SECONDS = 15.0
+POLL_GROWTH = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The checked arguments of one mistral_batch_submit."""
+
+    endpoint: str
+    models: tuple[str, ...]
+    timeout_hours: int = 24
+    metadata: tuple[tuple[str, str], ...] = ()
+    output: str | None = None
+    force: bool = False
+    retry_of: str | None = None
+
+
+Watch = Callable[[Sequence[Job]], None]
+
+
+class Batches:
+    """Everything that the SQL functions and the command line do, for one set of settings."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        client: Callable[[], BatchClient] | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        """Open the ledger; `client` is called when the API is first needed, and the key with it."""
+        self.settings = settings
+        self.retry = retry or Retry()
+        self.ledger = Ledger(settings.home)
+        self._make_client = client or (lambda: BatchClient(settings, retry=self.retry))
+        self._client: BatchClient | None = None
+        self._locks = Locks(settings.home, self.retry)
+
+    @property
+    def client(self) -> BatchClient:
+        """The workspace; raises MissingKeyError where there is no key."""
+        if self._client is None:
+            self._client = self._make_client()
+        return self._client
+
+    def close(self) -> None:
+        """Close the connections to the API."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def new_spool(self) -> Spool:
+        """Return an empty spool for the requests of one submission, under `home`."""
+        most = min(self.settings.max_requests_per_job, self.settings.max_pending_requests)
+        return Spool(
+            self.settings.home / "spool" / f"new-{uuid4()}",
+            max_requests=most,
+            max_bytes=self.settings.max_bytes_per_file,
+        )
+
+    def submit(self, plan: Plan, spool: Spool, fingerprint: str) -> list[tuple[Job, bool]]:
+        """Return the jobs of what was spooled, each with whether it had existed before this call.
+
+        The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
+        anew. Raises OutcomeUnknownError where a create's answer was lost.
+        """
+        self.settings.required_key()
+        identity = self._identity(plan, fingerprint)
+        parts = spool.finish()
+        known = self.ledger.live_submission(identity)
+        if known is not None and not self._to_be_sent_anew(known, force=plan.force):
+            spool.discard()
+            return self._continue(known)
+        submission = self._recorded(plan, identity, spool, parts)
+        spool.discard()
+        return self._continue(submission)
+
+    def status(self, identifier: str | None = None) -> list[Job]:
+        """Return the jobs of an id, or of every submission, as the API has them now.
+
+        A job that the API cannot tell of just now comes as it was last seen, with the time of that.
+        """
+        jobs = self.find(identifier) if identifier is not None else self.ledger.jobs()
+        here = [job for job in jobs if job.server_url == self.settings.server_url]
+        self._pump(here)
+        gone = self._refresh(self._reread(here))
+        if gone and identifier is not None:
+            raise UnknownJobError(
+                f"The workspace at {self.settings.server_url} does not know job {gone[0].job_id} (any more). The "
+                "ledger keeps its row; if the job belongs to another workspace, use that workspace's key."
+            )
+        return self._reread(jobs)
+
+    def wait(self, identifier: str, timeout_seconds: float | None = None, watch: Watch | None = None) -> list[Job]:
+        """Return once every job of an id has ended; `watch` sees the jobs after each poll.
+
+        Raises WaitTimeoutError past `timeout_seconds`; the jobs run on. A poll that fails ends nothing.
+        """
+        started = self.retry.clock()
+        interval = self.settings.poll_seconds
+        longest = min(LONGEST_POLL_SECONDS, 30 * interval)
+        while True:
+            jobs = self.status(identifier)
+            if watch is not None:
+                watch(jobs)
+            if all(job.ended for job in jobs):
+                return jobs
+            self._check_server(jobs)
+            pause = interval
+            if timeout_seconds is not None:
+                left = timeout_seconds - (self.retry.clock() - started)
+                if left <= 0:
+                    raise WaitTimeoutError(
+                        f"{describe(jobs)} That is not the end, and {timeout_seconds:g} seconds have passed. "
+                        "The jobs run on; wait again whenever you like."
+                    )
+                pause = min(pause, left)
+            self.retry.pause(pause)
+            interval = min(interval * POLL_GROWTH, longest)
+
+    def cancel(self, identifier: str) -> list[Job]:
+        """Ask for the cancellation of every job of an id that has not ended; what was not created is dropped."""
+        jobs = self.find(identifier)
+        self._check_server([job for job in jobs if not job.ended])
+        self._pump(jobs, steps=(Step.SENDING,))
+        for job in self._reread(jobs):
+            if job.step in (Step.PLANNED, Step.HELD):
+                self.ledger.move(job, Step.DROPPED, message="cancelled before it was created")
+            elif job.job_id is not None and not job.ended:
+                self._cancel(job.job_id)
+        return self._reread(jobs)
+
+    def workspace_jobs(
+        self, *, statuses: Sequence[str] | None, model: str | None, created_after: int | None
+    ) -> Iterator[JobReport]:
+        """Yield the workspace's jobs, whoever created them, newest first."""
+        return self.client.jobs(statuses=statuses, model=model, created_after=created_after)
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return the models that the key may use."""
+        return self.client.models()
+
+    def find(self, identifier: str) -> list[Job]:
+        """Return the jobs of a submission or a job id, as the ledger has them or the API lists them."""
+        identifier = checked_id(identifier)
+        if self.ledger.submission(identifier) is not None:
+            return self.ledger.jobs(identifier)
+        job = self.ledger.job(identifier)
+        if job is not None:
+            return [job]
+        try:
+            return [self.ledger.adopt(self.client.get(identifier), self.settings.server_url)]
+        except NotFoundError:
+            raise UnknownJobError(
+                f"There is no submission or job {identifier}: neither the ledger under {self.settings.home} nor the "
+                f"workspace at {self.settings.server_url} knows it. mistral_batch_status() lists your submissions, "
+                "mistral_batch_jobs() the workspace's jobs."
+            ) from None
+
+    def lock(self, name: str) -> AbstractContextManager[None]:
+        """Hold a lock between processes, for what must be done once."""
+        return self._locks.waiting(name)
+
+    # Submitting
+
+    def _identity(self, plan: Plan, fingerprint: str) -> str:
+        """Return a hash of everything that makes two submissions the same."""
+        said = {
+            "requests": fingerprint,
+            "models": plan.models,
+            "endpoint": plan.endpoint,
+            "timeout_hours": plan.timeout_hours,
+            "metadata": sorted(plan.metadata),
+            "server_url": self.settings.server_url,
+            "retry_of": plan.retry_of,
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    def _to_be_sent_anew(self, known: Submission, *, force: bool) -> bool:
+        with self._locks.waiting(known.submission_id):
+            self._check_account(known)
+            jobs = self.ledger.jobs(known.submission_id)
+            self._refresh(jobs)
+            jobs = self.ledger.jobs(known.submission_id)
+            if not force and not all(job.ended_badly for job in jobs):
+                return False
+            self.ledger.retire(known.submission_id)
+            return True
+
+    def _recorded(self, plan: Plan, identity: str, spool: Spool, parts: Iterable[Any]) -> Submission:
+        """Put the spooled parts in their place and record what is about to be sent.
+
+        Where another process was quicker with the same content, its submission is returned.
+        """
+        submission_id = str(uuid4())
+        its_parts = [
+            Part(
+                submission_id=submission_id,
+                part=part.part,
+                request_count=part.request_count,
+                input_bytes=part.input_bytes,
+            )
+            for part in parts
+        ]
+        submission = Submission(
+            submission_id=submission_id,
+            identity=identity,
+            server_url=self.settings.server_url,
+            account=self.client.account,
+            endpoint=plan.endpoint,
+            models=plan.models,
+            timeout_hours=plan.timeout_hours,
+            metadata=plan.metadata,
+            request_count=sum(part.request_count for part in its_parts),
+            input_bytes=sum(part.input_bytes for part in its_parts),
+            created_at=now(),
+            output=plan.output,
+            retry_of=plan.retry_of,
+        )
+        directory = spool_path(self.settings.home, submission_id, 1).parent
+        spool.directory.rename(directory)
+        failpoint("after-spool")
+        if self.ledger.add(submission, its_parts):
+            failpoint("after-intent")
+            return submission
+        _remove(directory)
+        first = self.ledger.live_submission(identity)
+        if first is None:  # retired between the two looks
+            raise ApiError("Another process submitted the same requests and gave them up. Run the statement again.")
+        return first
+
+    def _continue(self, submission: Submission) -> list[tuple[Job, bool]]:
+        """Create what is not created yet, once whoever is at it has finished."""
+        with self._locks.waiting(submission.submission_id):
+            before = {job.key for job in self.ledger.jobs(submission.submission_id) if job.step is Step.CREATED}
+            if any(job.step is not Step.DROPPED and job.key not in before for job in self._all(submission)):
+                self._check_account(submission)
+                self._sender().advance(submission)
+            return [(job, job.key in before) for job in self._all(submission)]
+
+    def _all(self, submission: Submission) -> list[Job]:
+        return self.ledger.jobs(submission.submission_id)
+
+    def _sender(self) -> Sender:
+        return Sender(self.settings, self.ledger, self.client, self._locks, self.retry)
+
+    def _check_account(self, submission: Submission) -> None:
+        """Make sure that this key sees the workspace of a submission that another key made."""
+        account = self.client.account
+        if submission.account == account:
+            return
+        created = [job.job_id for job in self._all(submission) if job.job_id]
+        try:
+            if not created:
+                raise NotFoundError
+            self.client.get(created[0])
+        except (NotFoundError, AuthenticationError):
+            raise ArgumentError(
+                f"The same requests were submitted as {submission.submission_id} with another API key (account "
+                f"{submission.account}; this key is account {account}), whose jobs this key cannot see. Nothing was "
+                "sent. Use that key, or submit with force := true to pay for them in this workspace too."
+            ) from None
+        self.ledger.set_account(submission.submission_id, account)
+
+    # Reading
+
+    def _reread(self, jobs: Iterable[Job]) -> list[Job]:
+        return self.ledger.jobs_by_key([job.key for job in jobs])
+
+    def _pump(self, jobs: Iterable[Job], steps: tuple[Step, ...] = (Step.SENDING, Step.PLANNED, Step.HELD)) -> None:
+        """Create what waits for being created, unless another process is at it.
+
+        What the API does not take now is tried again by the next call; only a refused key is told at once.
+        """
+        waiting = dict.fromkeys(job.submission_id for job in jobs if job.submission_id and job.step in steps)
+        for submission_id in waiting:
+            submission = self.ledger.submission(submission_id)
+            with self._locks.trying(submission_id) as held:
+                if not held or submission is None:
+                    continue
+                try:
+                    self._check_account(submission)
+                    self._sender().advance(submission)
+                except AuthenticationError:
+                    raise
+                except (ApiError, OutcomeUnknownError):
+                    continue
+
+    def _refresh(self, jobs: Iterable[Job]) -> list[Job]:
+        """Ask the API for every job that has not ended; return those that it does not know.
+
+        A read that fails leaves the ledger as it is; only a refused key is told at once.
+        """
+        open_jobs = {job.job_id: job for job in jobs if job.job_id is not None and not job.ended}
+        gone: list[Job] = []
+        try:
+            if len(open_jobs) > FEW_JOBS:
+                self._refresh_from_list(self.client, open_jobs)
+            for job_id, job in open_jobs.items():
+                try:
+                    self.ledger.record(self.client.get(job_id))
+                except NotFoundError:
+                    gone.append(job)
+        except AuthenticationError:
+            raise
+        except ApiError:
+            return gone
+        return gone
+
+    def _check_server(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            if job.server_url != self.settings.server_url:
+                raise ArgumentError(
+                    f"Job {job.job_id or '(not created yet)'} belongs to {job.server_url}, but this connection talks "
+                    f"to {self.settings.server_url}. Set MISTRAL_SERVER_URL (or server_url) to that address."
+                )
+
+    def _refresh_from_list(self, client: BatchClient, open_jobs: dict[str, Job]) -> None:
+        """Take what the list's pages hold out of `open_jobs`."""
+        oldest = min((job.report.created_at or 0) if job.report else 0 for job in open_jobs.values())
+        for report in client.jobs(created_after=max(0, oldest - 1_000_000)):
+            if report.job_id in open_jobs:
+                self.ledger.record(report)
+                del open_jobs[report.job_id]
+            if not open_jobs:
+                return
+
+    def _cancel(self, job_id: str) -> None:
+        try:
+            self.ledger.record(self.client.cancel(job_id))
+        except ApiError:
+            report = self.client.get(job_id)  # it may have ended meanwhile, which is an answer
+            self.ledger.record(report)
+            if not report.ended:
+                raise
+
+
+def describe(jobs: Sequence[Job]) -> str:
+    """Return how far jobs are, in one or two sentences."""
+    from collections import Counter
+
+    counts = Counter(job.status for job in jobs)
+    done = sum(job.report.completed_requests for job in jobs if job.report)
+    total = sum(job.request_count for job in jobs)
+    words = ", ".join(f"{count} {status}" for status, count in counts.items())
+    if len(jobs) == 1:
+        return f"Job {jobs[0].job_id or '(not created yet)'} is {jobs[0].status}: {done:,} of {total:,} requests are done."
+    return f"Of {len(jobs)} jobs, {words}: {done:,} of {total:,} requests are done."
+
+
+def _remove(directory: Path) -> None:
+    import shutil
+
+    shutil.rmtree(directory, ignore_errors=True)
+

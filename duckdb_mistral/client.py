@@ -1,0 +1,349 @@
+"""The Batch API over the official SDK: upload, create, read, cancel, download. Knows no DuckDB and no ledger.
+
+Every answer is read as raw JSON beside the SDK's own models, so that a new or a missing field at the server
+breaks nothing here. Creating a job is one POST, never repeated; only reads are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from duckdb_mistral.errors import (
+    ApiError,
+    ArgumentError,
+    AuthenticationError,
+    LimitError,
+    NotFoundError,
+    UnreachableError,
+)
+from duckdb_mistral.jobs import JobReport
+from duckdb_mistral.retry import Retry
+from duckdb_mistral.settings import Settings, is_loopback
+
+CONNECT_SECONDS = 10.0
+#: Between two pieces of an answer, or of a request being sent.
+READ_SECONDS = 60.0
+#: Storing half a gigabyte may take the server a while after the last byte.
+UPLOAD_SECONDS = 300.0
+PAGE_SIZE = 100
+CHUNK_BYTES = 1 << 20
+#: An answer's text in an error message is cut here.
+LONGEST_DETAIL = 500
+
+
+class BatchClient:
+    """One workspace of the Batch API; a context manager that closes its connections."""
+
+    def __init__(self, settings: Settings, *, retry: Retry | None = None, transport: Any = None) -> None:
+        """Make a client for the settings' key and address; `transport` takes the network's place in tests.
+
+        Raises MissingKeyError where there is no key. Opens no connection yet.
+        """
+        self.server_url = settings.server_url
+        self.retry = retry or Retry()
+        self._answers = threading.local()
+        key = settings.required_key()
+        self.account = account_of(key)
+        self._hide_key = lambda text: text.replace(key, "[API key]")
+        client = importlib.import_module("mistralai.client")
+        http = importlib.import_module("mistralai.client.httpclient").httpx
+        self._http_error: type[Exception] = http.HTTPError
+        self._not_sent = (http.ConnectError, http.ConnectTimeout, http.PoolTimeout, http.ProxyError)
+        self._http = http.Client(
+            follow_redirects=False,
+            trust_env=not is_loopback(urlsplit(self.server_url).hostname or ""),
+            transport=transport,
+            event_hooks={"request": [self._prepare], "response": [self._keep]},
+        )
+        self._sdk = client.Mistral(api_key=key, server_url=self.server_url, client=self._http)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"BatchClient({self.server_url!r})"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def upload(self, path: Path, name: str) -> tuple[str, int | None]:
+        """Upload a JSONL file for batches, streamed; return its id and the server's time of it, in µs.
+
+        One POST, not repeated (API: `POST /v1/files`, schema UploadFileOut).
+        """
+        with path.open("rb") as content:
+            body = self._call(
+                f"upload {name}",
+                lambda: self._sdk.files.upload(
+                    file={"file_name": name, "content": content}, purpose="batch", retries=None
+                ),
+            )
+        file_id = body.get("id")
+        if not isinstance(file_id, str) or not file_id:
+            raise ApiError(f"The Mistral API took {name} but its answer names no file. Run the statement again.")
+        created_at = body.get("created_at")
+        return file_id, created_at * 1_000_000 if isinstance(created_at, int) else None
+
+    def file_exists(self, file_id: str) -> bool:
+        """Tell whether an uploaded file is still there (API: `GET /v1/files/{file_id}`)."""
+        try:
+            self._read(f"look for file {file_id}", lambda: self._sdk.files.retrieve(file_id=file_id, retries=None))
+        except NotFoundError:
+            return False
+        return True
+
+    def create(
+        self,
+        *,
+        file_id: str,
+        endpoint: str,
+        model: str,
+        metadata: dict[str, str],
+        timeout_hours: int,
+    ) -> JobReport:
+        """Create a job: exactly one POST (API: `POST /v1/batch/jobs`, schema BatchJobOut).
+
+        Raises UnreachableError with `sent` False, or an ApiError with a 4xx status, where the API certainly
+        took nothing. Any other ApiError leaves it unknown whether there is a job now.
+        """
+        body = self._call(
+            "create the batch job",
+            lambda: self._sdk.batch.jobs.create(
+                input_files=[file_id],
+                endpoint=endpoint,
+                model=model,
+                metadata=metadata,
+                timeout_hours=timeout_hours,
+                retries=None,
+            ),
+        )
+        return _report(body, "create the batch job")
+
+    def get(self, job_id: str) -> JobReport:
+        """Return a job as it is now (API: `GET /v1/batch/jobs/{job_id}`)."""
+        job_id = checked_id(job_id)
+        what = f"read job {job_id}"
+        return _report(self._read(what, lambda: self._sdk.batch.jobs.get(job_id=job_id, retries=None)), what)
+
+    def jobs(
+        self,
+        *,
+        statuses: Sequence[str] | None = None,
+        model: str | None = None,
+        created_after: int | None = None,
+    ) -> Iterator[JobReport]:
+        """Yield the workspace's jobs, newest first, page after page (API: `GET /v1/batch/jobs`).
+
+        `created_after` is in microseconds. The API's metadata filter is not used: the SDK sends it as loose
+        query parameters, so callers filter what they get.
+        """
+        options: dict[str, Any] = {}
+        if statuses is not None:
+            options["status"] = list(statuses)
+        if model is not None:
+            options["model"] = model
+        if created_after is not None:
+            options["created_after"] = datetime.fromtimestamp(created_after / 1_000_000, UTC)
+        seen: set[str] = set()
+        page = 0
+        while True:
+            entries = self._page(page, options)
+            for entry in entries:
+                report = _report(entry, "list the batch jobs")
+                if report.job_id not in seen:  # a job created meanwhile pushes others to the next page
+                    seen.add(report.job_id)
+                    yield report
+            if len(entries) < PAGE_SIZE:
+                return
+            page += 1
+
+    def cancel(self, job_id: str) -> JobReport:
+        """Ask for a job's cancellation (API: `POST /v1/batch/jobs/{job_id}/cancel`)."""
+        job_id = checked_id(job_id)
+        what = f"cancel job {job_id}"
+        return _report(self._call(what, lambda: self._sdk.batch.jobs.cancel(job_id=job_id, retries=None)), what)
+
+    def download(self, file_id: str, target: Path) -> None:
+        """Stream a file's bytes into `target` (API: `GET /v1/files/{file_id}/content`).
+
+        Raises UnreachableError where the connection broke. A clean end proves nothing: the caller counts rows.
+        """
+        self.retry.read(lambda: self._download_once(checked_id(file_id), target))
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return the models that the key may use (API: `GET /v1/models`, schema ModelList)."""
+        body = self._read("list the models", lambda: self._sdk.models.list(retries=None))
+        return [card for card in body.get("data") or [] if isinstance(card, dict)]
+
+    def _page(self, page: int, options: dict[str, Any]) -> list[dict[str, Any]]:
+        what = "list the batch jobs"
+        body = self._read(
+            what,
+            lambda: self._sdk.batch.jobs.list(page=page, page_size=PAGE_SIZE, retries=None, **options),
+        )
+        entries = body.get("data", [])
+        if not isinstance(entries, list):
+            raise ApiError(f"Could not {what}: the answer of {self.server_url} holds no list.")
+        return entries
+
+    def _download_once(self, file_id: str, target: Path) -> None:
+        what = f"download file {file_id}"
+        self._answers.last, self._answers.streamed = None, True
+        try:
+            response = self._sdk.files.download(
+                file_id=file_id, retries=None, http_headers={"accept-encoding": "identity"}
+            )
+            with closing(response), target.open("wb") as file:
+                for chunk in response.iter_bytes(CHUNK_BYTES):
+                    file.write(chunk)
+        except self._http_error as error:
+            raise self._unreachable(what, error) from None
+        except Exception as error:
+            raise self._refused(what, error) from None
+        finally:
+            self._answers.streamed = False
+
+    def _read(self, what: str, call: Callable[[], object]) -> dict[str, Any]:
+        return self.retry.read(lambda: self._call(what, call))
+
+    def _call(self, what: str, call: Callable[[], object]) -> dict[str, Any]:
+        """Make one call through the SDK and return the JSON object of its answer.
+
+        What the SDK's models make of the answer does not count: a job whose answer has an unknown shape
+        was created all the same.
+        """
+        self._answers.last = None
+        problem: Exception | None = None
+        try:
+            call()
+        except self._http_error as error:
+            raise self._unreachable(what, error) from None
+        except Exception as error:  # noqa: BLE001  mapped below, by the raw answer
+            problem = error
+        response = self._answers.last
+        if response is None or not response.is_success:
+            raise self._refused(what, problem) from None
+        try:
+            body = json.loads(response.content)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise ApiError(f"Could not {what}: the answer of {self.server_url} is not a JSON object.") from None
+        return body
+
+    def _prepare(self, request: Any) -> None:
+        """Set the timeouts of every request in one place: the SDK's own differ between its versions."""
+        upload = request.method == "POST" and request.url.path.endswith("/files")
+        request.extensions["timeout"] = {
+            "connect": CONNECT_SECONDS,
+            "read": UPLOAD_SECONDS if upload else READ_SECONDS,
+            "write": READ_SECONDS,
+            "pool": CONNECT_SECONDS,
+        }
+
+    def _keep(self, response: Any) -> None:
+        """Keep the raw answer, before the SDK's models see it."""
+        self._answers.last = response
+        if not (response.is_success and getattr(self._answers, "streamed", False)):
+            response.read()
+
+    def _unreachable(self, what: str, error: Exception) -> UnreachableError:
+        reason = self._hide_key(str(error)) or type(error).__name__
+        return UnreachableError(
+            f"Could not {what}: {self.server_url} gave no answer ({reason}).",
+            sent=not isinstance(error, self._not_sent),
+        )
+
+    def _refused(self, what: str, error: Exception | None) -> ApiError:
+        """Turn an answer that is no success into the error that a person reads."""
+        response = self._answers.last
+        if response is None:
+            return ApiError(f"Could not {what}: {type(error).__name__} in the SDK.")
+        status = response.status_code
+        said = self._hide_key(_detail(response))
+        match status:
+            case 401 | 403:
+                return AuthenticationError(
+                    f"Could not {what}: {self.server_url} refused the API key (HTTP {status}{said}). "
+                    "Check MISTRAL_API_KEY and the workspace that it belongs to.",
+                    status_code=status,
+                )
+            case 404:
+                return NotFoundError(
+                    f"Could not {what}: {self.server_url} does not know it (HTTP 404{said}).", status_code=404
+                )
+            case 429:
+                return LimitError(
+                    f"Could not {what}: a limit of the workspace is reached (HTTP 429{said}).",
+                    status_code=429,
+                    retry_after=_retry_after(response),
+                )
+        if response.is_redirect:
+            said = " and points elsewhere, which is not followed: check the server_url setting"
+        return ApiError(
+            f"Could not {what}: {self.server_url} answered HTTP {status}{said}.",
+            status_code=status,
+            retry_after=_retry_after(response),
+        )
+
+
+def account_of(key: str) -> str:
+    """Return a short hash that tells keys apart; the key cannot be had from it."""
+    return hashlib.sha256(f"duckdb_mistral {key}".encode()).hexdigest()[:12]
+
+
+def checked_id(value: str) -> str:
+    """Return `value` as a UUID's text: an id goes into a path, so nothing else may.
+
+    Raises ArgumentError.
+    """
+    try:
+        return str(UUID(value))
+    except ValueError:
+        raise ArgumentError(
+            f"{value!r} is not an id: submission, job and file ids look like "
+            "3f2a9c1e-0000-4000-8000-000000000000."
+        ) from None
+
+
+def _report(body: dict[str, Any], what: str) -> JobReport:
+    try:
+        return JobReport.from_json(body)
+    except (ValueError, AttributeError):
+        raise ApiError(f"Could not {what}: the answer names no job.") from None
+
+
+def _detail(response: Any) -> str:
+    """Return what the server said of its refusal, cut short, to stand in brackets after the status."""
+    try:
+        body = response.json()
+    except ValueError:
+        return ""
+    if isinstance(body, dict):
+        body = body.get("message") or body.get("detail") or body
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+    return f": {text[:LONGEST_DETAIL]}"
+
+
+def _retry_after(response: Any) -> float | None:
+    try:
+        return max(0.0, float(response.headers.get("retry-after", "")))
+    except ValueError:
+        return None

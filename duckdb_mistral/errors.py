@@ -1,0 +1,109 @@
+"""Every error that this package raises; each message is a sentence for the person who meets it.
+
+    MistralBatchError
+    ├── SettingError               a setting is missing or cannot be used
+    │   └── MissingKeyError        no API key where one is needed
+    ├── ArgumentError              an argument of a function cannot be used
+    ├── SourceError                rows or columns of `source` cannot be sent as they are
+    ├── UnknownJobError            neither the ledger nor the API knows the id
+    ├── NotEndedError              results were asked for before the jobs ended
+    ├── WaitTimeoutError           the jobs run on, past the timeout that the caller set
+    ├── IncompleteResultsError     the files hold less than the job's counts promise
+    ├── OutcomeUnknownError        a create was sent and its answer was lost
+    ├── LedgerError                the state directory cannot be read or written
+    └── ApiError                   the API refused, or could not be reached
+        ├── AuthenticationError    401 or 403
+        ├── NotFoundError          404
+        ├── LimitError             429
+        └── UnreachableError       no answer arrived
+"""
+
+from __future__ import annotations
+
+
+class MistralBatchError(Exception):
+    """The Mistral batch function could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
+
+class SettingError(MistralBatchError):
+    """A setting of duckdb_mistral cannot be used."""
+
+
+class MissingKeyError(SettingError):
+    """No API key is set: set MISTRAL_API_KEY in the environment, or pass api_key to register()."""
+
+
+class ArgumentError(MistralBatchError):
+    """An argument of a mistral function cannot be used."""
+
+
+class SourceError(MistralBatchError):
+    """The rows of the source cannot be sent as they are; nothing was sent."""
+
+
+class UnknownJobError(MistralBatchError):
+    """No submission or job has this id."""
+
+
+class NotEndedError(MistralBatchError):
+    """The submission has not ended yet, so there are no results."""
+
+
+class WaitTimeoutError(MistralBatchError):
+    """The jobs had not ended when the timeout passed; they run on."""
+
+
+class IncompleteResultsError(MistralBatchError):
+    """The result files hold less than the job's counts promise; nothing was kept."""
+
+
+class OutcomeUnknownError(MistralBatchError):
+    """A job was sent and the answer was lost; run the same statement again to look for it."""
+
+
+class LedgerError(MistralBatchError):
+    """The state directory of duckdb_mistral cannot be used."""
+
+
+class ApiError(MistralBatchError):
+    """The Mistral API did not do what was asked.
+
+    `status_code` is the HTTP status, or None where no answer arrived; `retry_after` is in seconds, or None.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        status_code: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.retry_after = retry_after
+
+
+class AuthenticationError(ApiError):
+    """The Mistral API refused the key."""
+
+
+class NotFoundError(ApiError):
+    """The Mistral API does not know what was asked for."""
+
+
+class LimitError(ApiError):
+    """The Mistral API's limit is reached for now."""
+
+
+class UnreachableError(ApiError):
+    """The Mistral API gave no answer.
+
+    `sent` is False where it is certain that the request did not reach the server.
+    """
+
+    def __init__(self, message: str | None = None, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent

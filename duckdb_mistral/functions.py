@@ -1,0 +1,126 @@
+"""The functions that DuckDB calls: Arrow in, Arrow out, each one use case.
+
+An error goes back as a value, and the statement raises it: so a person reads a sentence, and not Python's words
+around it. What is no MistralBatchError is a bug, and goes through as it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from duckdb_mistral import rows
+from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.session import Session
+
+#: A vector has 2,048 rows; this is what the spool answers for it, made once.
+_ZEROS = pa.array(np.zeros(2048, dtype=np.int8))
+
+_OPENED = pa.struct([("token", pa.string()), ("error", pa.string())])
+_SUMMARY = (
+    "STRUCT(rows BIGINT, custom_ids BIGINT, problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], fingerprint VARCHAR)"
+)
+
+
+class Functions:
+    """The functions of one session, as DuckDB is given them."""
+
+    def __init__(self, session: Session) -> None:
+        """Serve `session`, under a name by which another connection of the same database finds it."""
+        self.session = session
+        self.name = str(uuid4())
+
+    def create(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Create every function on the database of `connection`."""
+        for name, (function, parameters, returns) in self._all().items():
+            _say_parameters(function, len(parameters))
+            connection.create_function(
+                name,
+                function,
+                parameters,  # type: ignore[arg-type]  # DuckDB takes the types' names
+                returns,  # type: ignore[arg-type]
+                type="arrow",  # type: ignore[arg-type]
+                null_handling="special",  # type: ignore[arg-type]
+                side_effects=True,
+            )
+
+    def _all(self) -> dict[str, tuple[Callable[..., pa.Array], list[str], str]]:
+        session = self.session
+        text = "VARCHAR"
+        return {
+            "mistral_internal_compile": (_texts(session.compile), [text, text], text),
+            "mistral_internal_open": (
+                _answers(lambda plan, names: {"token": session.open(plan, names)}, _OPENED),
+                [text, "VARCHAR[]"],
+                rows.sql_type(_OPENED),
+            ),
+            "mistral_internal_check": (_texts(session.check), [text, "VARCHAR[]"], text),
+            "mistral_internal_spool": (self._spool, [text, text], "TINYINT"),
+            "mistral_internal_submit": _table(session.submit, [text, _SUMMARY], rows.SUBMIT),
+            "mistral_internal_status": _table(session.status, [text], rows.STATUS),
+            "mistral_internal_wait": _table(session.wait, [text, "DOUBLE"], rows.STATUS),
+            "mistral_internal_cancel": _table(session.cancel, [text], rows.STATUS),
+            "mistral_internal_jobs": _table(
+                session.workspace_jobs, [text, text, text, "TIMESTAMPTZ"], rows.WORKSPACE
+            ),
+            "mistral_internal_models": _table(session.models, ["BOOLEAN"], rows.MODELS),
+            # Last, because it tells that all are there.
+            "mistral_internal_session": (_texts(lambda _: self.name), ["BOOLEAN"], text),
+        }
+
+    def _spool(self, tokens: pa.Array, lines: pa.Array) -> pa.Array:
+        """Write one vector of lines; the answer says nothing, but has to be as long."""
+        if len(lines):
+            self.session.spool(tokens[0].as_py()).write(lines)
+        return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else pa.array(np.zeros(len(lines), np.int8))
+
+
+def _say_parameters(function: Callable[..., pa.Array], count: int) -> None:
+    """Let a function that takes any number of vectors look as DuckDB wants it: with `count` parameters."""
+    if not inspect.ismethod(function):
+        kind = inspect.Parameter.POSITIONAL_ONLY
+        parameters = [inspect.Parameter(f"vector_{number}", kind) for number in range(count)]
+        function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+
+
+def _texts(call: Callable[..., str | None]) -> Callable[..., pa.Array]:
+    """Return the vector form of a function that returns text."""
+
+    def function(*columns: pa.Array) -> pa.Array:
+        return pa.array([call(*values) for values in _values(columns)], pa.string())
+
+    return function
+
+
+def _answers(call: Callable[..., dict[str, Any]], kind: pa.StructType) -> Callable[..., pa.Array]:
+    """Return the vector form of a function that returns a struct, with its errors in the struct's field error."""
+
+    def function(*columns: pa.Array) -> pa.Array:
+        found = []
+        for values in _values(columns):
+            try:
+                found.append(call(*values) | {"error": None})
+            except MistralBatchError as error:
+                found.append({"error": str(error)})
+        return pa.array(found, kind)
+
+    return function
+
+
+def _table(
+    call: Callable[..., Iterable[dict[str, Any]]], parameters: list[str], row: pa.StructType
+) -> tuple[Callable[..., pa.Array], list[str], str]:
+    """Return function, parameters and return type of a function that returns rows."""
+    kind = pa.struct([("error", pa.string()), ("rows", pa.list_(row))])
+    return _answers(lambda *values: {"rows": list(call(*values))}, kind), parameters, rows.sql_type(kind)
+
+
+def _values(columns: Iterable[pa.Array]) -> Iterable[tuple[Any, ...]]:
+    """Return the rows of a call; these are the few of a statement, never requests or results."""
+    return zip(*(column.to_pylist() for column in columns), strict=True)

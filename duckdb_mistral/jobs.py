@@ -1,0 +1,241 @@
+"""The values that pass between the layers: a job, what the API says of it, and when it has ended."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """The API's words for a job (schema BatchJobStatus), and HELD and UNKNOWN, which are this package's.
+
+    Any other word that the API may come to use is kept as text and counts as not ended.
+    """
+
+    #: Not created at the API yet: it waits for room under the pending limit.
+    HELD = "HELD"
+    #: A create was sent and its answer was lost; it is being looked for.
+    UNKNOWN = "UNKNOWN"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+    TIMEOUT_EXCEEDED = "TIMEOUT_EXCEEDED"
+    CANCELLATION_REQUESTED = "CANCELLATION_REQUESTED"
+    CANCELLED = "CANCELLED"
+
+
+#: No job leaves these.
+ENDED = frozenset({Status.SUCCESS, Status.FAILED, Status.TIMEOUT_EXCEEDED, Status.CANCELLED})
+#: Ended, and not as the user wished.
+ENDED_BADLY = ENDED - {Status.SUCCESS}
+#: What counts against the workspace's pending limit.
+PENDING = (Status.QUEUED, Status.RUNNING, Status.CANCELLATION_REQUESTED)
+
+#: Job metadata keys that find a job again when the answer to its create was lost.
+SUBMISSION_KEY = "duckdb_mistral_submission"
+PART_KEY = "duckdb_mistral_part"
+OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY})
+
+
+class Step(StrEnum):
+    """Where a job stands between this package and the API; the ledger moves it only along these arrows."""
+
+    #: → SENDING or HELD or DROPPED
+    PLANNED = "planned"
+    #: The create is being sent, or its answer was lost: → CREATED or PLANNED or HELD
+    SENDING = "sending"
+    #: Refused for now, or no room: → SENDING or DROPPED
+    HELD = "held"
+    #: The API has it, and the id is known: the last step.
+    CREATED = "created"
+    #: Cancelled before it was created: the last step.
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobReport:
+    """What the API says of one job (schema BatchJobOut), read tolerantly from its JSON.
+
+    Times are microseconds since 1970 in UTC, as the ledger keeps them.
+    """
+
+    job_id: str
+    status: str
+    endpoint: str | None = None
+    model: str | None = None
+    total_requests: int = 0
+    completed_requests: int = 0
+    succeeded_requests: int = 0
+    failed_requests: int = 0
+    created_at: int | None = None
+    started_at: int | None = None
+    completed_at: int | None = None
+    errors: tuple[tuple[str, int], ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+    input_files: tuple[str, ...] = ()
+    output_file: str | None = None
+    error_file: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job's status is one that no job leaves."""
+        return self.status in ENDED
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> JobReport:
+        """Read a BatchJobOut; what is missing, null or of another type is left at its default.
+
+        Raises ValueError where there is no id: then it is no job.
+        """
+        job_id = body.get("id")
+        if not isinstance(job_id, str) or not job_id:
+            raise ValueError("no job id")
+        metadata = body.get("metadata")
+        return cls(
+            job_id=job_id,
+            status=_text(body.get("status")) or Status.UNKNOWN,
+            endpoint=_text(body.get("endpoint")),
+            model=_text(body.get("model")),
+            total_requests=_whole(body.get("total_requests")) or 0,
+            completed_requests=_whole(body.get("completed_requests")) or 0,
+            succeeded_requests=_whole(body.get("succeeded_requests")) or 0,
+            failed_requests=_whole(body.get("failed_requests")) or 0,
+            created_at=_microseconds(body.get("created_at")),
+            started_at=_microseconds(body.get("started_at")),
+            completed_at=_microseconds(body.get("completed_at")),
+            errors=_errors(body.get("errors")),
+            metadata=tuple((str(key), _scalar(value)) for key, value in metadata.items())
+            if isinstance(metadata, Mapping)
+            else (),
+            input_files=tuple(file for file in _list(body.get("input_files")) if isinstance(file, str)),
+            output_file=_text(body.get("output_file")),
+            error_file=_text(body.get("error_file")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job of the ledger: one part of a submission on one model, or a job that another program created."""
+
+    key: int
+    submission_id: str | None
+    part: int
+    model: str
+    endpoint: str
+    server_url: str
+    step: Step
+    #: The requests of this part, counted when it was built: the API's own total may lag.
+    request_count: int
+    input_bytes: int
+    created_here_at: int
+    sent_at: int | None = None
+    checked_at: int | None = None
+    message: str | None = None
+    results: str | None = None
+    report: JobReport | None = None
+
+    @property
+    def job_id(self) -> str | None:
+        """The API's id of the job, or None while it has not been created."""
+        return self.report.job_id if self.report else None
+
+    @property
+    def status(self) -> str:
+        """The word that a user sees."""
+        if self.report is not None:
+            return self.report.status
+        match self.step:
+            case Step.SENDING:
+                return Status.UNKNOWN
+            case Step.DROPPED:
+                return Status.CANCELLED
+        return Status.HELD
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of this job."""
+        return self.step is Step.DROPPED or (self.report is not None and self.report.ended)
+
+    @property
+    def ended_badly(self) -> bool:
+        """Whether the job ended, and not with SUCCESS."""
+        return self.ended and self.status in ENDED_BADLY
+
+    def evolve(self, **changes: Any) -> Job:
+        """Return this job with `changes`."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One input file of a submission; every model of the submission runs on it."""
+
+    submission_id: str
+    part: int
+    request_count: int
+    input_bytes: int
+    file_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What one call of mistral_batch_submit asked for."""
+
+    submission_id: str
+    #: Everything that makes two submissions the same, as one hash.
+    identity: str
+    server_url: str
+    #: A hash that tells one API key from another; the key cannot be had from it.
+    account: str
+    endpoint: str
+    models: tuple[str, ...]
+    timeout_hours: int
+    metadata: tuple[tuple[str, str], ...]
+    request_count: int
+    input_bytes: int
+    created_at: int
+    output: str | None = None
+    retry_of: str | None = None
+
+
+def now() -> int:
+    """Return this machine's time in microseconds since 1970, UTC."""
+    return int(datetime.now(UTC).timestamp() * 1_000_000)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    """Return a text that says something, else None: an empty file id must not become a request."""
+    return value if isinstance(value, str) and value else None
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return int(value)
+
+
+def _microseconds(value: Any) -> int | None:
+    seconds = _whole(value)
+    return None if seconds is None else seconds * 1_000_000
+
+
+def _scalar(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _errors(value: Any) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        (_scalar(error.get("message", "")), _whole(error.get("count")) or 1)
+        for error in _list(value)
+        if isinstance(error, Mapping)
+    )

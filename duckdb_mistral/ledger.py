@@ -1,0 +1,372 @@
+"""The ledger: what was submitted, and how far each part of it came. The only writer of job state.
+
+SQLAlchemy Core on SQLite under `home`, shared by every process of the user. Money is spent between two writes:
+the intent is written before a job is created and the outcome after, and a job moves only from a step that is
+expected. No key and no text of a request is written here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.jobs import ENDED, Job, JobReport, Part, Step, Submission, now
+
+SCHEMA_VERSION = 1
+#: How long a write waits for another process's write.
+BUSY_SECONDS = 30
+
+tables = sa.MetaData()
+
+meta = sa.Table(
+    "meta",
+    tables,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+submissions = sa.Table(
+    "submissions",
+    tables,
+    sa.Column("submission_id", sa.Text, primary_key=True),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("live", sa.Boolean, nullable=False, default=True),
+    sa.Column("server_url", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("models", sa.Text, nullable=False),
+    sa.Column("timeout_hours", sa.Integer, nullable=False),
+    sa.Column("metadata", sa.Text, nullable=False),
+    sa.Column("request_count", sa.BigInteger, nullable=False),
+    sa.Column("input_bytes", sa.BigInteger, nullable=False),
+    sa.Column("output", sa.Text),
+    sa.Column("retry_of", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+sa.Index(
+    "submissions_live",
+    submissions.c.identity,
+    unique=True,
+    sqlite_where=submissions.c.live.is_(True),
+    postgresql_where=submissions.c.live.is_(True),
+)
+
+parts = sa.Table(
+    "parts",
+    tables,
+    sa.Column("submission_id", sa.ForeignKey("submissions.submission_id"), primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True),
+    sa.Column("request_count", sa.BigInteger, nullable=False),
+    sa.Column("input_bytes", sa.BigInteger, nullable=False),
+    sa.Column("file_id", sa.Text),
+)
+
+jobs = sa.Table(
+    "jobs",
+    tables,
+    sa.Column("key", sa.Integer, primary_key=True),
+    sa.Column("submission_id", sa.ForeignKey("submissions.submission_id"), index=True),
+    sa.Column("part", sa.Integer, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("server_url", sa.Text, nullable=False),
+    sa.Column("step", sa.Text, nullable=False),
+    sa.Column("request_count", sa.BigInteger, nullable=False),
+    sa.Column("input_bytes", sa.BigInteger, nullable=False),
+    sa.Column("created_here_at", sa.BigInteger, nullable=False),
+    sa.Column("sent_at", sa.BigInteger),
+    sa.Column("checked_at", sa.BigInteger),
+    sa.Column("message", sa.Text),
+    sa.Column("results", sa.Text),
+    sa.Column("job_id", sa.Text, unique=True),
+    sa.Column("status", sa.Text),
+    sa.Column("report", sa.Text),
+)
+
+
+class Ledger:
+    """The ledger of one `home` directory."""
+
+    def __init__(self, home: Path) -> None:
+        """Open the ledger under `home`, and make both where they do not exist.
+
+        Raises LedgerError where that cannot be done, or where the file is damaged or of a newer version.
+        """
+        self.path = home / "ledger.sqlite"
+        try:
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise LedgerError(
+                f"The state directory {home} cannot be written ({error.strerror}), so nothing was sent. "
+                "Make it writable, or set DUCKDB_MISTRAL_HOME to another directory."
+            ) from error
+        self._engine = sa.create_engine(
+            sa.URL.create("sqlite", database=str(self.path)),
+            poolclass=sa.NullPool,
+            connect_args={"timeout": BUSY_SECONDS},
+        )
+        sa.event.listen(self._engine, "connect", _configure)
+        self._open_schema()
+
+    # Reading
+
+    def submission(self, submission_id: str) -> Submission | None:
+        """Return a submission by its id."""
+        return self._one_submission(submissions.c.submission_id == submission_id)
+
+    def live_submission(self, identity: str) -> Submission | None:
+        """Return the submission that the same content would be answered with."""
+        return self._one_submission(submissions.c.identity == identity, submissions.c.live)
+
+    def submissions(self) -> list[Submission]:
+        """Return all submissions, oldest first."""
+        return self._submissions(sa.true())
+
+    def retries(self, submission_id: str) -> list[Submission]:
+        """Return the submissions that send again what `submission_id` left, oldest first."""
+        return self._submissions(submissions.c.retry_of == submission_id)
+
+    def parts(self, submission_id: str) -> list[Part]:
+        """Return the input files of a submission, in order."""
+        statement = sa.select(parts).where(parts.c.submission_id == submission_id).order_by(parts.c.part)
+        with self._reading() as connection:
+            return [Part(**row) for row in connection.execute(statement).mappings()]
+
+    def jobs(self, submission_id: str | None = None) -> list[Job]:
+        """Return the jobs of one submission, or of all, in order of submission, part and model."""
+        belongs = submissions.c.submission_id == jobs.c.submission_id
+        wanted = submissions.c.submission_id == submission_id if submission_id else sa.true()
+        statement = (
+            sa.select(jobs)
+            .join(submissions, belongs)
+            .where(wanted)
+            .order_by(submissions.c.created_at, submissions.c.submission_id, jobs.c.key)
+        )
+        return self._jobs(statement)
+
+    def jobs_by_key(self, keys: Sequence[int]) -> list[Job]:
+        """Return the jobs with these keys of the ledger, in the same order, as they are now."""
+        found = {job.key: job for job in self._jobs(sa.select(jobs).where(jobs.c.key.in_(keys)))}
+        return [found[key] for key in keys]
+
+    def job(self, job_id: str) -> Job | None:
+        """Return the job with the API's id `job_id`."""
+        return next(iter(self._jobs(sa.select(jobs).where(jobs.c.job_id == job_id))), None)
+
+    # Writing
+
+    def add(self, submission: Submission, its_parts: Sequence[Part]) -> bool:
+        """Record what is about to be sent: the submission, its parts, and a planned job per part and model.
+
+        Returns False, and records nothing, where another process has recorded the same content first.
+        """
+        row = asdict(submission) | {
+            "live": True,
+            "models": json.dumps(submission.models),
+            "metadata": json.dumps(dict(submission.metadata)),
+        }
+        try:
+            with self._writing() as connection:
+                connection.execute(submissions.insert(), row)
+                connection.execute(parts.insert(), [asdict(part) for part in its_parts])
+                connection.execute(jobs.insert(), list(_planned(submission, its_parts)))
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+    def retire(self, submission_id: str) -> None:
+        """Let the same content be submitted anew; drop what of this submission was never created."""
+        with self._writing() as connection:
+            connection.execute(
+                submissions.update().where(submissions.c.submission_id == submission_id).values(live=False)
+            )
+            connection.execute(
+                jobs.update()
+                .where(jobs.c.submission_id == submission_id, jobs.c.step.in_([Step.PLANNED, Step.HELD]))
+                .values(step=Step.DROPPED)
+            )
+
+    def set_account(self, submission_id: str, account: str) -> None:
+        """Record that another key of the same workspace works on this submission now."""
+        with self._writing() as connection:
+            connection.execute(
+                submissions.update().where(submissions.c.submission_id == submission_id).values(account=account)
+            )
+
+    def set_file(self, part: Part, file_id: str | None) -> None:
+        """Record the file that a part was uploaded as, or that it has to be uploaded again."""
+        with self._writing() as connection:
+            connection.execute(
+                parts.update()
+                .where(parts.c.submission_id == part.submission_id, parts.c.part == part.part)
+                .values(file_id=file_id)
+            )
+
+    def move(self, job: Job, step: Step, *, message: str | None = None) -> bool:
+        """Move a job from the step that `job` shows; False where it is no longer there."""
+        values: dict[str, Any] = {"step": step, "message": message}
+        if step is Step.SENDING:
+            values["sent_at"] = now()
+        return self._update(job, values)
+
+    def created(self, job: Job, report: JobReport) -> bool:
+        """Record the job that the API created; False where `job` has moved meanwhile."""
+        return self._update(job, {"step": Step.CREATED, "message": None} | _reported(report))
+
+    def record(self, report: JobReport) -> None:
+        """Record what the API says of a job; nothing moves a job out of a status that it had ended with."""
+        stays = sa.false() if report.ended else jobs.c.status.in_(ENDED)
+        with self._writing() as connection:
+            connection.execute(
+                jobs.update()
+                .where(jobs.c.job_id == report.job_id, sa.or_(jobs.c.status.is_(None), sa.not_(stays)))
+                .values(**_reported(report))
+            )
+
+    def keep_results(self, job: Job, name: str | None) -> None:
+        """Record the file, under `home`, that holds all results of a job; None where it holds none."""
+        with self._writing() as connection:
+            connection.execute(jobs.update().where(jobs.c.key == job.key).values(results=name))
+
+    def adopt(self, report: JobReport, server_url: str) -> Job:
+        """Record a job that another program created, so that its results can be kept."""
+        row = {
+            "part": 1,
+            "model": report.model or "",
+            "endpoint": report.endpoint or "",
+            "server_url": server_url,
+            "step": Step.CREATED,
+            "request_count": report.total_requests,
+            "input_bytes": 0,
+            "created_here_at": now(),
+        }
+        try:
+            with self._writing() as connection:
+                connection.execute(jobs.insert(), row | _reported(report))
+        except sa.exc.IntegrityError:
+            self.record(report)
+        found = self.job(report.job_id)
+        assert found is not None
+        return found
+
+    # How it is done
+
+    def _one_submission(self, *conditions: Any) -> Submission | None:
+        return next(iter(self._submissions(*conditions)), None)
+
+    def _submissions(self, *conditions: Any) -> list[Submission]:
+        statement = (
+            sa.select(submissions)
+            .where(*conditions)
+            .order_by(submissions.c.created_at, submissions.c.submission_id)
+        )
+        with self._reading() as connection:
+            return [_submission(row) for row in connection.execute(statement).mappings()]
+
+    def _jobs(self, statement: Any) -> list[Job]:
+        with self._reading() as connection:
+            return [_job(row) for row in connection.execute(statement).mappings()]
+
+    def _update(self, job: Job, values: dict[str, Any]) -> bool:
+        with self._writing() as connection:
+            result = connection.execute(
+                jobs.update().where(jobs.c.key == job.key, jobs.c.step == job.step).values(**values)
+            )
+        return result.rowcount == 1
+
+    def _open_schema(self) -> None:
+        with self._writing() as connection:
+            tables.create_all(connection)
+            version = connection.execute(
+                sa.select(meta.c.value).where(meta.c.name == "schema_version")
+            ).scalar_one_or_none()
+            if version is None:
+                connection.execute(meta.insert(), {"name": "schema_version", "value": str(SCHEMA_VERSION)})
+            elif int(version) > SCHEMA_VERSION:
+                raise LedgerError(
+                    f"The ledger {self.path} was written by a newer duckdb_mistral (its version is {version}, "
+                    f"this one knows {SCHEMA_VERSION}). Upgrade duckdb-mistral, or use another home."
+                )
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._told_errors(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with self._told_errors(), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def _told_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.IntegrityError:
+            raise
+        except sa.exc.DBAPIError as error:
+            raise LedgerError(
+                f"The ledger {self.path} cannot be used ({error.orig}), so nothing is sent. If its disk is full or "
+                "read-only, mend that. If the file is damaged, move it away: jobs that it knew are still listed "
+                "by mistral_batch_jobs()."
+            ) from error
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    """Set up one SQLite connection: transactions begin where this module says so."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _planned(submission: Submission, its_parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
+    for part in its_parts:
+        for model in submission.models:
+            yield {
+                "submission_id": submission.submission_id,
+                "part": part.part,
+                "model": model,
+                "endpoint": submission.endpoint,
+                "server_url": submission.server_url,
+                "step": Step.PLANNED,
+                "request_count": part.request_count,
+                "input_bytes": part.input_bytes,
+                "created_here_at": submission.created_at,
+            }
+
+
+def _reported(report: JobReport) -> dict[str, Any]:
+    return {"job_id": report.job_id, "status": report.status, "report": json.dumps(asdict(report)), "checked_at": now()}
+
+
+def _submission(row: Any) -> Submission:
+    values = dict(row)
+    del values["live"]
+    values["models"] = tuple(json.loads(values["models"]))
+    values["metadata"] = tuple(json.loads(values["metadata"]).items())
+    return Submission(**values)
+
+
+def _job(row: Any) -> Job:
+    values = dict(row)
+    del values["job_id"], values["status"]
+    values["step"] = Step(values["step"])
+    if values["report"] is not None:
+        fields = json.loads(values["report"])
+        for name in ("errors", "metadata"):
+            fields[name] = tuple(tuple(pair) for pair in fields[name])
+        fields["input_files"] = tuple(fields["input_files"])
+        values["report"] = JobReport(**fields)
+    return Job(**values)

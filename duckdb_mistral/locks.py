@@ -1,0 +1,59 @@
+"""Locks between processes: files under `home`, which the system lets go of when their process dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from duckdb_mistral.retry import SLEEP_STEP_SECONDS, Retry
+
+
+class Locks:
+    """The locks of one `home`."""
+
+    def __init__(self, home: Path, retry: Retry) -> None:
+        """Keep the lock files in `home`/locks."""
+        self._directory = home / "locks"
+        self._retry = retry
+
+    @contextmanager
+    def waiting(self, name: str) -> Iterator[None]:
+        """Hold the lock `name`, once whoever holds it has let go; an interrupt ends the waiting."""
+        lock = self._lock(name)
+        while not _acquired(lock):
+            self._retry.pause(SLEEP_STEP_SECONDS)
+        with _released(lock):
+            yield
+
+    @contextmanager
+    def trying(self, name: str) -> Iterator[bool]:
+        """Hold the lock `name` if it is free; yields whether it is held."""
+        lock = self._lock(name)
+        if not _acquired(lock):
+            yield False
+            return
+        with _released(lock):
+            yield True
+
+    def _lock(self, name: str) -> FileLock:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return FileLock(self._directory / f"{name}.lock", mode=0o600, thread_local=False)
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+@contextmanager
+def _released(lock: FileLock) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,87 @@
+"""Registering: the functions on a database, and the TEMP macros that people call on each connection."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from duckdb_mistral.templates import macro_files
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from duckdb_mistral.functions import Functions
+
+_databases: dict[str, Functions] = {}
+_connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+
+
+def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> None:
+    """Give a DuckDB connection the mistral functions.
+
+    `con` is a connection or a cursor; without it, the default connection, which `duckdb.sql` uses. Calling it again
+    changes nothing but the settings that are given. No network connection is opened, no key is read, and nothing is
+    written to the user's database: the functions are TEMP.
+
+    Settings (see the README): api_key, server_url, home, model, max_requests_per_job, max_bytes_per_file,
+    max_pending_requests, reconcile_seconds, poll_seconds. What is not given comes from the environment at each call.
+
+    Raises SettingError for a setting that does not exist or cannot be used.
+    """
+    import duckdb
+
+    connection = duckdb.default_connection() if con is None else con
+    functions = _functions_of(connection)
+    if functions is None:
+        _create_functions(connection, settings)
+    else:
+        functions.session.configure(settings)
+    for path in macro_files():
+        connection.execute(path.read_text(encoding="utf-8"))
+    _connections.add(connection)
+
+
+def connect(
+    database: str = ":memory:", *, settings: dict[str, Any] | None = None, **duckdb_arguments: Any
+) -> duckdb.DuckDBPyConnection:
+    """Return `duckdb.connect(database, **duckdb_arguments)` with the functions registered.
+
+    Raises SettingError for `settings` that cannot be used; the connection is then closed again.
+    """
+    import duckdb
+
+    connection = duckdb.connect(database, **duckdb_arguments)
+    try:
+        register(connection, **(settings or {}))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _functions_of(connection: duckdb.DuckDBPyConnection) -> Functions | None:
+    """Return what an earlier register on the same database made, or None."""
+    import duckdb
+
+    try:
+        row = connection.execute("SELECT mistral_internal_session(true)").fetchone()
+    except duckdb.CatalogException:
+        return None
+    return _databases[row[0]] if row else None
+
+
+def _create_functions(connection: duckdb.DuckDBPyConnection, settings: dict[str, Any]) -> None:
+    from duckdb_mistral.functions import Functions
+    from duckdb_mistral.session import Session
+
+    functions = Functions(Session(settings))
+    functions.create(connection)
+    _databases[functions.name] = functions
+
+
+@atexit.register
+def _close() -> None:
+    """Close what is still open when Python ends: DuckDB 2 complains of functions that outlive it."""
+    for connection in list(_connections):
+        connection.close()

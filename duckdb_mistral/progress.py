@@ -1,0 +1,66 @@
+"""What a person sees while waiting: a bar per job on a terminal, plain lines elsewhere, always on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from duckdb_mistral.batches import Watch, describe
+from duckdb_mistral.jobs import Job
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """Yield a function that shows jobs as they are; what it showed is closed at the end."""
+    if sys.stderr.isatty():
+        with _bars() as watch:
+            yield watch
+    else:
+        yield _lines()
+
+
+def _lines() -> Watch:
+    """Return a function that writes a line when something has changed."""
+    last = ""
+
+    def watch(jobs: Sequence[Job]) -> None:
+        nonlocal last
+        line = describe(jobs)
+        if line != last:
+            last = line
+            print(line, file=sys.stderr, flush=True)  # noqa: T201  this is the place that talks
+
+    return watch
+
+
+@contextmanager
+def _bars() -> Iterator[Watch]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks = {}
+
+        def watch(jobs: Sequence[Job]) -> None:
+            for job in jobs:
+                if job.key not in tasks:
+                    tasks[job.key] = progress.add_task("", total=job.request_count, speed="")
+                task = progress.tasks[progress.task_ids.index(tasks[job.key])]
+                done = job.request_count if job.status == "SUCCESS" else job.report.completed_requests if job.report else 0
+                progress.update(
+                    tasks[job.key],
+                    description=f"{(job.job_id or 'not created')[:8]} {job.status}",
+                    completed=done,
+                    speed=f"{task.speed:,.0f}/s" if task.speed else "",
+                )
+
+        yield watch

@@ -1,0 +1,63 @@
+"""The one retry policy, for reads only, and the one place that sleeps."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from duckdb_mistral.errors import ApiError, LimitError, UnreachableError
+
+Answer = TypeVar("Answer")
+
+#: Short enough that an interrupt is felt at once.
+SLEEP_STEP_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Repeat a read until it is answered or `budget_seconds` have passed."""
+
+    budget_seconds: float = 60.0
+    first_pause_seconds: float = 0.5
+    longest_pause_seconds: float = 20.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def read(self, call: Callable[[], Answer]) -> Answer:
+        """Return what `call` returns; it must be free of side effects at the server.
+
+        Raises the last error when the budget is used up, and at once what repeating cannot mend.
+        """
+        started = self.clock()
+        pauses = self._pauses()
+        while True:
+            try:
+                return call()
+            except ApiError as error:
+                pause = next(pauses) if error.retry_after is None else error.retry_after
+                pause = min(pause, self.longest_pause_seconds)
+                if not is_passing(error) or self.clock() + pause - started > self.budget_seconds:
+                    raise
+                self.pause(pause)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep in short steps, so that Ctrl-C reaches a person's query within a moment."""
+        until = self.clock() + seconds
+        while (left := until - self.clock()) > 0:
+            self.sleep(min(left, SLEEP_STEP_SECONDS))
+
+    def _pauses(self) -> Iterator[float]:
+        pause = self.first_pause_seconds
+        while True:
+            yield pause * random.uniform(0.75, 1.25)  # noqa: S311  spreads clients, guards no secret
+            pause = min(pause * 2, self.longest_pause_seconds)
+
+
+def is_passing(error: ApiError) -> bool:
+    """Tell whether the same read may be answered a little later."""
+    if isinstance(error, UnreachableError | LimitError):
+        return True
+    return error.status_code is not None and error.status_code >= 500  # noqa: PLR2004

@@ -1,0 +1,175 @@
+"""The rows that the functions return: their columns as Arrow types, in the order of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from duckdb_mistral.jobs import Job, JobReport, Status
+
+TEXT = pa.string()
+COUNT = pa.int64()
+TIME = pa.timestamp("us", tz="UTC")
+
+SUBMIT = pa.struct(
+    [
+        ("submission_id", TEXT),
+        ("job_id", TEXT),
+        ("part", pa.int32()),
+        ("status", TEXT),
+        ("model", TEXT),
+        ("endpoint", TEXT),
+        ("total_requests", COUNT),
+        ("input_bytes", COUNT),
+        ("reused", pa.bool_()),
+        ("created_at", TIME),
+    ]
+)
+
+STATUS = pa.struct(
+    [
+        ("submission_id", TEXT),
+        ("job_id", TEXT),
+        ("part", pa.int32()),
+        ("status", TEXT),
+        ("model", TEXT),
+        ("endpoint", TEXT),
+        ("total_requests", COUNT),
+        ("completed_requests", COUNT),
+        ("succeeded_requests", COUNT),
+        ("failed_requests", COUNT),
+        ("progress", pa.float64()),
+        ("created_at", TIME),
+        ("started_at", TIME),
+        ("completed_at", TIME),
+        ("checked_at", TIME),
+        ("errors", pa.list_(pa.struct([("message", TEXT), ("count", COUNT)]))),
+        ("metadata", pa.map_(TEXT, TEXT)),
+        ("output_file", TEXT),
+        ("error_file", TEXT),
+    ]
+)
+
+#: mistral_batch_jobs: as status, without what only the ledger knows.
+WORKSPACE = pa.struct([field for field in STATUS if field.name not in ("submission_id", "part", "checked_at")])
+
+#: mistral_models (schema BaseModelCard and FTModelCard).
+MODELS = pa.struct(
+    [
+        ("id", TEXT),
+        ("name", TEXT),
+        ("description", TEXT),
+        ("owned_by", TEXT),
+        ("max_context_length", COUNT),
+        ("capabilities", pa.list_(TEXT)),
+        ("aliases", pa.list_(TEXT)),
+        ("default_model_temperature", pa.float64()),
+        ("deprecation", TEXT),
+        ("deprecation_replacement_model", TEXT),
+        ("type", TEXT),
+    ]
+)
+
+
+def submit_row(job: Job, reused: bool) -> dict[str, Any]:  # noqa: FBT001  a pair, as Batches.submit returns it
+    """Return one row of mistral_batch_submit."""
+    return {
+        "submission_id": job.submission_id,
+        "job_id": job.job_id,
+        "part": job.part,
+        "status": job.status,
+        "model": job.model,
+        "endpoint": job.endpoint,
+        "total_requests": job.request_count,
+        "input_bytes": job.input_bytes,
+        "reused": reused,
+        "created_at": job.report.created_at if job.report else None,
+    }
+
+
+def status_row(job: Job) -> dict[str, Any]:
+    """Return one row of mistral_batch_status, _wait and _cancel."""
+    report = job.report or JobReport(job_id="", status=job.status)
+    errors = report.errors or (((job.message, 1),) if job.message else ())
+    return reported(report, total=job.request_count) | {
+        "submission_id": job.submission_id,
+        "job_id": job.job_id,
+        "part": job.part,
+        "model": job.model,
+        "endpoint": job.endpoint,
+        "checked_at": job.checked_at,
+        "errors": _errors(errors),
+    }
+
+
+def reported(report: JobReport, total: int | None = None) -> dict[str, Any]:
+    """Return one row of mistral_batch_jobs; `total` is our own count of the requests, where we have one."""
+    total = max(report.total_requests, total or 0)
+    done = min(report.completed_requests, total)
+    return {
+        "job_id": report.job_id,
+        "status": report.status,
+        "model": report.model,
+        "endpoint": report.endpoint,
+        "total_requests": total,
+        "completed_requests": report.completed_requests,
+        "succeeded_requests": report.succeeded_requests,
+        "failed_requests": report.failed_requests,
+        "progress": 1.0 if report.status == Status.SUCCESS else done / total if total else 0.0,
+        "created_at": report.created_at,
+        "started_at": report.started_at,
+        "completed_at": report.completed_at,
+        "errors": _errors(report.errors),
+        "metadata": list(report.metadata),
+        "output_file": report.output_file,
+        "error_file": report.error_file,
+    }
+
+
+def model_row(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one row of mistral_models from a model card; what has another type than the API's text says is NULL."""
+    capabilities = card.get("capabilities")
+    aliases = card.get("aliases")
+    texts = ("id", "name", "description", "owned_by", "deprecation", "deprecation_replacement_model", "type")
+    length, temperature = card.get("max_context_length"), card.get("default_model_temperature")
+    return {name: value if isinstance(value := card.get(name), str) else None for name in texts} | {
+        "max_context_length": length if isinstance(length, int) else None,
+        "default_model_temperature": float(temperature) if isinstance(temperature, int | float) else None,
+        "capabilities": sorted(name for name, can in capabilities.items() if can is True)
+        if isinstance(capabilities, Mapping)
+        else [],
+        "aliases": [alias for alias in aliases if isinstance(alias, str)] if isinstance(aliases, list) else [],
+    }
+
+
+def sql_type(kind: pa.DataType) -> str:
+    """Return DuckDB's name of an Arrow type that is used here."""
+    if pa.types.is_struct(kind):
+        return f"STRUCT({', '.join(f'{_quoted(field.name)} {sql_type(field.type)}' for field in kind)})"
+    if pa.types.is_list(kind):
+        return f"{sql_type(kind.value_type)}[]"
+    if pa.types.is_map(kind):
+        return f"MAP({sql_type(kind.key_type)}, {sql_type(kind.item_type)})"
+    return {
+        TEXT: "VARCHAR",
+        COUNT: "BIGINT",
+        TIME: "TIMESTAMPTZ",
+        pa.int32(): "INTEGER",
+        pa.float64(): "DOUBLE",
+        pa.bool_(): "BOOLEAN",
+    }[kind]
+
+
+def columns(kind: pa.StructType) -> dict[str, str]:
+    """Return {column: DuckDB type} of a row type."""
+    return {field.name: sql_type(field.type) for field in kind}
+
+
+def _errors(errors: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
+    return [{"message": message, "count": count} for message, count in errors]
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'

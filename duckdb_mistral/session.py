@@ -1,0 +1,204 @@
+"""What the functions of one database do: settings, open spools, and one call to a use case each.
+
+Heavy modules are imported when a statement first needs them, so that registering costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from duckdb_mistral.errors import ArgumentError, MistralBatchError
+from duckdb_mistral.settings import Settings
+
+if TYPE_CHECKING:
+    from duckdb_mistral.batches import Batches
+    from duckdb_mistral.spool import Spool
+
+
+class Session:
+    """One database's functions at work; every connection and cursor of the database shares it."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        """Keep the settings that were given; the rest comes from the environment at each call."""
+        self._lock = threading.Lock()
+        self._given: dict[str, Any] = {}
+        self._batches: tuple[Settings, Batches] | None = None
+        self._spools: dict[str, tuple[Batches, Spool]] = {}
+        self.configure(given)
+        atexit.register(self.close)
+
+    def configure(self, given: Mapping[str, Any]) -> None:
+        """Take over the settings in `given` and keep the others; raises SettingError before changing any."""
+        merged = self._given | {name: value for name, value in given.items() if value is not None}
+        Settings.resolve(given)
+        Settings.resolve(merged)
+        self._given = merged
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they are now."""
+        return Settings.resolve(self._given)
+
+    def batches(self) -> Batches:
+        """Return the use cases for the settings as they are now."""
+        from duckdb_mistral.batches import Batches
+
+        settings = self.settings
+        with self._lock:
+            if self._batches is None or self._batches[0] != settings or not settings.home.exists():
+                self._batches = (settings, Batches(settings))
+            return self._batches[1]
+
+    def close(self) -> None:
+        """Let go of connections to the API, and of spools whose statement never came to its end."""
+        with self._lock:
+            for _, spool in self._spools.values():
+                spool.discard()
+            self._spools.clear()
+            if self._batches is not None:
+                self._batches[1].close()
+                self._batches = None
+
+    # While a statement is bound
+
+    def compile(self, name: str, arguments: str) -> str:
+        """Return the statement that a call of submit, preview or results stands for."""
+        from duckdb_mistral import rows, statements
+        from duckdb_mistral.results import COLUMNS
+
+        given = json.loads(arguments)
+        columns = {
+            "submit": rows.columns(rows.SUBMIT),
+            "preview": statements.PREVIEW_COLUMNS,
+            "results": COLUMNS,
+        }[name]
+        try:
+            if name == "results":
+                return self._results(given)
+            return statements.request_statement(name, self._submit_arguments(given))
+        except MistralBatchError as error:
+            return statements.refusal(columns, str(error))
+
+    def _submit_arguments(self, given: Mapping[str, Any]) -> Any:
+        from duckdb_mistral.arguments import submit_arguments
+
+        return submit_arguments(given, self.settings.model)
+
+    def _results(self, given: Mapping[str, Any]) -> str:
+        from duckdb_mistral.collecting import Collector
+        from duckdb_mistral.statements import results_statement
+
+        identifier, partial = given["id"], given["partial"]
+        if identifier is not None and not isinstance(identifier, str):
+            raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
+        collected = Collector(self.batches()).collect(identifier, partial=bool(partial))
+        return results_statement(collected.files)
+
+    # While a submit runs
+
+    def check(self, plan: str, names: list[str]) -> str | None:
+        """Return what is wrong with the columns of a source, or None."""
+        try:
+            self._check_columns(plan, names)
+        except MistralBatchError as error:
+            return str(error)
+        return None
+
+    def open(self, plan: str, names: list[str]) -> str:
+        """Check the columns of a source and open a spool for its requests; return the spool's name."""
+        self._check_columns(plan, names)
+        batches = self.batches()
+        batches.settings.required_key()
+        spool = batches.new_spool()
+        token = json.dumps({"spool": spool.directory.name, "plan": plan})
+        with self._lock:
+            self._spools[token] = (batches, spool)
+        return token
+
+    def spool(self, token: str) -> Spool:
+        """Return an open spool."""
+        return self._spools[token][1]
+
+    def submit(self, token: str, summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+        """Check what was spooled, and submit it; return a row per job."""
+        from duckdb_mistral import rows
+        from duckdb_mistral.batches import Plan
+        from duckdb_mistral.requests import check_rows
+
+        with self._lock:
+            batches, spool = self._spools.pop(token)
+        try:
+            check_rows(summary, spool)
+            fields = json.loads(json.loads(token)["plan"])
+            plan = Plan(
+                **fields
+                | {"models": tuple(fields["models"]), "metadata": tuple(tuple(pair) for pair in fields["metadata"])}
+            )
+            return [
+                rows.submit_row(job, reused) for job, reused in batches.submit(plan, spool, summary["fingerprint"])
+            ]
+        finally:
+            spool.discard()
+
+    def _check_columns(self, plan: str, names: list[str]) -> None:
+        from duckdb_mistral.endpoints import endpoint_of
+        from duckdb_mistral.requests import check_columns
+
+        check_columns(endpoint_of(json.loads(plan)["endpoint"]), names)
+
+    # The few-row functions
+
+    def status(self, identifier: str | None) -> Iterable[dict[str, Any]]:
+        """Return a row per job of an id, or of every submission."""
+        from duckdb_mistral import rows
+
+        return map(rows.status_row, self.batches().status(identifier))
+
+    def wait(self, identifier: str | None, timeout_seconds: float | None) -> Iterable[dict[str, Any]]:
+        """Wait for an id's jobs, showing how far they are; return a row per job."""
+        from duckdb_mistral import rows
+        from duckdb_mistral.progress import watching
+
+        batches = self.batches()
+        with watching() as watch:
+            jobs = batches.wait(_required(identifier), timeout_seconds, watch)
+        return map(rows.status_row, jobs)
+
+    def cancel(self, identifier: str | None) -> Iterable[dict[str, Any]]:
+        """Ask for the cancellation of an id's jobs; return a row per job."""
+        from duckdb_mistral import rows
+
+        return map(rows.status_row, self.batches().cancel(_required(identifier)))
+
+    def workspace_jobs(
+        self, status: str | None, model: str | None, metadata: str | None, created_after: datetime | None
+    ) -> Iterable[dict[str, Any]]:
+        """Return a row per job of the workspace; `status` and `metadata` are JSON."""
+        from duckdb_mistral import arguments, rows
+
+        wanted = dict(arguments.metadata_filter(json.loads(metadata) if metadata else None))
+        reports = self.batches().workspace_jobs(
+            statuses=arguments.statuses(json.loads(status) if status else None),
+            model=model,
+            created_after=None if created_after is None else int(created_after.timestamp() * 1_000_000),
+        )
+        return [
+            rows.reported(report) for report in reports if wanted.items() <= dict(report.metadata).items()
+        ]
+
+    def models(self, _: bool | None) -> Iterable[dict[str, Any]]:
+        """Return a row per model that the key may use."""
+        from duckdb_mistral import rows
+
+        return map(rows.model_row, self.batches().models())
+
+
+def _required(identifier: str | None) -> str:
+    if identifier is None:
+        raise ArgumentError("The id is NULL; give the submission_id or the job_id that mistral_batch_submit returned.")
+    return identifier

@@ -1,0 +1,161 @@
+"""The settings of a connection: what `register()` was given, else the environment, else the default.
+
+This is the only module that reads `os.environ`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from duckdb_mistral.errors import MissingKeyError, SettingError
+
+DEFAULT_SERVER_URL = "https://api.mistral.ai"
+LONGEST_POLL_SECONDS = 60.0
+
+ENVIRONMENT = {
+    "api_key": "MISTRAL_API_KEY",
+    "server_url": "MISTRAL_SERVER_URL",
+    "home": "DUCKDB_MISTRAL_HOME",
+    "model": "DUCKDB_MISTRAL_MODEL",
+    "max_requests_per_job": "DUCKDB_MISTRAL_MAX_REQUESTS_PER_JOB",
+    "max_bytes_per_file": "DUCKDB_MISTRAL_MAX_BYTES_PER_FILE",
+    "max_pending_requests": "DUCKDB_MISTRAL_MAX_PENDING_REQUESTS",
+    "reconcile_seconds": "DUCKDB_MISTRAL_RECONCILE_SECONDS",
+    "poll_seconds": "DUCKDB_MISTRAL_POLL_SECONDS",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the functions of one database work; made by `Settings.resolve`.
+
+    The key is kept out of `repr`, and is only checked by `required_key`, when a call needs it.
+    """
+
+    api_key: str | None = field(default=None, repr=False)
+    #: The API's address, without a trailing slash.
+    server_url: str = DEFAULT_SERVER_URL
+    #: The directory of the ledger, the spool and the results.
+    home: Path = Path()
+    model: str = "mistral-small-latest"
+    max_requests_per_job: int = 100_000
+    max_bytes_per_file: int = 512_000_000
+    #: Requests of jobs that have not ended, counted over the whole workspace.
+    max_pending_requests: int = 1_000_000
+    #: How long a create whose answer was lost is looked for before it counts as not accepted.
+    reconcile_seconds: float = 60.0
+    #: The first interval between two polls; it grows to thirty times itself, at most a minute.
+    poll_seconds: float = 2.0
+
+    @classmethod
+    def resolve(cls, given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+        """Return the settings of `given`, completed from `environment` (the process's own by default).
+
+        Raises SettingError where a value cannot be used, and names the setting or the variable.
+        """
+        check_names(given)
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for name, variable in ENVIRONMENT.items():
+            if given.get(name) is not None:
+                values[name] = _converted(name, given[name], f"The setting {name}")
+            elif environment.get(variable, "") != "":
+                values[name] = _converted(name, environment[variable], f"The environment variable {variable}")
+        values.setdefault("home", _default_home())
+        return cls(**values)
+
+    def required_key(self) -> str:
+        """Return the API key; raise MissingKeyError or SettingError where there is none that can be sent."""
+        if not self.api_key:
+            raise MissingKeyError
+        if not all("!" <= character <= "~" for character in self.api_key):
+            raise SettingError(
+                "The API key (MISTRAL_API_KEY or api_key) holds a space, a line break or another character "
+                "that no key has; it was not sent. Set it again without it."
+            )
+        return self.api_key
+
+
+def check_names(given: Mapping[str, Any]) -> None:
+    """Raise SettingError for a name that is no setting."""
+    known = [setting.name for setting in fields(Settings)]
+    for name in given:
+        if name not in known:
+            raise SettingError(f"There is no setting {name}; the settings are {', '.join(known)}.")
+
+
+def _default_home() -> Path:
+    """Return the platform's user data directory for this package."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("duckdb_mistral", appauthor=False))
+
+
+def _converted(name: str, value: Any, what: str) -> Any:
+    """Return `value` as the setting `name` holds it, or raise SettingError, starting with `what`."""
+    match name:
+        case "api_key":
+            return str(value)
+        case "server_url":
+            return _server_url(str(value), what)
+        case "home":
+            return Path(value).expanduser().absolute()
+        case "model":
+            return str(value)
+        case "reconcile_seconds" | "poll_seconds":
+            return _seconds(name, value, what)
+    return _count(value, what)
+
+
+def _count(value: Any, what: str) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise SettingError(f"{what} must be a whole number of at least 1, but is {value!r}.")
+    return number
+
+
+def _seconds(name: str, value: Any, what: str) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    lowest = 0.0 if name == "reconcile_seconds" else 0.001
+    if not lowest <= seconds < math.inf:
+        raise SettingError(f"{what} must be a number of seconds of at least {lowest:g}, but is {value!r}.")
+    return seconds
+
+
+def _server_url(value: str, what: str) -> str:
+    """Check an address: https anywhere, http only on this machine, where nobody can listen for the key."""
+    parts = urlsplit(value)
+    try:
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in {"http", "https"} or parts.query or parts.fragment or "@" in parts.netloc:
+        raise SettingError(f"{what} must be an address such as {DEFAULT_SERVER_URL}, but is {value!r}.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise SettingError(
+            f"{what} is {value!r}: plain http would show the API key to the network, so it is only "
+            "allowed to this machine (127.0.0.1 or localhost). Use https."
+        )
+    return value.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

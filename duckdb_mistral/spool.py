@@ -1,0 +1,181 @@
+"""Request lines on their way to files: whole vectors in, part files within the API's limits out.
+
+A vector's lines lie in one buffer, so a part is written as slices of it; no line is handled by itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from duckdb_mistral.errors import SourceError
+
+#: JSON allows these raw, but readers that split lines as Python's splitlines does would cut a request in two.
+LINE_BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\u0085": "\\u0085"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpooledPart:
+    """One finished input file."""
+
+    part: int
+    path: Path
+    request_count: int
+    input_bytes: int
+
+
+class Spool:
+    """A directory of part files; `write` may be called from several threads."""
+
+    def __init__(self, directory: Path, *, max_requests: int, max_bytes: int) -> None:
+        """Make `directory`; no part will hold more than `max_requests` lines or `max_bytes` bytes."""
+        self.directory = directory
+        self.failure: Exception | None = None
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._parts: list[SpooledPart] = []
+        self._file: Any = None
+        self._requests = 0
+        self._bytes = 0
+        directory.mkdir(mode=0o700, parents=True)
+
+    def write(self, lines: pa.Array | pa.ChunkedArray) -> None:
+        """Append request lines, each ending in a newline; NULL is passed over.
+
+        The first failure is kept in `failure`, and what comes after it is passed over: the query that feeds
+        the spool goes on to its end, where the failure is told as a sentence.
+        """
+        chunks = lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]
+        with self._lock:
+            for chunk in chunks:
+                if self.failure is not None:
+                    return
+                try:
+                    self._append(chunk)
+                except (OSError, SourceError) as error:
+                    self.failure = error
+
+    def finish(self) -> list[SpooledPart]:
+        """Close the last part and return all of them; raises what went wrong on the way."""
+        with self._lock:
+            if self.failure is None:
+                try:
+                    self._close_part()
+                except OSError as error:
+                    self.failure = error
+            if isinstance(self.failure, OSError):
+                raise SourceError(
+                    f"The requests could not be written to {self.directory}: {self.failure.strerror}. "
+                    "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME to another directory."
+                ) from self.failure
+            if self.failure is not None:
+                raise self.failure
+            return list(self._parts)
+
+    def discard(self) -> None:
+        """Remove the directory and all in it."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _append(self, lines: pa.Array) -> None:
+        lines, data = escaped(lines)
+        if not len(lines):
+            return
+        offsets = _offsets(lines)
+        start = 0
+        while start < len(lines):
+            taken = self._fitting(offsets, start)
+            if not taken and not self._requests:
+                raise SourceError(_too_long(lines[start].as_py(), self._max_bytes))
+            if not taken:
+                self._close_part()
+                continue
+            self._write_slice(data[offsets[start] - offsets[0] : offsets[start + taken] - offsets[0]], taken)
+            start += taken
+
+    def _fitting(self, offsets: np.ndarray[Any, Any], start: int) -> int:
+        """Return how many lines from `start` on fit into the open part."""
+        last = offsets[start] + self._max_bytes - self._bytes
+        by_bytes = int(np.searchsorted(offsets, last, side="right")) - 1 - start
+        return max(0, min(by_bytes, self._max_requests - self._requests, len(offsets) - 1 - start))
+
+    def _write_slice(self, data: memoryview, requests: int) -> None:
+        if self._file is None:
+            self._file = self._path().open("xb", buffering=0)
+            self._path().chmod(0o600)
+        written = 0
+        while written < len(data):
+            written += self._file.write(data[written:])
+        self._requests += requests
+        self._bytes += len(data)
+
+    def _path(self) -> Path:
+        return self.directory / part_name(len(self._parts) + 1)
+
+    def _close_part(self) -> None:
+        if self._file is None:
+            return
+        path = self._path()
+        self._file.close()
+        self._file = None
+        self._parts.append(
+            SpooledPart(
+                part=len(self._parts) + 1, path=path, request_count=self._requests, input_bytes=self._bytes
+            )
+        )
+        self._requests = self._bytes = 0
+
+
+def part_name(part: int) -> str:
+    """Return the file name of a part, counted from 1."""
+    return f"part-{part:05}.jsonl"
+
+
+def escaped(lines: pa.Array) -> tuple[pa.Array, memoryview]:
+    """Return the lines without NULLs and without raw line breaks of other alphabets, and their bytes."""
+    if lines.type not in (pa.string(), pa.large_string()):
+        lines = lines.cast(pa.large_string())
+    if lines.null_count:
+        lines = lines.drop_null()
+    data = _bytes(lines)
+    raw = [character for character in LINE_BREAKS if character.encode() in data]
+    if raw:
+        import pyarrow.compute as pc
+
+        for character in raw:
+            lines = pc.replace_substring(lines, pattern=character, replacement=LINE_BREAKS[character])
+        data = _bytes(lines)
+    return lines, memoryview(data)
+
+
+def _offsets(lines: pa.Array) -> np.ndarray[Any, Any]:
+    """Return where each line starts in the array's buffer, and where the last one ends."""
+    width = np.int64 if lines.type == pa.large_string() else np.int32
+    every = np.frombuffer(lines.buffers()[1], dtype=width)
+    return every[lines.offset : lines.offset + len(lines) + 1].astype(np.int64)
+
+
+def _bytes(lines: pa.Array) -> bytes:
+    if not len(lines):
+        return b""
+    offsets = _offsets(lines)
+    data: bytes = lines.buffers()[2].slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes()
+    return data
+
+
+def _too_long(line: str, max_bytes: int) -> str:
+    start = line[:120].replace("\n", " ")
+    return (
+        f"One request has {len(line.encode()):,} bytes, more than a file may hold ({max_bytes:,}, the setting "
+        f"max_bytes_per_file). It begins {start}… Nothing was sent. Shorten that row."
+    )

@@ -1,0 +1,26 @@
+"""Loading what lies under `sql/`: inside the package where it is installed, beside it in a checkout."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from string import Template
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def sql_directory() -> Path:
+    """Return the directory of the macros and the statement templates."""
+    inside = _PACKAGE / "sql"
+    return inside if inside.is_dir() else _PACKAGE.parent / "sql"
+
+
+def macro_files() -> list[Path]:
+    """Return the files that define the macros, in the order in which they are run."""
+    return sorted((sql_directory() / "macros").glob("*.sql"))
+
+
+@cache
+def template(name: str) -> Template:
+    """Return the statement template `sql/templates/{name}.sql`."""
+    return Template((sql_directory() / "templates" / f"{name}.sql").read_text(encoding="utf-8"))

@@ -1,0 +1,14 @@
+-- The same columns from raw lines, where some are not what they should be: each bad line is told, none is lost.
+SELECT
+  coalesce(
+    document->>'$$.custom_id',
+    nullif(regexp_extract(line, '"custom_id"\s*:\s*"((?:[^"\\]|\\.)*)"', 1), '')
+  ) AS custom_id,
+  try_cast(document->>'$$.response.status_code' AS INTEGER) AS status_code,
+  document->'$$.response.body' AS body,
+  document->'$$.error' AS error,
+  CASE WHEN json_type(document) IS DISTINCT FROM 'OBJECT'
+    THEN 'its result line is not valid JSON (byte ' || start || ' of the file)'
+  END AS problem
+FROM (SELECT line, start, try_cast(line AS JSON) AS document FROM $lines)
+WHERE trim(line, E' \t\r\n') <> ''

@@ -1,0 +1,49 @@
+-- One request line per row of the source, written by DuckDB's own vectors; then the whole is handed over, once.
+-- The source is the caller's own text; everything else is made of quoted nodes.
+WITH
+  source_columns AS (
+    SELECT list(column_name) AS names FROM (DESCRIBE $source)
+  ),
+  spool AS MATERIALIZED (
+    SELECT CASE WHEN opened.error IS NULL THEN opened.token ELSE error(opened.error) END AS token
+    FROM (SELECT mistral_internal_open($plan, names) AS opened FROM source_columns)
+  ),
+  source_rows AS (
+    SELECT $known_columns WHERE false UNION ALL BY NAME $source
+  ),
+  requests AS (
+    SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body FROM source_rows
+  ),
+  lines AS (
+    SELECT
+      custom_id,
+      problem,
+      CASE WHEN problem IS NULL
+        THEN '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10)
+      END AS line
+    FROM requests
+  ),
+  hashed AS (
+    SELECT *, md5_number(line) AS hash FROM lines
+  ),
+  summary AS (
+    SELECT
+      any_value(token) AS token,
+      count(*) AS rows,
+      count(DISTINCT custom_id) AS custom_ids,
+      histogram(problem) AS problems,
+      min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples,
+      -- The sum of both halves is the same whatever the order of the rows and of the threads.
+      sum((hash >> 64)::UBIGINT) || '-' || sum((hash & 18446744073709551615::UHUGEINT)::UBIGINT) AS fingerprint,
+      sum(mistral_internal_spool(token, line)) AS spooled
+    FROM hashed, spool
+  ),
+  outcome AS (
+    SELECT mistral_internal_submit(spool.token, {
+      'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': fingerprint
+    }) AS answer
+    FROM spool LEFT JOIN summary ON true
+    WHERE spooled IS NULL OR spooled = 0
+  )
+SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
+FROM outcome
