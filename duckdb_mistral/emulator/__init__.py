@@ -1,0 +1,25 @@
+"""A local batch server: the files, batch and models endpoints, its state on disk, its answers an echo.
+
+It shares no code with the client. Use it in tests and for trying things out:
+
+    with Emulator() as emulator:
+        ...  # emulator.url is its address
+
+or as a process of its own: `duckdb-mistral emulator`, `python -m duckdb_mistral.emulator`.
+"""
+
+from __future__ import annotations
+
+try:
+    import multipart  # noqa: F401
+    import starlette  # noqa: F401
+    import uvicorn  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "The local batch server needs the extra 'emulator': pip install 'duckdb-mistral[emulator]'"
+    ) from error
+
+from duckdb_mistral.emulator.faults import Rule
+from duckdb_mistral.emulator.running import Emulator
+
+__all__ = ["Emulator", "Rule"]

@@ -1,0 +1,139 @@
+"""Running the server: in a thread of this process, or as the whole of one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from duckdb_mistral.emulator.faults import Faults, Rule
+from duckdb_mistral.emulator.server import Server
+from duckdb_mistral.emulator.store import Store, fresh_directory
+from duckdb_mistral.emulator.work import Worker
+
+START_SECONDS = 30.0
+
+
+class Emulator:
+    """One local batch server on 127.0.0.1; a context manager that starts and stops it."""
+
+    def __init__(
+        self, directory: Path | str | None = None, *, port: int = 0, job_seconds: float = 0.0, **options: Any
+    ) -> None:
+        """Serve the state in `directory` (a temporary one by default) on `port` (a free one by default).
+
+        `job_seconds` is how long a job is told as going on. `options` are those of `Server`: api_keys,
+        separate_workspaces, max_pending_requests, max_requests_per_job.
+        """
+        self._temporary = directory is None
+        self._directory = Path(directory) if directory is not None else fresh_directory()
+        self._job_seconds = job_seconds
+        self._options = options
+        self._port = port
+        self._server: uvicorn.Server | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> Self:
+        """Listen and serve in a thread; returns once connections are taken."""
+        listener = self._open()
+        self._thread = threading.Thread(target=self._serve, args=([listener],), daemon=True, name="emulator")
+        self._thread.start()
+        if not self._ready.wait(START_SECONDS):
+            raise RuntimeError("The emulator did not start.")
+        return self
+
+    def run(self) -> None:
+        """Listen, print the address, and serve until the process is told to stop."""
+        listener = self._open()
+        print(self.url, flush=True)  # noqa: T201  the one line that a parent process reads
+        self._serve([listener])
+        self._close()
+
+    def stop(self) -> None:
+        """Stop serving, and remove a temporary directory."""
+        if self._server is not None:
+            self._server.should_exit = True
+            self._thread.join()
+            self._close()
+            self._server = None
+
+    def witness(self) -> dict[str, Any]:
+        """Return the counts of the witness."""
+        return self._state.witness.counts()
+
+    def faults(self, *rules: Rule | Mapping[str, Any]) -> None:
+        """Misbehave by these rules from now on; without any, behave."""
+        self._faults.set(rule if isinstance(rule, Rule) else Rule(**rule) for rule in rules)
+
+    def _open(self) -> socket.socket:
+        store = Store(self._directory)
+        self._worker = Worker(store, job_seconds=self._job_seconds)
+        self._state = Server(store, self._worker, **self._options)
+        self._faults = Faults(self._state.app())
+        self._ready = threading.Event()
+        config = uvicorn.Config(
+            self._app, interface="asgi3", proxy_headers=False, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="none", lifespan="off"
+        )
+        self._server = uvicorn.Server(config)
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self._port))
+        listener.listen(512)
+        self._port = listener.getsockname()[1]
+        self._ready.set()  # the socket takes connections from here on
+        return listener
+
+    def _serve(self, listeners: list[socket.socket]) -> None:
+        assert self._server is not None
+        self._server.run(sockets=listeners)
+
+    def _close(self) -> None:
+        self._worker.close()
+        if self._temporary:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the emulator's own addresses here, where no rule applies; all others by the API."""
+        path = scope.get("path", "")
+        if not path.startswith("/_emulator/"):
+            await self._faults(scope, receive, send)
+        elif path == "/_emulator/witness":
+            await JSONResponse(self.witness())(scope, receive, send)
+        elif path == "/_emulator/faults":
+            self.faults(*await _rules(scope, receive))
+            await JSONResponse({})(scope, receive, send)
+        else:
+            await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
+
+
+async def _rules(scope: Scope, receive: Receive) -> Iterable[Mapping[str, Any]]:
+    """Return the rules of a POST; a DELETE brings none."""
+    body = b""
+    while scope["method"] == "POST":
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    rules: Iterable[Mapping[str, Any]] = json.loads(body) if body else []
+    return rules
