@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.batches import Plan
 from duckdb_mistral.endpoints import Endpoint, all_endpoints, endpoint_of
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.jobs import OWN_KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Schema BatchJobIn: propertyNames and additionalProperties of metadata.
 LONGEST_METADATA_KEY = 32
@@ -77,7 +79,8 @@ def metadata(value: Any) -> tuple[tuple[str, str], ...]:
 def metadata_filter(value: Any) -> tuple[tuple[str, str], ...]:
     """Return the metadata that listed jobs must carry; the values as text."""
     return tuple(
-        (key, entry if isinstance(entry, str) else json.dumps(entry)) for key, entry in _object("metadata", value).items()
+        (key, entry if isinstance(entry, str) else json.dumps(entry))
+        for key, entry in _object("metadata", value).items()
     )
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from duckdb_mistral.client import BatchClient, checked_id
@@ -29,6 +27,10 @@ from duckdb_mistral.retry import Retry
 from duckdb_mistral.sending import Sender, spool_path
 from duckdb_mistral.settings import LONGEST_POLL_SECONDS, Settings
 from duckdb_mistral.spool import Spool
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
 #: Up to this many jobs are read one by one; more are read from the list's pages.
 FEW_JOBS = 3
@@ -379,7 +381,9 @@ def describe(jobs: Sequence[Job]) -> str:
     total = sum(job.request_count for job in jobs)
     words = ", ".join(f"{count} {status}" for status, count in counts.items())
     if len(jobs) == 1:
-        return f"Job {jobs[0].job_id or '(not created yet)'} is {jobs[0].status}: {done:,} of {total:,} requests are done."
+        return (
+            f"Job {jobs[0].job_id or '(not created yet)'} is {jobs[0].status}: {done:,} of {total:,} requests are done."
+        )
     return f"Of {len(jobs)} jobs, {words}: {done:,} of {total:,} requests are done."
 
 
@@ -387,4 +391,3 @@ def _remove(directory: Path) -> None:
     import shutil
 
     shutil.rmtree(directory, ignore_errors=True)
-

@@ -10,12 +10,9 @@ import hashlib
 import importlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -30,6 +27,11 @@ from duckdb_mistral.errors import (
 from duckdb_mistral.jobs import JobReport
 from duckdb_mistral.retry import Retry
 from duckdb_mistral.settings import Settings, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
 
 CONNECT_SECONDS = 10.0
 #: Between two pieces of an answer, or of a request being sent.
@@ -55,7 +57,7 @@ class BatchClient:
         self._answers = threading.local()
         key = settings.required_key()
         self.account = account_of(key)
-        self._hide_key = lambda text: text.replace(key, "[API key]")
+        self._hide_key: Callable[[str], str] = lambda text: text.replace(key, "[API key]")
         client = importlib.import_module("mistralai.client")
         http = importlib.import_module("mistralai.client.httpclient").httpx
         self._http_error: type[Exception] = http.HTTPError
@@ -215,7 +217,7 @@ class BatchClient:
                     file.write(chunk)
         except self._http_error as error:
             raise self._unreachable(what, error) from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  mapped by the raw answer
             raise self._refused(what, error) from None
         finally:
             self._answers.streamed = False
@@ -318,8 +320,7 @@ def checked_id(value: str) -> str:
         return str(UUID(value))
     except ValueError:
         raise ArgumentError(
-            f"{value!r} is not an id: submission, job and file ids look like "
-            "3f2a9c1e-0000-4000-8000-000000000000."
+            f"{value!r} is not an id: submission, job and file ids look like 3f2a9c1e-0000-4000-8000-000000000000."
         ) from None
 
 

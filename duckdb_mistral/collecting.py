@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.errors import IncompleteResultsError, LedgerError, NotEndedError, NotFoundError
 from duckdb_mistral.failpoints import failpoint
-from duckdb_mistral.jobs import Job, Submission
 from duckdb_mistral.results import ResultFiles, write_results
 from duckdb_mistral.sending import spool_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from duckdb_mistral.jobs import Job, Submission
 
 #: A short file is downloaded again: a clean end of a download proves nothing.
 DOWNLOADS = 3
@@ -42,9 +46,7 @@ class Collector:
         less than the counts promise, unless `partial`.
         """
         jobs = self._ended_jobs(identifier)
-        return Collected(
-            files=tuple(self._file(job, partial=partial) for job in jobs), output=self._output(jobs)
-        )
+        return Collected(files=tuple(self._file(job, partial=partial) for job in jobs), output=self._output(jobs))
 
     def _ended_jobs(self, identifier: str | None) -> list[Job]:
         batches = self._batches

@@ -1,21 +1,21 @@
 """Every error that this package raises; each message is a sentence for the person who meets it.
 
-    MistralBatchError
-    ├── SettingError               a setting is missing or cannot be used
-    │   └── MissingKeyError        no API key where one is needed
-    ├── ArgumentError              an argument of a function cannot be used
-    ├── SourceError                rows or columns of `source` cannot be sent as they are
-    ├── UnknownJobError            neither the ledger nor the API knows the id
-    ├── NotEndedError              results were asked for before the jobs ended
-    ├── WaitTimeoutError           the jobs run on, past the timeout that the caller set
-    ├── IncompleteResultsError     the files hold less than the job's counts promise
-    ├── OutcomeUnknownError        a create was sent and its answer was lost
-    ├── LedgerError                the state directory cannot be read or written
-    └── ApiError                   the API refused, or could not be reached
-        ├── AuthenticationError    401 or 403
-        ├── NotFoundError          404
-        ├── LimitError             429
-        └── UnreachableError       no answer arrived
+MistralBatchError
+├── SettingError               a setting is missing or cannot be used
+│   └── MissingKeyError        no API key where one is needed
+├── ArgumentError              an argument of a function cannot be used
+├── SourceError                rows or columns of `source` cannot be sent as they are
+├── UnknownJobError            neither the ledger nor the API knows the id
+├── NotEndedError              results were asked for before the jobs ended
+├── WaitTimeoutError           the jobs run on, past the timeout that the caller set
+├── IncompleteResultsError     the files hold less than the job's counts promise
+├── OutcomeUnknownError        a create was sent and its answer was lost
+├── LedgerError                the state directory cannot be read or written
+└── ApiError                   the API refused, or could not be reached
+    ├── AuthenticationError    401 or 403
+    ├── NotFoundError          404
+    ├── LimitError             429
+    └── UnreachableError       no answer arrived
 """
 
 from __future__ import annotations

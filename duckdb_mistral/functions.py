@@ -7,17 +7,22 @@ around it. What is no MistralBatchError is a bug, and goes through as it is.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import duckdb
 import numpy as np
 import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from duckdb_mistral import rows
 from duckdb_mistral.errors import MistralBatchError
-from duckdb_mistral.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import duckdb
+
+    from duckdb_mistral.session import Session
 
 #: A vector has 2,048 rows; this is what the spool answers for it, made once.
 _ZEROS = pa.array(np.zeros(2048, dtype=np.int8))
@@ -43,14 +48,14 @@ class Functions:
             connection.create_function(
                 name,
                 function,
-                parameters,  # type: ignore[arg-type]  # DuckDB takes the types' names
-                returns,  # type: ignore[arg-type]
-                type="arrow",  # type: ignore[arg-type]
-                null_handling="special",  # type: ignore[arg-type]
+                parameters,
+                returns,
+                type=PythonUDFType.ARROW,
+                null_handling=FunctionNullHandling.SPECIAL,
                 side_effects=True,
             )
 
-    def _all(self) -> dict[str, tuple[Callable[..., pa.Array], list[str], str]]:
+    def _all(self) -> dict[str, tuple[Callable[..., pa.Array], list[Any], str]]:
         session = self.session
         text = "VARCHAR"
         return {
@@ -66,9 +71,7 @@ class Functions:
             "mistral_internal_status": _table(session.status, [text], rows.STATUS),
             "mistral_internal_wait": _table(session.wait, [text, "DOUBLE"], rows.STATUS),
             "mistral_internal_cancel": _table(session.cancel, [text], rows.STATUS),
-            "mistral_internal_jobs": _table(
-                session.workspace_jobs, [text, text, text, "TIMESTAMPTZ"], rows.WORKSPACE
-            ),
+            "mistral_internal_jobs": _table(session.workspace_jobs, [text, text, text, "TIMESTAMPTZ"], rows.WORKSPACE),
             "mistral_internal_models": _table(session.models, ["BOOLEAN"], rows.MODELS),
             # Last, because it tells that all are there.
             "mistral_internal_session": (_texts(lambda _: self.name), ["BOOLEAN"], text),
@@ -114,8 +117,8 @@ def _answers(call: Callable[..., dict[str, Any]], kind: pa.StructType) -> Callab
 
 
 def _table(
-    call: Callable[..., Iterable[dict[str, Any]]], parameters: list[str], row: pa.StructType
-) -> tuple[Callable[..., pa.Array], list[str], str]:
+    call: Callable[..., Iterable[dict[str, Any]]], parameters: list[Any], row: pa.StructType
+) -> tuple[Callable[..., pa.Array], list[Any], str]:
     """Return function, parameters and return type of a function that returns rows."""
     kind = pa.struct([("error", pa.string()), ("rows", pa.list_(row))])
     return _answers(lambda *values: {"rows": list(call(*values))}, kind), parameters, rows.sql_type(kind)

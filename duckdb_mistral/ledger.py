@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs import ENDED, Job, JobReport, Part, Step, Submission, now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 SCHEMA_VERSION = 1
 #: How long a write waits for another process's write.
@@ -265,9 +267,7 @@ class Ledger:
 
     def _submissions(self, *conditions: Any) -> list[Submission]:
         statement = (
-            sa.select(submissions)
-            .where(*conditions)
-            .order_by(submissions.c.created_at, submissions.c.submission_id)
+            sa.select(submissions).where(*conditions).order_by(submissions.c.created_at, submissions.c.submission_id)
         )
         with self._reading() as connection:
             return [_submission(row) for row in connection.execute(statement).mappings()]
@@ -348,7 +348,12 @@ def _planned(submission: Submission, its_parts: Iterable[Part]) -> Iterator[dict
 
 
 def _reported(report: JobReport) -> dict[str, Any]:
-    return {"job_id": report.job_id, "status": report.status, "report": json.dumps(asdict(report)), "checked_at": now()}
+    return {
+        "job_id": report.job_id,
+        "status": report.status,
+        "report": json.dumps(asdict(report)),
+        "checked_at": now(),
+    }
 
 
 def _submission(row: Any) -> Submission:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches import Watch, describe
-from duckdb_mistral.jobs import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from duckdb_mistral.jobs import Job
 
 
 @contextmanager
@@ -37,7 +41,14 @@ def _lines() -> Watch:
 @contextmanager
 def _bars() -> Iterator[Watch]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -55,7 +66,9 @@ def _bars() -> Iterator[Watch]:
                 if job.key not in tasks:
                     tasks[job.key] = progress.add_task("", total=job.request_count, speed="")
                 task = progress.tasks[progress.task_ids.index(tasks[job.key])]
-                done = job.request_count if job.status == "SUCCESS" else job.report.completed_requests if job.report else 0
+                done = (
+                    job.request_count if job.status == "SUCCESS" else job.report.completed_requests if job.report else 0
+                )
                 progress.update(
                     tasks[job.key],
                     description=f"{(job.job_id or 'not created')[:8]} {job.status}",

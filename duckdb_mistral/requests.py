@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp, parse_one
@@ -12,6 +11,8 @@ from duckdb_mistral.endpoints import OWN_COLUMNS, Endpoint
 from duckdb_mistral.errors import ArgumentError, SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from duckdb_mistral.spool import Spool
 
 DIALECT = "duckdb"
@@ -34,7 +35,7 @@ _MESSAGES = (
     "THEN '[' || concat_ws(',', '{\"role\":\"system\",\"content\":' || :system || '}', "
     "'{\"role\":\"user\",\"content\":' || to_json(prompt::VARCHAR) || '}') || ']' "
     "WHEN :system IS NULL THEN :messages "
-    "ELSE '[{\"role\":\"system\",\"content\":' || :system || '},' || substr(:messages, 2) END"
+    'ELSE \'[{"role":"system","content":\' || :system || \'},\' || substr(:messages, 2) END'
 )
 
 
@@ -55,9 +56,7 @@ class RequestColumns:
     @property
     def known_columns(self) -> str:
         """Every column that means something, as an untyped NULL of its name."""
-        return ", ".join(
-            exp.alias_(exp.Null(), name, quoted=True).sql(DIALECT) for name in self._names
-        )
+        return ", ".join(exp.alias_(exp.Null(), name, quoted=True).sql(DIALECT) for name in self._names)
 
     @property
     def body(self) -> str:
@@ -78,12 +77,24 @@ class RequestColumns:
         options = self._endpoint.option_fields
         cases = [
             ("custom_id IS NULL", "no custom_id"),
-            ("body IS NOT NULL AND (" + _any_given(self._endpoint.content_columns) + ")", "both body and prompt"),
-            ("body IS NOT NULL AND (" + _any_given(("system", *options)) + ")", "body beside other fields of the request"),
-            (f"body IS NOT NULL AND coalesce(json_type({_safe_json('body')}), '') <> 'OBJECT'", "a body that is no JSON object"),
+            (
+                "body IS NOT NULL AND (" + _any_given(self._endpoint.content_columns) + ")",
+                "both body and prompt",
+            ),
+            (
+                "body IS NOT NULL AND (" + _any_given(("system", *options)) + ")",
+                "body beside other fields of the request",
+            ),
+            (
+                f"body IS NOT NULL AND coalesce(json_type({_safe_json('body')}), '') <> 'OBJECT'",
+                "a body that is no JSON object",
+            ),
             ("prompt IS NOT NULL AND messages IS NOT NULL", "both prompt and messages"),
             ("body IS NULL AND prompt IS NULL AND messages IS NULL", "no prompt"),
-            ("messages IS NOT NULL AND json_array_length(" + _safe_json("messages") + ") = 0", "an empty list of messages"),
+            (
+                "messages IS NOT NULL AND json_array_length(" + _safe_json("messages") + ") = 0",
+                "an empty list of messages",
+            ),
             (
                 f"messages IS NOT NULL AND coalesce(json_type({_safe_json('messages')}), '') <> 'ARRAY'",
                 "messages that are no JSON list",
@@ -235,8 +246,7 @@ def _filled(snippet: str, name: str) -> str:
 def _safe_json(name: str) -> str:
     """Return an expression for a column's JSON that is NULL, not an error, where its text is none."""
     return _filled(
-        "CASE WHEN typeof(:x) <> 'VARCHAR' THEN to_json(:x) "
-        "WHEN json_valid(:x::VARCHAR) THEN :x::VARCHAR::JSON END",
+        "CASE WHEN typeof(:x) <> 'VARCHAR' THEN to_json(:x) WHEN json_valid(:x::VARCHAR) THEN :x::VARCHAR::JSON END",
         name,
     )
 

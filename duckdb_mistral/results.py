@@ -7,11 +7,9 @@ final name is whole; anything else lives in a scratch directory.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -19,8 +17,13 @@ import pyarrow as pa
 from sqlglot import exp
 
 from duckdb_mistral.errors import IncompleteResultsError
-from duckdb_mistral.jobs import Job
 from duckdb_mistral.templates import template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from duckdb_mistral.jobs import Job
 
 #: The columns of mistral_batch_results and their types, in the order of the contract.
 COLUMNS = {
@@ -106,7 +109,10 @@ def literal(value: object) -> str:
 @contextmanager
 def _engine(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a DuckDB of our own for a while: the caller's connection is busy with the caller's statement."""
-    config = {"temp_directory": str(scratch / "spill"), "autoinstall_known_extensions": "false"}
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "temp_directory": str(scratch / "spill"),
+        "autoinstall_known_extensions": False,
+    }
     with duckdb.connect(":memory:", config=config) as engine:
         engine.execute("SET preserve_insertion_order = false")
         yield engine

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from duckdb_mistral.errors import ApiError, LimitError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 Answer = TypeVar("Answer")
 
@@ -60,4 +62,4 @@ def is_passing(error: ApiError) -> bool:
     """Tell whether the same read may be answered a little later."""
     if isinstance(error, UnreachableError | LimitError):
         return True
-    return error.status_code is not None and error.status_code >= 500  # noqa: PLR2004
+    return error.status_code is not None and error.status_code >= 500

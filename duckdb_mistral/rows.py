@@ -73,7 +73,7 @@ MODELS = pa.struct(
 )
 
 
-def submit_row(job: Job, reused: bool) -> dict[str, Any]:  # noqa: FBT001  a pair, as Batches.submit returns it
+def submit_row(job: Job, reused: bool) -> dict[str, Any]:
     """Return one row of mistral_batch_submit."""
     return {
         "submission_id": job.submission_id,

@@ -7,10 +7,8 @@ anything is sent again.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from duckdb_mistral.client import BatchClient
 from duckdb_mistral.errors import (
     ApiError,
     AuthenticationError,
@@ -22,11 +20,16 @@ from duckdb_mistral.errors import (
 )
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import PART_KEY, PENDING, SUBMISSION_KEY, Job, JobReport, Part, Step, Submission, now
-from duckdb_mistral.ledger import Ledger
-from duckdb_mistral.locks import Locks
-from duckdb_mistral.retry import Retry
-from duckdb_mistral.settings import Settings
 from duckdb_mistral.spool import part_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from duckdb_mistral.client import BatchClient
+    from duckdb_mistral.ledger import Ledger
+    from duckdb_mistral.locks import Locks
+    from duckdb_mistral.retry import Retry
+    from duckdb_mistral.settings import Settings
 
 #: Jobs are looked for from this long before they were sent: clocks differ, by days where one is set wrong.
 CLOCK_MARGIN = 2 * 24 * 3600 * 1_000_000
@@ -64,9 +67,7 @@ class Sender:
     def reconcile(self, submission: Submission, job: Job) -> None:
         """Look for the job of a create whose answer was lost: adopt it, or let it be sent again in time."""
         after = (job.sent_at or 0) - CLOCK_MARGIN
-        found = [
-            report for report in self._client.jobs(created_after=max(0, after)) if _is_of(report, submission, job)
-        ]
+        found = [report for report in self._client.jobs(created_after=max(0, after)) if _is_of(report, submission, job)]
         if len(found) == 1:
             self._ledger.created(job, found[0])
             return

@@ -8,14 +8,15 @@ from __future__ import annotations
 import atexit
 import json
 import threading
-from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.errors import ArgumentError, MistralBatchError
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.spool import Spool
 
@@ -137,11 +138,12 @@ class Session:
             fields = json.loads(json.loads(token)["plan"])
             plan = Plan(
                 **fields
-                | {"models": tuple(fields["models"]), "metadata": tuple(tuple(pair) for pair in fields["metadata"])}
+                | {
+                    "models": tuple(fields["models"]),
+                    "metadata": tuple(tuple(pair) for pair in fields["metadata"]),
+                }
             )
-            return [
-                rows.submit_row(job, reused) for job, reused in batches.submit(plan, spool, summary["fingerprint"])
-            ]
+            return [rows.submit_row(job, reused) for job, reused in batches.submit(plan, spool, summary["fingerprint"])]
         finally:
             spool.discard()
 
@@ -187,9 +189,7 @@ class Session:
             model=model,
             created_after=None if created_after is None else int(created_after.timestamp() * 1_000_000),
         )
-        return [
-            rows.reported(report) for report in reports if wanted.items() <= dict(report.metadata).items()
-        ]
+        return [rows.reported(report) for report in reports if wanted.items() <= dict(report.metadata).items()]
 
     def models(self, _: bool | None) -> Iterable[dict[str, Any]]:
         """Return a row per model that the key may use."""

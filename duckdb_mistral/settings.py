@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from duckdb_mistral.errors import MissingKeyError, SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_SERVER_URL = "https://api.mistral.ai"
 LONGEST_POLL_SECONDS = 60.0

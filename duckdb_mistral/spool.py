@@ -8,13 +8,15 @@ from __future__ import annotations
 import shutil
 import threading
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from duckdb_mistral.errors import SourceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: JSON allows these raw, but readers that split lines as Python's splitlines does would cut a request in two.
 LINE_BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\u0085": "\\u0085"}
@@ -129,9 +131,7 @@ class Spool:
         self._file.close()
         self._file = None
         self._parts.append(
-            SpooledPart(
-                part=len(self._parts) + 1, path=path, request_count=self._requests, input_bytes=self._bytes
-            )
+            SpooledPart(part=len(self._parts) + 1, path=path, request_count=self._requests, input_bytes=self._bytes)
         )
         self._requests = self._bytes = 0
 

@@ -52,9 +52,7 @@ def endpoints(document: dict[str, Any]) -> dict[str, Any]:
             continue
         schema = resolve(request_schema(path["post"]), schemas)
         table[endpoint] = {
-            "fields": {
-                name: sorted(json_types(field, schemas)) for name, field in schema["properties"].items()
-            },
+            "fields": {name: sorted(json_types(field, schemas)) for name, field in schema["properties"].items()},
             "required": sorted(schema.get("required", [])),
         }
     return table

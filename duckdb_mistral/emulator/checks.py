@@ -22,7 +22,7 @@ LONGEST_METADATA_KEY = 32
 LONGEST_METADATA_VALUE = 512
 
 
-class Refused(Exception):  # noqa: N818  it is an answer
+class Refused(Exception):
     """A request that is answered with an error; `body` is the JSON of it."""
 
     def __init__(self, status: int, body: Any) -> None:

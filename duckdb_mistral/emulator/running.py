@@ -6,19 +6,22 @@ import json
 import shutil
 import socket
 import threading
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
 
 from duckdb_mistral.emulator.faults import Faults, Rule
 from duckdb_mistral.emulator.server import Server
 from duckdb_mistral.emulator.store import Store, fresh_directory
 from duckdb_mistral.emulator.work import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+    from starlette.types import Receive, Scope, Send
 
 START_SECONDS = 30.0
 
@@ -93,7 +96,14 @@ class Emulator:
         self._faults = Faults(self._state.app())
         self._ready = threading.Event()
         config = uvicorn.Config(
-            self._app, interface="asgi3", proxy_headers=False, log_level="warning", access_log=False, timeout_graceful_shutdown=1, ws="none", lifespan="off"
+            self._app,
+            interface="asgi3",
+            proxy_headers=False,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            ws="none",
+            lifespan="off",
         )
         self._server = uvicorn.Server(config)
         listener = socket.socket()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -22,6 +19,12 @@ from duckdb_mistral.emulator.checks import Refused, checked_job, detail
 from duckdb_mistral.emulator.store import Document, Store, count_lines
 from duckdb_mistral.emulator.witness import Witness
 from duckdb_mistral.emulator.work import PENDING, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from starlette.requests import Request
 
 #: The API's text: "The size of individual files can be a maximum of 512 MB."
 LARGEST_FILE = 512 * 1024 * 1024
@@ -193,7 +196,10 @@ class Server:
             raise Refused(400, _error(400, f"A job takes {self._max_requests_per_job} requests, not {total}."))
         pending = self._pending(workspace)
         if pending + total > self._max_pending_requests:
-            raise Refused(429, _error(429, f"The workspace has {pending} of {self._max_pending_requests} requests pending."))
+            raise Refused(
+                429,
+                _error(429, f"The workspace has {pending} of {self._max_pending_requests} requests pending."),
+            )
         job = self.worker.create(fields, workspace=workspace, total=total)
         self.witness.created(job, pending + total)
         return JSONResponse(self.worker.report(job))
@@ -203,7 +209,9 @@ class Server:
         workspace = self._workspace(request, "list_jobs")
         query = request.query_params
         if query.get("order_by", "-created") not in ("created", "-created"):
-            raise Refused(422, detail("order_by", "Input should be 'created' or '-created'", kind="enum", place="query"))
+            raise Refused(
+                422, detail("order_by", "Input should be 'created' or '-created'", kind="enum", place="query")
+            )
         after = _time(query)
         found = [
             report
@@ -244,7 +252,9 @@ class Server:
         try:
             identifier = str(UUID(identifier))
         except ValueError:
-            raise Refused(422, detail("id", "Input should be a valid UUID", kind="uuid_parsing", place="path")) from None
+            raise Refused(
+                422, detail("id", "Input should be a valid UUID", kind="uuid_parsing", place="path")
+            ) from None
         document = self.store.get(kind, identifier)
         if document is None or document["workspace"] != workspace:
             raise Refused(404, {"detail": f"No {kind.removesuffix('s')} {identifier}"})
@@ -324,7 +334,13 @@ def _token(document: Document) -> str:
 
 
 def _error(status: int, message: str) -> dict[str, Any]:
-    return {"object": "error", "message": message, "type": "invalid_request_error", "param": None, "code": str(status)}
+    return {
+        "object": "error",
+        "message": message,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": str(status),
+    }
 
 
 def _whole(query: Mapping[str, str], name: str, default: int) -> int:
@@ -350,5 +366,6 @@ def _time(query: Mapping[str, str]) -> float:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
         raise Refused(
-            422, detail("created_after", "Input should be a valid datetime", kind="datetime_parsing", place="query")
+            422,
+            detail("created_after", "Input should be a valid datetime", kind="datetime_parsing", place="query"),
         ) from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from duckdb_mistral.emulator.store import Document, Store
+if TYPE_CHECKING:
+    from duckdb_mistral.emulator.store import Document, Store
 
 
 class Witness:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from duckdb_mistral.emulator.answers import BadInputError, answer
-from duckdb_mistral.emulator.store import Document, Store
+
+if TYPE_CHECKING:
+    from duckdb_mistral.emulator.store import Document, Store
 
 ENDED = ("SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED")
 PENDING = ("QUEUED", "RUNNING", "CANCELLATION_REQUESTED")

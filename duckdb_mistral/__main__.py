@@ -1,0 +1,8 @@
+"""The command line, as `python -m duckdb_mistral`."""
+
+from __future__ import annotations
+
+from duckdb_mistral.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""The command line `duckdb-mistral`: the functions without a connection of one's own, and the local server.
+
+Data goes to standard output, everything else to standard error. Exit status 0 when what was asked was done, 1 when
+it was not, 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import IntEnum
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from duckdb_mistral.errors import MistralBatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import duckdb
+
+FORMATS = ("table", "csv", "jsonl")
+RESULT_FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
+#: What a person looks at first; csv and jsonl hold every column.
+STATUS_COLUMNS = "submission_id, job_id, part, status, model, completed_requests || '/' || total_requests AS requests"
+RESULT_COLUMNS = "custom_id, outcome, content, error"
+
+
+class ExitCode(IntEnum):
+    """What the exit status of the command line means."""
+
+    DONE = 0
+    NOT_DONE = 1
+    WRONG_USAGE = 2
+
+
+def main() -> None:
+    """Run the command line; never end with a traceback for what a person can mend."""
+    cli(prog_name="duckdb-mistral")
+
+
+def told_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """End a command that fails with the sentence of its error, on standard error."""
+
+    @wraps(command)
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        import duckdb
+
+        try:
+            return command(*arguments, **options)
+        except MistralBatchError as error:
+            fail(str(error))
+        except duckdb.Error as error:
+            fail(str(error).removeprefix("Invalid Input Error: "))
+        except KeyboardInterrupt:
+            fail("Interrupted. What was submitted goes on; the same command continues from here.")
+
+    return guarded
+
+
+def fail(message: str) -> NoReturn:
+    """Say what was not done, and end."""
+    click.echo(message, err=True)
+    sys.exit(ExitCode.NOT_DONE)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="duckdb-mistral")
+def cli() -> None:
+    """Mistral's Batch API for tables: submit prompts, wait, and read the answers.
+
+    The API key comes from MISTRAL_API_KEY. `duckdb-mistral demo` needs none.
+    """
+
+
+def shown_as(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --format."""
+    option = click.option(
+        "--format",
+        "shown",
+        type=click.Choice(FORMATS),
+        default="table",
+        show_default=True,
+        help="How rows are printed.",
+    )
+    return option(command)
+
+
+@cli.command()
+@click.option("--rows", type=click.IntRange(1, 233), default=233, show_default=True, help="How many rows to send.")
+@click.option("--seconds", type=float, default=4.0, show_default=True, help="How long the local server takes.")
+@told_errors
+def demo(rows: int, seconds: float) -> None:
+    """Run the main job on real text and a local server: no key, no network."""
+    from duckdb_mistral.demo import run
+
+    run(rows=rows, job_seconds=seconds)
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True, help="0 takes a free one.")
+@click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where its state is kept.")
+@click.option("--job-seconds", type=float, default=2.0, show_default=True, help="How long each job takes.")
+def emulator(port: int, directory: Path | None, job_seconds: float) -> None:
+    """Run the local batch server; its answers are an echo. Prints its address."""
+    try:
+        from duckdb_mistral.emulator import Emulator
+    except ImportError as error:
+        fail(str(error))
+    server = Emulator(directory, port=port, job_seconds=job_seconds)
+    click.echo(
+        "Serving until Ctrl-C. In another shell: export MISTRAL_SERVER_URL=<the address below> MISTRAL_API_KEY=local",
+        err=True,
+    )
+    try:
+        server.run()
+    except OSError as error:
+        fail(f"The local batch server cannot listen on port {port} ({error.strerror}). Choose another with --port.")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--database", "-d", default=":memory:", show_default=True, help="The DuckDB database to read from.")
+@click.option("--model", help="The model, where the setting is not to be used.")
+@click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="The endpoint of the requests.")
+@click.option("--system", help="A system message before every prompt.")
+@click.option("--params", help="Body fields for every request, as a JSON object.")
+@click.option("--timeout-hours", type=int, default=24, show_default=True, help="When the API gives the job up.")
+@click.option("--force", is_flag=True, help="Submit, and pay, again even if the same was submitted before.")
+@shown_as
+@told_errors
+def submit(file: Path, database: str, shown: str, **options: Any) -> None:
+    """Submit the rows of FILE's last SELECT, with columns custom_id and prompt.
+
+    The statements before it are run first.
+    """
+    connection = _connect(database)
+    statements = connection.extract_statements(file.read_text(encoding="utf-8"))
+    if not statements:
+        fail(f"{file} holds no statement; its last one must be a SELECT of custom_id and prompt.")
+    for statement in statements[:-1]:
+        connection.execute(statement)
+    given = {"source": statements[-1].query.strip().rstrip(";")} | options
+    call = ", ".join(f"{name} := ${name}" for name in given)
+    _show(connection, f"SELECT * FROM mistral_batch_submit({call})", given, shown)
+
+
+@cli.command()
+@click.argument("identifier", metavar="[ID]", required=False)
+@shown_as
+@told_errors
+def status(identifier: str | None, shown: str) -> None:
+    """Show how far the jobs of ID are, or of every submission."""
+    columns = STATUS_COLUMNS if shown == "table" else "*"
+    _show(_connect(), f"SELECT {columns} FROM mistral_batch_status($id)", {"id": identifier}, shown)
+
+
+@cli.command()
+@click.argument("identifier", metavar="ID")
+@click.option("--timeout", "timeout_seconds", type=float, help="Give up after so many seconds; the jobs run on.")
+@shown_as
+@told_errors
+def wait(identifier: str, timeout_seconds: float | None, shown: str) -> None:
+    """Wait until every job of ID has ended, showing progress."""
+    columns = STATUS_COLUMNS if shown == "table" else "*"
+    given = {"id": identifier, "timeout": timeout_seconds}
+    _show(_connect(), f"SELECT {columns} FROM mistral_batch_wait($id, timeout_seconds := $timeout)", given, shown)
+
+
+@cli.command()
+@click.argument("identifier", metavar="ID")
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A .parquet, .csv or .jsonl file."
+)
+@click.option("--partial", is_flag=True, help="Read what there is where the result files are not whole.")
+@shown_as
+@told_errors
+def results(identifier: str, output: Path | None, partial: bool, shown: str) -> None:
+    """Write the results of ID to a file, or show them."""
+    connection = _connect()
+    columns = RESULT_COLUMNS if shown == "table" and output is None else "*"
+    select = f"SELECT {columns} FROM mistral_batch_results({_text(identifier)}, partial := {partial})"
+    if output is None:
+        _show(connection, select, None, shown)
+        return
+    form = RESULT_FORMATS.get(output.suffix.lower())
+    if form is None:
+        raise click.UsageError(f"{output.name} ends in none of {', '.join(RESULT_FORMATS)}.")
+    written = connection.execute(f"COPY ({select}) TO {_text(str(output))} (FORMAT {form})").fetchone()
+    click.echo(f"{written[0] if written else 0:,} results written to {output}", err=True)
+
+
+@cli.command()
+@click.argument("identifier", metavar="ID")
+@shown_as
+@told_errors
+def cancel(identifier: str, shown: str) -> None:
+    """Ask for the cancellation of the jobs of ID; what was answered so far is kept."""
+    columns = STATUS_COLUMNS if shown == "table" else "*"
+    _show(_connect(), f"SELECT {columns} FROM mistral_batch_cancel($id)", {"id": identifier}, shown)
+
+
+@cli.command()
+@told_errors
+def doctor() -> None:
+    """Check the key, the server, the versions and the state directory."""
+    from duckdb_mistral.doctor import examine
+
+    if not examine():
+        sys.exit(ExitCode.NOT_DONE)
+
+
+def _connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
+    from duckdb_mistral.plugin import connect
+
+    return connect(database)
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _show(connection: duckdb.DuckDBPyConnection, select: str, given: dict[str, Any] | None, shown: str) -> None:
+    """Print the rows of a SELECT on standard output."""
+    table = connection.execute(select, given).to_arrow_table()
+    if shown == "table":
+        _print_table(table)
+    else:
+        form = "(FORMAT csv, HEADER)" if shown == "csv" else "(FORMAT json)"
+        connection.register("shown_rows", table)
+        connection.execute(f"COPY (FROM shown_rows) TO '/dev/stdout' {form}")
+
+
+def _print_table(table: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    printed = Table(*table.column_names, box=None, pad_edge=False)
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        printed.add_row(*(Text("" if value is None else str(value)) for value in row))
+    console.print(printed)

@@ -1,0 +1,80 @@
+"""The demo: the main job on real text, against a local server that lives as long as it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.plugin import connect
+
+_PACKAGE = Path(__file__).resolve().parent
+
+PROMPTS = """\
+CREATE TABLE staging AS
+SELECT id AS custom_id, 'Summarise in one sentence: ' || opening AS prompt
+FROM addresses;"""
+SUBMIT = """\
+FROM mistral_batch_submit('staging', model := 'mistral-small-latest', params := {max_tokens: 24});"""
+STATUS = """\
+SELECT job_id, status, total_requests, progress FROM mistral_batch_status();"""
+WAIT = """\
+SELECT job_id, status, succeeded_requests FROM mistral_batch_wait('%s');"""
+RESULTS = """\
+SELECT a.year, a.president, r.outcome, r.content
+FROM addresses a JOIN mistral_batch_results('%s') r ON r.custom_id = a.id::VARCHAR
+ORDER BY a.year;"""
+
+
+def data_file() -> Path:
+    """Return the text of the demo: inside the package where it is installed, under examples/ in a checkout."""
+    inside = _PACKAGE / "data" / "addresses.csv"
+    return inside if inside.exists() else _PACKAGE.parent / "examples" / "data" / "addresses.csv"
+
+
+def run(*, rows: int, job_seconds: float) -> None:
+    """Show every statement and what it prints; raises MistralBatchError where the extra is missing."""
+    try:
+        from duckdb_mistral.emulator import Emulator
+    except ImportError as error:
+        raise MistralBatchError(str(error)) from error
+    with (
+        tempfile.TemporaryDirectory(prefix="duckdb-mistral-demo-") as home,
+        Emulator(job_seconds=job_seconds) as server,
+    ):
+        click.echo(
+            f"A local batch server is at {server.url}; it answers with an echo. Nothing leaves this machine.", err=True
+        )
+        connection = connect(settings={"api_key": "demo", "server_url": server.url, "home": home, "poll_seconds": 0.2})
+        with connection:
+            connection.execute(
+                "CREATE TABLE addresses AS FROM read_csv($file) ORDER BY id LIMIT $rows",
+                {"file": str(data_file()), "rows": rows},
+            )
+            _say(f"\n{PROMPTS}")
+            connection.execute(PROMPTS)
+            _say(f"\n{SUBMIT}")
+            submitted = connection.execute(SUBMIT).to_arrow_table()
+            connection.register("submitted", submitted)
+            _print(connection.sql("SELECT submission_id, job_id, status, total_requests, reused FROM submitted"))
+            submission_id = submitted.column("submission_id")[0].as_py()
+            for statement in (STATUS, WAIT % submission_id, RESULTS % submission_id):
+                _say(f"\n{statement}")
+                _print(connection.sql(statement))
+    _say(
+        "\nThat was the whole of it. With a key of your own (export MISTRAL_API_KEY=…) the same statements, without the "
+        "local server, get Mistral's answers at the batch price."
+    )
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+    sys.stderr.flush()
+
+
+def _print(relation: object) -> None:
+    click.echo(str(relation).rstrip())
+    sys.stdout.flush()
