@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FORMATS = ("table", "csv", "jsonl")
 RESULT_FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
 #: What a person looks at first; csv and jsonl hold every column.
+SUBMIT_COLUMNS = "submission_id, job_id, part, status, model, total_requests, reused"
 STATUS_COLUMNS = "submission_id, job_id, part, status, model, completed_requests || '/' || total_requests AS requests"
 RESULT_COLUMNS = "custom_id, outcome, content, error"
 
@@ -144,7 +145,8 @@ def submit(file: Path, database: str, shown: str, **options: Any) -> None:
         connection.execute(statement)
     given = {"source": statements[-1].query.strip().rstrip(";")} | options
     call = ", ".join(f"{name} := ${name}" for name in given)
-    _show(connection, f"SELECT * FROM mistral_batch_submit({call})", given, shown)
+    columns = SUBMIT_COLUMNS if shown == "table" else "*"
+    _show(connection, f"SELECT {columns} FROM mistral_batch_submit({call})", given, shown)
 
 
 @cli.command()
@@ -224,22 +226,21 @@ def _text(value: str) -> str:
 
 def _show(connection: duckdb.DuckDBPyConnection, select: str, given: dict[str, Any] | None, shown: str) -> None:
     """Print the rows of a SELECT on standard output."""
-    table = connection.execute(select, given).to_arrow_table()
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE shown_rows AS {select}", given)
     if shown == "table":
-        _print_table(table)
+        _print_table(connection.sql("FROM shown_rows"))
     else:
         form = "(FORMAT csv, HEADER)" if shown == "csv" else "(FORMAT json)"
-        connection.register("shown_rows", table)
         connection.execute(f"COPY (FROM shown_rows) TO '/dev/stdout' {form}")
 
 
-def _print_table(table: Any) -> None:
+def _print_table(table: duckdb.DuckDBPyRelation) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console() if sys.stdout.isatty() else Console(width=200)
-    printed = Table(*table.column_names, box=None, pad_edge=False)
-    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+    printed = Table(*table.columns, box=None, pad_edge=False)
+    for row in table.fetchall():
         printed.add_row(*(Text("" if value is None else str(value)) for value in row))
     console.print(printed)

@@ -15,10 +15,9 @@ _PACKAGE = Path(__file__).resolve().parent
 
 PROMPTS = """\
 CREATE TABLE staging AS
-SELECT id AS custom_id, 'Summarise in one sentence: ' || opening AS prompt
-FROM addresses;"""
+SELECT id AS custom_id, opening AS prompt FROM addresses;"""
 SUBMIT = """\
-FROM mistral_batch_submit('staging', model := 'mistral-small-latest', params := {max_tokens: 24});"""
+FROM mistral_batch_submit('staging', system := 'Summarise in one sentence.');"""
 STATUS = """\
 SELECT job_id, status, total_requests, progress FROM mistral_batch_status();"""
 WAIT = """\
@@ -57,16 +56,15 @@ def run(*, rows: int, job_seconds: float) -> None:
             _say(f"\n{PROMPTS}")
             connection.execute(PROMPTS)
             _say(f"\n{SUBMIT}")
-            submitted = connection.execute(SUBMIT).to_arrow_table()
-            connection.register("submitted", submitted)
-            _print(connection.sql("SELECT submission_id, job_id, status, total_requests, reused FROM submitted"))
-            submission_id = submitted.column("submission_id")[0].as_py()
+            connection.execute(f"CREATE TEMP TABLE submitted AS {SUBMIT}")
+            _print(connection.sql("FROM submitted"))
+            submission_id = connection.execute("SELECT submission_id FROM submitted").fetchall()[0][0]
             for statement in (STATUS, WAIT % submission_id, RESULTS % submission_id):
                 _say(f"\n{statement}")
                 _print(connection.sql(statement))
     _say(
-        "\nThat was the whole of it. With a key of your own (export MISTRAL_API_KEY=…) the same statements, without the "
-        "local server, get Mistral's answers at the batch price."
+        "\nThat was the whole of it. With a key of your own (export MISTRAL_API_KEY=…) the same statements, without "
+        "the local server, get Mistral's answers at the batch price."
     )
 
 

@@ -59,7 +59,7 @@ def _state(settings: Settings) -> Iterator[str]:
     ledger = Ledger(settings.home)
     submissions, jobs = ledger.submissions(), ledger.jobs()
     open_jobs = sum(not job.ended for job in jobs)
-    yield f"{settings.home} is writable: {len(submissions)} submissions, {len(jobs)} jobs, {open_jobs} of them not ended"
+    yield f"{settings.home} is writable: {len(submissions)} submissions, {len(jobs)} jobs, {open_jobs} not ended"
 
 
 def _key(settings: Settings) -> Iterator[str]:

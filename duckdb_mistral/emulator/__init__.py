@@ -11,7 +11,7 @@ or as a process of its own: `duckdb-mistral emulator`, `python -m duckdb_mistral
 from __future__ import annotations
 
 try:
-    import multipart  # noqa: F401
+    import python_multipart  # noqa: F401
     import starlette  # noqa: F401
     import uvicorn  # noqa: F401
 except ImportError as error:

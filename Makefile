@@ -1,0 +1,52 @@
+# Every target makes the environment that it needs. PYTHON=/path/to/python3.12 chooses another Python.
+
+NEWEST := .venv
+OLDEST := .venv-oldest
+BIN := $(NEWEST)/bin
+
+.PHONY: help demo check lint types contracts test test-newest test-oldest format golden bench clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+demo: $(NEWEST)/made ## the main job on real text and a local server: no key, no network
+	$(BIN)/duckdb-mistral demo
+
+check: lint types contracts test ## all that a change has to pass
+
+lint: $(NEWEST)/made ## style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(NEWEST)/made ## mypy --strict
+	$(BIN)/mypy
+
+contracts: $(NEWEST)/made ## which module may import which
+	$(BIN)/lint-imports
+
+test: test-newest test-oldest ## the tests, on the newest and the oldest versions of what the package needs
+
+test-newest: $(NEWEST)/made
+	$(BIN)/python -m pytest -n auto
+
+test-oldest: $(OLDEST)/made
+	$(OLDEST)/bin/python -m pytest -n auto
+
+format: $(NEWEST)/made ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: $(NEWEST)/made ## write the golden files anew; read the diff
+	$(BIN)/python -m pytest tests/test_surface.py --golden
+
+bench: $(NEWEST)/made ## how fast and how small, as ratios
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the environments
+	rm -rf $(NEWEST) $(OLDEST)
+
+$(NEWEST)/made: pyproject.toml scripts/environment.sh
+	scripts/environment.sh $(NEWEST)
+
+$(OLDEST)/made: pyproject.toml scripts/environment.sh scripts/oldest.py
+	scripts/environment.sh $(OLDEST) oldest

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Make the virtual environment DIR with the package, all its extras and the tools of the tests:
+#   scripts/environment.sh DIR [oldest]
+# With `oldest`, what the package needs comes in the oldest version that pyproject.toml allows.
+set -eu
+
+directory=$1
+python=${PYTHON:-python3}
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+  echo "Python 3.11 or newer is needed; PYTHON=/path/to/python make … names one." >&2
+  exit 1
+fi
+if ! "$python" -m venv --clear "$directory" 2>/dev/null; then
+  # Debian splits venv off.
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq && apt-get install -qq -y python3-venv >&2
+    "$python" -m venv --clear "$directory"
+  else
+    echo "Python's venv is missing: apt install python3-venv (or your system's equivalent), then again." >&2
+    exit 1
+  fi
+fi
+
+pip="$directory/bin/python -m pip --disable-pip-version-check -q"
+$pip install 'pip>=25.1' # the first that reads dependency groups
+if [ "${2:-}" = oldest ]; then
+  "$directory/bin/python" scripts/oldest.py >"$directory/oldest.txt"
+  $pip install --editable '.[all]' --group test --constraint "$directory/oldest.txt"
+else
+  $pip install --editable '.[all]' --group dev
+fi
+touch "$directory/made"

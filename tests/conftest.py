@@ -1,0 +1,68 @@
+"""The fixtures of all tests: a clean environment, a local server, a connection to it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from support import connect
+
+from duckdb_mistral.emulator import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import duckdb
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes the golden files."""
+    parser.addoption("--golden", action="store_true", help="write the golden files anew instead of comparing")
+
+
+def pytest_report_header() -> str:
+    """Say which versions are tested."""
+    from importlib.metadata import version
+
+    names = ("duckdb", "mistralai", "pyarrow", "sqlglot", "sqlalchemy")
+    return ", ".join(f"{name} {version(name)}" for name in names)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run what costs money only when it is asked for by name."""
+    if "live" not in config.getoption("-m"):
+        skip = pytest.mark.skip(reason="runs on the real API: -m live, with MISTRAL_API_KEY")
+        for item in items:
+            if "live" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the developer's own key, server and state out of every test."""
+    for name in list(os.environ):
+        if name.startswith(("MISTRAL_", "DUCKDB_MISTRAL_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DUCKDB_MISTRAL_HOME", str(tmp_path / "default-home"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Return the state directory of a test."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[Emulator]:
+    """Yield a local batch server of its own."""
+    with Emulator(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def con(emulator: Emulator, home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection whose functions talk to `emulator`."""
+    with connect(emulator, home) as connection:
+        yield connection

@@ -1,0 +1,90 @@
+"""What several test files use: a connection with rows to send, and a Python process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import duckdb_mistral
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import duckdb
+
+    from duckdb_mistral.emulator import Emulator
+
+KEY = "a-key-of-the-tests"
+
+
+def settings_of(emulator: Emulator, home: Path, **others: Any) -> dict[str, Any]:
+    """Return the settings of a connection that talks to `emulator` and does not dawdle."""
+    return {"api_key": KEY, "server_url": emulator.url, "home": home, "poll_seconds": 0.02} | others
+
+
+def connect(emulator: Emulator, home: Path, **others: Any) -> duckdb.DuckDBPyConnection:
+    """Return a new database in memory whose functions talk to `emulator`."""
+    return duckdb_mistral.connect(settings=settings_of(emulator, home, **others))
+
+
+def make_staging(con: duckdb.DuckDBPyConnection, rows: int = 3, name: str = "staging") -> None:
+    """Create the table `name` with custom_ids '0', '1' … and prompts 'prompt 0' and so on."""
+    con.execute(
+        f"CREATE TABLE {name} AS SELECT range::VARCHAR AS custom_id, 'prompt ' || range AS prompt FROM range({rows})"
+    )
+
+
+def rows(con: duckdb.DuckDBPyConnection, query: str, parameters: Any = None) -> list[dict[str, Any]]:
+    """Return the rows of a query as dictionaries."""
+    result = con.execute(query, parameters)
+    names = [column[0] for column in result.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def submitted(con: duckdb.DuckDBPyConnection, source: str = "staging", arguments: str = "") -> str:
+    """Submit `source` and return the submission's id; `arguments` is SQL, such as `force := true`."""
+    call = f"FROM mistral_batch_submit($source{', ' + arguments if arguments else ''})"
+    submission_id: str = rows(con, call, {"source": source})[0]["submission_id"]
+    return submission_id
+
+
+def answered(con: duckdb.DuckDBPyConnection, submission_id: str) -> list[dict[str, Any]]:
+    """Wait for a submission and return its results, ordered by custom_id."""
+    con.execute("FROM mistral_batch_wait($id, timeout_seconds := 60)", {"id": submission_id})
+    return rows(con, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id")
+
+
+def asked_for_money(emulator: Emulator) -> tuple[int, int]:
+    """Return how many uploads and creates the server has received."""
+    requests = emulator.witness()["requests"]
+    return requests.get("upload", 0), requests.get("create", 0)
+
+
+def run_python(code: str, environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a Python process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=clean_environment() | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def environment_of(emulator: Emulator, home: Path) -> dict[str, str]:
+    """Return the environment variables by which a process talks to `emulator`."""
+    return {
+        "MISTRAL_API_KEY": KEY,
+        "MISTRAL_SERVER_URL": emulator.url,
+        "DUCKDB_MISTRAL_HOME": str(home),
+        "DUCKDB_MISTRAL_POLL_SECONDS": "0.02",
+    }
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without what configures the package."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MISTRAL_", "DUCKDB_MISTRAL_"))}
