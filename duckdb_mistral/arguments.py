@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral.batches import Plan
 from duckdb_mistral.endpoints import Endpoint, all_endpoints, endpoint_of
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.jobs import OWN_KEYS
+from duckdb_mistral.jobs import OWN_KEYS, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -40,7 +40,9 @@ PENDING = (Status.QUEUED, Status.RUNNING, Status.CANCELLATION_REQUESTED)
 #: Job metadata keys that find a job again when the answer to its create was lost.
 SUBMISSION_KEY = "duckdb_mistral_submission"
 PART_KEY = "duckdb_mistral_part"
-OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY})
+#: What makes two submissions the same, so that a lost ledger can be rebuilt from the workspace's jobs.
+IDENTITY_KEY = "duckdb_mistral_identity"
+OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY})
 
 
 class Step(StrEnum):
@@ -138,6 +140,8 @@ class Job:
     checked_at: int | None = None
     message: str | None = None
     results: str | None = None
+    #: The size of the results file when it was kept: a file of another size is damaged.
+    results_bytes: int | None = None
     report: JobReport | None = None
 
     @property
@@ -170,6 +174,20 @@ class Job:
     def evolve(self, **changes: Any) -> Job:
         """Return this job with `changes`."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The checked arguments of one mistral_batch_submit."""
+
+    endpoint: str
+    models: tuple[str, ...]
+    timeout_hours: int = 24
+    metadata: tuple[tuple[str, str], ...] = ()
+    output: str | None = None
+    force: bool = False
+    #: The submission or job of which this sends again what it left.
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,8 +128,9 @@ class Session:
     def submit(self, token: str, summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         """Check what was spooled, and submit it; return a row per job."""
         from duckdb_mistral import rows
-        from duckdb_mistral.batches import Plan
+        from duckdb_mistral.jobs import Plan
         from duckdb_mistral.requests import check_rows
+        from duckdb_mistral.submitting import Submitter
 
         with self._lock:
             batches, spool = self._spools.pop(token)
@@ -143,7 +144,8 @@ class Session:
                     "metadata": tuple(tuple(pair) for pair in fields["metadata"]),
                 }
             )
-            return [rows.submit_row(job, reused) for job, reused in batches.submit(plan, spool, summary["fingerprint"])]
+            jobs = Submitter(batches).submit(plan, spool, summary["fingerprint"])
+            return [rows.submit_row(job, reused) for job, reused in jobs]
         finally:
             spool.discard()
 
