@@ -49,7 +49,7 @@ class Batches:
     ) -> None:
         """Open the ledger; `client` is called when the API is first needed, and the key with it."""
         self.settings = settings
-        self.retry = retry or Retry()
+        self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
         self.ledger = Ledger(settings.home)
         self._make_client = client or (lambda: BatchClient(settings, retry=self.retry))
         self._client: BatchClient | None = None

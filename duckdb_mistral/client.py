@@ -48,12 +48,12 @@ class BatchClient:
         Raises MissingKeyError where there is no key. Opens no connection yet.
         """
         self.server_url = settings.server_url
-        self.retry = retry or Retry()
+        self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
         key = settings.required_key()
         self.account = account_of(key)
         self._hide_key: Callable[[str], str] = lambda text: text.replace(key, "[API key]")
         client = importlib.import_module("mistralai.client")
-        self._transport = Transport(self.server_url, transport=transport)
+        self._transport = Transport(self.server_url, settings.deadline_seconds, transport=transport)
         self._sdk = client.Mistral(api_key=key, server_url=self.server_url, client=self._transport.client)
 
     def __enter__(self) -> Self:

@@ -71,6 +71,7 @@ class Functions:
             "mistral_internal_status": _table(session.status, [text], rows.STATUS),
             "mistral_internal_wait": _table(session.wait, [text, "DOUBLE"], rows.STATUS),
             "mistral_internal_cancel": _table(session.cancel, [text], rows.STATUS),
+            "mistral_internal_retry": _table(session.retry, [text], rows.SUBMIT),
             "mistral_internal_jobs": _table(session.workspace_jobs, [text, text, text, "TIMESTAMPTZ"], rows.WORKSPACE),
             "mistral_internal_models": _table(session.models, ["BOOLEAN"], rows.MODELS),
             # Last, because it tells that all are there.

@@ -98,7 +98,7 @@ class Session:
         if identifier is not None and not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
         collected = Collector(self.batches()).collect(identifier, partial=bool(partial))
-        return results_statement(collected.files)
+        return results_statement(collected.families)
 
     # While a submit runs
 
@@ -178,6 +178,14 @@ class Session:
         from duckdb_mistral import rows
 
         return map(rows.status_row, self.batches().cancel(_required(identifier)))
+
+    def retry(self, identifier: str | None) -> Iterable[dict[str, Any]]:
+        """Send again what an id's jobs left; return a row per job."""
+        from duckdb_mistral import rows
+        from duckdb_mistral.retrying import Retrier
+
+        jobs = Retrier(self.batches()).retry(_required(identifier))
+        return [rows.submit_row(job, reused) for job, reused in jobs]
 
     def workspace_jobs(
         self, status: str | None, model: str | None, metadata: str | None, created_after: datetime | None

@@ -11,15 +11,16 @@ import duckdb
 from sqlglot import exp
 
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.requests import RequestColumns
 from duckdb_mistral.results import COLUMNS, literal
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from duckdb_mistral.arguments import SubmitArguments
+    from duckdb_mistral.collecting import Family
 
 #: The columns of mistral_batch_preview and their types.
 PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
@@ -37,12 +38,13 @@ def request_statement(name: str, arguments: SubmitArguments) -> str:
     )
 
 
-def results_statement(files: Sequence[Path]) -> str:
-    """Return the scan of results that are kept in `files`."""
-    if not files:
-        return f"SELECT {_typed_nulls(COLUMNS)} WHERE false"
+def results_statement(families: Sequence[Family]) -> str:
+    """Return the scan of kept results: plain files as one scan, then each family that has retries."""
     columns = ", ".join(exp.column(name, quoted=True).sql("duckdb") for name in COLUMNS)
-    return template("results").substitute(columns=columns, files=", ".join(literal(path) for path in files))
+    plain = [path for family in families if len(family.generations) == 1 for path in family.generations[0]]
+    selects = [union_of([plain], columns)] if plain else []
+    selects += [union_of(family.generations, columns) for family in families if len(family.generations) > 1]
+    return " UNION ALL ".join(f"({select})" for select in selects) or f"SELECT {_typed_nulls(COLUMNS)} WHERE false"
 
 
 def refusal(columns: Mapping[str, str], message: str) -> str:

@@ -16,20 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 CONNECT_SECONDS = 10.0
-#: Between two pieces of an answer, or of a request being sent.
-READ_SECONDS = 60.0
-#: Storing half a gigabyte may take the server a while after the last byte.
-UPLOAD_SECONDS = 300.0
-#: A body that moves fewer bytes than this in so many seconds will not end within a person's patience.
+#: Storing half a gigabyte may take the server a while after the last byte: so many times the deadline.
+UPLOAD_PATIENCE = 10
+#: A body that moves fewer bytes than this within the deadline will not end within a person's patience.
 LEAST_BYTES = 1 << 16
-PACE_SECONDS = 60.0
 
 
 class Transport:
     """One HTTP client for one server; safe for several threads, each of which sees its own last answer."""
 
-    def __init__(self, server_url: str, *, transport: Any = None) -> None:
-        """Make a client for `server_url`; `transport` takes the network's place in tests."""
+    def __init__(self, server_url: str, deadline_seconds: float, *, transport: Any = None) -> None:
+        """Make a client for `server_url`; `transport` takes the network's place in tests.
+
+        `deadline_seconds` is how long the server may keep silent, or keep dripping, in either direction.
+        """
+        self._deadline = deadline_seconds
         self._answers = threading.local()
         self._http = importlib.import_module("mistralai.client.httpclient").httpx
         http = self._http
@@ -42,7 +43,7 @@ class Transport:
             transport=transport,
             event_hooks={"request": [self._prepare], "response": [self._keep]},
         )
-        self._paced = _paced_streams(http)
+        self._paced = _paced_streams(http, deadline_seconds)
         self._server_time: int | None = None
 
     @property
@@ -76,9 +77,9 @@ class Transport:
         """Set the timeouts of every request in one place: the SDK's own differ between its versions."""
         upload = request.method == "POST" and request.url.path.endswith("/files")
         request.extensions["timeout"] = {
-            "connect": CONNECT_SECONDS,
-            "read": UPLOAD_SECONDS if upload else READ_SECONDS,
-            "write": READ_SECONDS,
+            "connect": min(CONNECT_SECONDS, self._deadline),
+            "read": UPLOAD_PATIENCE * self._deadline if upload else self._deadline,
+            "write": self._deadline,
             "pool": CONNECT_SECONDS,
         }
         request.stream = self._paced(request.stream, self._http.WriteTimeout)
@@ -93,20 +94,23 @@ class Transport:
 
 
 def in_pace(
-    pieces: Iterable[bytes], too_slow: type[Exception], clock: Callable[[], float] = time.monotonic
+    pieces: Iterable[bytes],
+    seconds: float,
+    too_slow: type[Exception],
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[bytes]:
-    """Yield `pieces`; raise `too_slow` where fewer than LEAST_BYTES came by in PACE_SECONDS."""
+    """Yield `pieces`; raise `too_slow` where fewer than LEAST_BYTES came by in so many seconds."""
     started, moved = clock(), 0
     for piece in pieces:
         moved += len(piece)
-        if clock() - started > PACE_SECONDS:
+        if clock() - started > seconds:
             if moved < LEAST_BYTES:
-                raise too_slow(f"only {moved} bytes in {PACE_SECONDS:g} seconds")
+                raise too_slow(f"only {moved} bytes in {seconds:g} seconds")
             started, moved = clock(), 0
         yield piece
 
 
-def _paced_streams(http: Any) -> Any:
+def _paced_streams(http: Any, seconds: float) -> Any:
     """Return a class of streams over the library that this version of the SDK uses."""
 
     class Paced(http.SyncByteStream):  # type: ignore[misc]
@@ -115,7 +119,7 @@ def _paced_streams(http: Any) -> Any:
             self._too_slow = too_slow
 
         def __iter__(self) -> Iterator[bytes]:
-            yield from in_pace(self._stream, self._too_slow)
+            yield from in_pace(self._stream, seconds, self._too_slow)
 
         def close(self) -> None:
             self._stream.close()
