@@ -266,6 +266,9 @@ class BatchClient:
         if response is None:
             return ApiError(f"Could not {what}: {type(error).__name__} in the SDK.")
         status = response.status_code
+        if response.is_success:  # a body of the wrong kind, which is not read: it may have any length
+            kind = response.headers.get("content-type", "no content type")
+            return ApiError(f"Could not {what}: {self.server_url} answered with {kind}.")
         said = self._hide_key(_detail(response))
         match status:
             case 401 | 403:
