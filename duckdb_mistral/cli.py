@@ -205,12 +205,15 @@ def cancel(identifier: str, shown: str) -> None:
 
 
 @cli.command()
+@click.option("--repair", is_flag=True, help="Put a damaged ledger aside; build it anew from the workspace's jobs.")
 @told_errors
-def doctor() -> None:
+def doctor(repair: bool) -> None:
     """Check the key, the server, the versions and the state directory."""
-    from duckdb_mistral.doctor import examine
+    from duckdb_mistral import doctor as checks
 
-    if not examine():
+    if repair:
+        checks.repair()
+    if not checks.examine():
         sys.exit(ExitCode.NOT_DONE)
 
 

@@ -131,7 +131,8 @@ class Collector:
         scratch = self._directory / f"scratch-{job.key}"
         shutil.rmtree(scratch, ignore_errors=True)
         try:
-            scratch.mkdir(mode=0o700, parents=True)
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            scratch.mkdir(mode=0o700)
             fetched = scratch / name
             whole = self._download(job, scratch, fetched, partial=partial)
             failpoint("before-keep", writes=True)

@@ -111,19 +111,42 @@ class Ledger:
 
         Returns False, and records nothing, where another process has recorded the same content first.
         """
-        row = asdict(submission) | {
-            "live": True,
-            "models": json.dumps(submission.models),
-            "metadata": json.dumps(dict(submission.metadata)),
-        }
         try:
             with self._writing() as connection:
-                connection.execute(submissions.insert(), row)
+                connection.execute(submissions.insert(), _submission_row(submission))
                 connection.execute(parts.insert(), [asdict(part) for part in its_parts])
                 connection.execute(jobs.insert(), list(_planned(submission, its_parts)))
         except sa.exc.IntegrityError:
             return False
         return True
+
+    def restore(
+        self, submission: Submission, its_parts: Sequence[Part], reports: Sequence[tuple[int, JobReport]]
+    ) -> None:
+        """Record a submission that the API's jobs tell of: (part, job) each; it becomes the live one of its content."""
+        with self._writing() as connection:
+            connection.execute(
+                submissions.update().where(submissions.c.identity == submission.identity).values(live=False)
+            )
+            connection.execute(submissions.insert(), _submission_row(submission))
+            connection.execute(parts.insert(), [asdict(part) for part in its_parts])
+            for number, report in reports:
+                connection.execute(jobs.delete().where(jobs.c.job_id == report.job_id))
+                connection.execute(
+                    jobs.insert(),
+                    {
+                        "submission_id": submission.submission_id,
+                        "part": number,
+                        "model": report.model or "",
+                        "endpoint": submission.endpoint,
+                        "server_url": submission.server_url,
+                        "step": Step.CREATED,
+                        "request_count": report.total_requests,
+                        "input_bytes": 0,
+                        "created_here_at": now(),
+                    }
+                    | _reported(report),
+                )
 
     def retire(self, submission_id: str) -> None:
         """Let the same content be submitted anew; drop what of this submission was never created."""
@@ -228,7 +251,7 @@ class Ledger:
         with self._reading() as connection:
             health = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
             if health != "ok":
-                raise LedgerError(_damaged(self.path, health))
+                raise LedgerError(_damaged(self.path, " ".join(health.split())))
             if _version(connection) == SCHEMA_VERSION:
                 return
         with self._writing() as connection:
@@ -300,6 +323,14 @@ def _configure(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _submission_row(submission: Submission) -> dict[str, Any]:
+    return asdict(submission) | {
+        "live": True,
+        "models": json.dumps(submission.models),
+        "metadata": json.dumps(dict(submission.metadata)),
+    }
 
 
 def _planned(submission: Submission, its_parts: Iterable[Part]) -> Iterator[dict[str, Any]]:

@@ -68,7 +68,7 @@ class Retrier:
         scratch = self._batches.settings.home / "results" / f"scratch-retry-{uuid4()}"
         spool = self._batches.new_spool()
         try:
-            scratch.mkdir(mode=0o700, parents=True)
+            scratch.mkdir(mode=0o700)
             requests = self._requests(jobs, scratch)
             fingerprint = spool_left(requests, family.generations, spool) if requests else None
             if fingerprint is None:

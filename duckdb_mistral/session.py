@@ -69,9 +69,11 @@ class Session:
 
     def compile(self, name: str, arguments: str) -> str:
         """Return the statement that a call of submit, preview or results stands for."""
-        from duckdb_mistral import rows, statements
+        from duckdb_mistral import interrupts, rows, statements
         from duckdb_mistral.results import COLUMNS
 
+        interrupts.listen()
+        interrupts.begin()
         given = json.loads(arguments)
         columns = {
             "submit": rows.columns(rows.SUBMIT),

@@ -55,7 +55,8 @@ class Spool:
         self._bytes = 0
         self._release = release
         self._done = False
-        directory.mkdir(mode=0o700, parents=True)
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700)
 
     def write(self, lines: pa.Array | pa.ChunkedArray) -> None:
         """Append request lines, each ending in a newline; NULL is passed over.

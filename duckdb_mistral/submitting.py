@@ -54,11 +54,14 @@ class Submitter:
     def _to_be_sent_anew(self, known: Submission, *, force: bool) -> bool:
         """Retire a submission that failed as a whole, its retries included; tell whether that was done."""
         with self._batches.lock(known.submission_id):
+            if force:
+                self._ledger.retire(known.submission_id)
+                return True
             self._batches.check_account(known)
             jobs = self._batches.find(known.submission_id)
             self._batches.refresh(jobs)
             jobs = self._batches.find(known.submission_id)
-            if not force and not all(job.ended_badly for job in jobs):
+            if not all(job.ended_badly for job in jobs):
                 return False
             self._ledger.retire(known.submission_id)
             return True

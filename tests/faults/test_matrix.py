@@ -35,7 +35,7 @@ class Case:
 
 CLOSED = {"close": True}
 STORED = {"after": True}
-NO_JOBS = {"change": {"data": []}}
+NO_JOBS: dict[str, Any] = {"change": {"data": []}}
 HTML = {"status": 200, "headers": {"content-type": "text/html"}, "body": "<html>busy</html>"}
 SHORT = {"status": 200, "headers": OCTETS, "body": ""}
 BARE = {"raw": "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n\r\n{}\n"}
