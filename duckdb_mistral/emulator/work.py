@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from duckdb_mistral.emulator.answers import BadInputError, answer
+from duckdb_mistral.emulator.shapes import told_job
 
 if TYPE_CHECKING:
     from duckdb_mistral.emulator.store import Document, Store
 
 ENDED = ("SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED")
 PENDING = ("QUEUED", "RUNNING", "CANCELLATION_REQUESTED")
+STATUSES = ENDED + PENDING
 #: A job is told as QUEUED for this share of its time.
 QUEUED_SHARE = 0.1
 
@@ -71,38 +74,15 @@ class Worker:
         """Return a job as the API tells it (schema BatchJobOut)."""
         outcome = job["outcome"]
         share = self._share(job)
-        if job["cancelled_at"] is not None and outcome is None:
-            told = {"status": "CANCELLATION_REQUESTED", "completed": 0}
-        elif outcome is not None and (share >= 1 or job["cancelled_at"] is not None):
-            told = outcome
-        elif share < QUEUED_SHARE and self._job_seconds:
-            told = {"status": "QUEUED", "completed": 0}
-        else:
-            told = {"status": "RUNNING", "completed": int(job["total"] * min(share, 0.99))}
-        ended = told is outcome
-        completed = outcome["succeeded"] + outcome["failed"] if ended else told["completed"]
-        return {
-            "id": job["id"],
-            "object": "batch",
-            "input_files": job.get("input_files") or [],
-            "metadata": job.get("metadata"),
-            "endpoint": job["endpoint"],
-            "model": job.get("model"),
-            "agent_id": job.get("agent_id"),
-            "output_file": outcome["output_file"] if ended else None,
-            "error_file": outcome["error_file"] if ended else None,
-            "errors": outcome["errors"] if ended else [],
-            "outputs": None,
-            "status": told["status"],
-            "created_at": int(job["made_at"]),
-            # A recorded answer of the real API has no total while the job is queued.
-            "total_requests": 0 if told["status"] == "QUEUED" else job["total"],
-            "completed_requests": completed,
-            "succeeded_requests": outcome["succeeded"] if ended else completed,
-            "failed_requests": outcome["failed"] if ended else 0,
-            "started_at": None if told["status"] == "QUEUED" else int(job["made_at"]),
-            "completed_at": outcome["ended_at"] if ended else None,
-        }
+        if outcome is not None and (share >= 1 or job["cancelled_at"] is not None):
+            counts = {"succeeded": outcome["succeeded"], "failed": outcome["failed"]}
+            return told_job(job, outcome["status"], **counts, ended=True)
+        if job["cancelled_at"] is not None:
+            return told_job(job, "CANCELLATION_REQUESTED", succeeded=0, failed=0, ended=False)
+        if share < QUEUED_SHARE:
+            return told_job(job, "QUEUED", succeeded=0, failed=0, ended=False)
+        done = int(job["total"] * min(share, 0.99))
+        return told_job(job, "RUNNING", succeeded=done, failed=0, ended=False)
 
     def _share(self, job: Document) -> float:
         seconds = self._job_seconds
@@ -113,9 +93,13 @@ class Worker:
     def _run(self, job_id: str) -> None:
         """Do a job's work and keep its outcome; a cancel that came meanwhile runs it again."""
         job = self._store.get("jobs", job_id)
-        if job is None:
+        if job is None or job["outcome"] is not None:
             return
-        outcome = self._outcome(job)
+        try:
+            outcome = self._outcome(job)
+        except Exception as error:  # noqa: BLE001  a job ends, whatever happens
+            traceback.print_exc()
+            outcome = _ending("FAILED") | {"errors": [{"message": f"The server failed: {error}", "count": 1}]}
         with self._lock:
             now = self._store.get("jobs", job_id)
             if now is not None and now["cancelled_at"] == job["cancelled_at"]:
@@ -124,33 +108,32 @@ class Worker:
     def _outcome(self, job: Document) -> dict[str, Any]:
         asked, _, count = job["asked"].partition(" ")
         status = asked if asked in ENDED else "SUCCESS"
-        result = {"status": status, "succeeded": 0, "failed": 0, "output_file": None, "error_file": None}
-        result |= {"errors": [], "ended_at": int(time.time())}
         if status == "FAILED":
-            return result | {"errors": [{"message": "The job asked to fail.", "count": 1}]}
+            return _ending("FAILED") | {"errors": [{"message": "The job asked to fail.", "count": 1}]}
         output, errors = self._store.scratch(), self._store.scratch()
         try:
             answered = answer(
                 [self._store.content(file_id) for file_id in job["input_files"]],
                 endpoint=job["endpoint"],
-                model=job.get("model") or "",
+                model=job["model"] or job["agent_id"],
                 created=int(job["made_at"]),
                 output=output,
                 errors=errors,
                 most=int(count) if asked in ENDED and count else None,
             )
-            result |= {"succeeded": answered.succeeded, "failed": answered.failed}
-            # A request that asked to be dropped is told as done all the same.
-            if status == "SUCCESS":
-                result["succeeded"] = answered.total - answered.failed
-            result["output_file"] = self._keep(job, output, answered.succeeded, "batch_result")
-            result["error_file"] = self._keep(job, errors, answered.failed, "batch_error")
+            files = {
+                "output_file": self._keep(job, output, answered.succeeded, "batch_result"),
+                "error_file": self._keep(job, errors, answered.failed, "batch_error"),
+            }
         except BadInputError as error:
-            return result | {"status": "FAILED", "errors": [{"message": str(error), "count": 1}]}
+            return _ending("FAILED") | {"errors": [{"message": str(error), "count": 1}]}
         finally:
             output.unlink(missing_ok=True)
             errors.unlink(missing_ok=True)
-        return result | {"ended_at": int(time.time())}
+        # A request that asked to have no answer is told as done all the same.
+        succeeded = answered.total - answered.failed
+        ending = _ending(status) | files | {"succeeded": succeeded, "failed": answered.failed}
+        return ending | {"total": answered.total} if status == "SUCCESS" and not count else ending
 
     def _keep(self, job: Document, path: Any, rows: int, sample_type: str) -> str | None:
         if not rows:
@@ -164,3 +147,9 @@ class Worker:
         )
         identifier: str = document["id"]
         return identifier
+
+
+def _ending(status: str) -> dict[str, Any]:
+    """Return the outcome of a job without any answers."""
+    nothing: dict[str, Any] = {"succeeded": 0, "failed": 0, "output_file": None, "error_file": None, "errors": []}
+    return nothing | {"status": status, "ended_at": int(time.time())}
