@@ -6,8 +6,10 @@ WITH
       *,
       CASE
         WHEN json_type(input, '$.messages') = 'ARRAY' THEN [content_text(input->'$.messages[#-1].content')]
-        WHEN json_type(input, '$[0].messages') = 'ARRAY'
-          THEN list_transform(input->'$[*]', lambda chat: content_text(chat->'$.messages[#-1].content'))
+        WHEN json_type(input, '$[0].messages') = 'ARRAY' THEN list_transform(
+          json_extract(input, '$[*]'),
+          lambda chat: content_text(json_extract(chat, '$.messages[#-1].content'))
+        )
       END AS texts
     FROM read
   )

@@ -6,7 +6,10 @@ WITH
       *,
       CASE json_type(input, '$[0]')
         WHEN 'OBJECT' THEN [content_text(input->'$[#-1].content')]
-        WHEN 'ARRAY' THEN list_transform(input->'$[*]', lambda chat: content_text(chat->'$[#-1].content'))
+        WHEN 'ARRAY' THEN list_transform(
+          json_extract(input, '$[*]'),
+          lambda chat: content_text(json_extract(chat, '$[#-1].content'))
+        )
       END AS texts
     FROM read
   )

@@ -21,7 +21,7 @@ WITH
     SELECT
       *,
       CASE
-        WHEN coalesce(len(texts), 0) = 0 OR list_contains(list_transform(texts, lambda text: text IS NULL), true) THEN 'input'
+        WHEN coalesce(len(texts), 0) = 0 OR len(texts) > list_count(texts) THEN 'input'
         WHEN dimension NOT BETWEEN 1 AND 16384 THEN 'output_dimension'
         WHEN dtype NOT IN ('float', 'int8', 'uint8', 'binary', 'ubinary') THEN 'output_dtype'
         WHEN coalesce(request.encoding_format, 'float') <> 'float' THEN 'encoding_format'

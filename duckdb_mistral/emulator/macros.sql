@@ -1,10 +1,11 @@
 -- What several echoes have in common.
 
--- The text of a message's content: a string, or a list of chunks of which some have a text.
+-- The text of a message's content: a string, or a list of chunks of which some have a text. (Arrows would be read as
+-- lambdas where these macros are used within one.)
 CREATE TEMP MACRO content_text(content) AS
   CASE json_type(content)
-    WHEN 'VARCHAR' THEN content->>'$'
-    WHEN 'ARRAY' THEN array_to_string(content->>'$[*].text', '')
+    WHEN 'VARCHAR' THEN json_extract_string(content, '$')
+    WHEN 'ARRAY' THEN array_to_string(json_extract_string(content, '$[*].text'), '')
     ELSE ''
   END;
 
@@ -78,15 +79,21 @@ CREATE TEMP MACRO page_numbers(text) AS
 -- Numbers from -1 to 1 that belong to a text: its hash and the position, mixed twice.
 CREATE TEMP MACRO mixed(number) AS xor(number, number >> 16) * 73244475 % 4294967296;
 
+CREATE TEMP MACRO seed_of(text) AS (md5_number_lower(text) % 4294967296)::UBIGINT;
+
 CREATE TEMP MACRO numbers_of(text, dimension) AS
   list_transform(
     range(dimension),
-    lambda position: mixed(mixed(((md5_number_lower(text) % 4294967296)::UBIGINT + position * 2654435761) % 4294967296))::DOUBLE
-      / 2147483648 - 1
+    lambda position: mixed(mixed((seed_of(text) + position * 2654435761) % 4294967296))::DOUBLE / 2147483648 - 1
   );
 
 CREATE TEMP MACRO packed_bits(numbers) AS
   list_transform(
     range(len(numbers) // 8),
-    lambda byte: list_sum(list_transform(range(8), lambda bit: CASE WHEN numbers[byte * 8 + bit + 1] > 0 THEN 128 >> bit::INTEGER ELSE 0 END))
+    lambda byte: list_sum(
+      list_transform(
+        range(8),
+        lambda bit: CASE WHEN numbers[byte * 8 + bit + 1] > 0 THEN 128 >> bit::INTEGER ELSE 0 END
+      )
+    )
   );
