@@ -85,6 +85,13 @@ def answer(
     return Answered(total=int(total[0]) if total else 0, succeeded=succeeded, failed=failed)
 
 
+def count_requests(inputs: Sequence[Path]) -> int:
+    """Return how many requests the input files hold; raise BadInputError where a line is none."""
+    with _engine(inputs[0].parent) as engine, _bad_input_told(inputs):
+        counted = engine.execute(f"SELECT count(body) FROM {_read(inputs)}").fetchone()
+    return int(counted[0]) if counted else 0
+
+
 def _write(engine: duckdb.DuckDBPyConnection, target: Path, condition: str) -> int:
     """Write the answers that meet a condition as result lines; return how many."""
     counted = engine.execute(

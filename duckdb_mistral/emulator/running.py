@@ -24,21 +24,30 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from duckdb_mistral.emulator.upstream import Upstream
+
 
 class Emulator:
     """One local batch server on 127.0.0.1; a context manager that starts and stops it."""
 
     def __init__(
-        self, directory: Path | str | None = None, *, port: int = 0, job_seconds: float = 0.0, **options: Any
+        self,
+        directory: Path | str | None = None,
+        *,
+        port: int = 0,
+        job_seconds: float = 0.0,
+        upstream: Upstream | None = None,
+        **options: Any,
     ) -> None:
         """Serve the state in `directory` (a temporary one by default) on `port` (a free one by default).
 
-        `job_seconds` is how long a job is told as going on. `options` are those of `Server`: api_keys,
-        separate_workspaces, max_pending_requests, max_requests_per_job.
+        `job_seconds` is how long a job is told as going on. With an `upstream` its models answer, not the echo.
+        `options` are those of `Server`: api_keys, separate_workspaces, max_pending_requests, max_requests_per_job.
         """
         self._temporary = directory is None
         self._directory = Path(directory or "")
         self._job_seconds = job_seconds
+        self._upstream = upstream
         self._options = options
         self._port = port
         self._server: uvicorn.Server | None = None
@@ -58,18 +67,18 @@ class Emulator:
 
     def start(self) -> Self:
         """Listen and serve in a thread; returns once connections are taken."""
-        listener = self._open()
-        self._thread = threading.Thread(target=self._serve, args=([listener],), daemon=True, name="emulator")
+        self._open()
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="emulator")
         self._thread.start()
         return self
 
     def run(self) -> None:
         """Listen, print the address, and serve until the process is interrupted or terminated; then tidy up."""
-        listener = self._open()
+        self._open()
         print(self.url, flush=True)  # noqa: T201  the one line that a parent process reads
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            self._serve([listener])
+            self._serve()
         except KeyboardInterrupt:
             pass  # uvicorn raises the signal again when it has stopped
         finally:
@@ -92,7 +101,7 @@ class Emulator:
         """Misbehave by these rules from now on; without any, behave."""
         self._faults.set(rule if isinstance(rule, Rule) else Rule(**rule) for rule in rules)
 
-    def _open(self) -> socket.socket:
+    def _open(self) -> None:
         """Take the port, then open the state; connections are taken from here on."""
         listener = socket.socket()
         try:
@@ -106,7 +115,7 @@ class Emulator:
         if self._temporary:
             self._directory = fresh_directory()
         store = Store(self._directory)
-        self._worker = Worker(store, job_seconds=self._job_seconds)
+        self._worker = Worker(store, job_seconds=self._job_seconds, upstream=self._upstream)
         self._state = Server(store, self._worker, **self._options)
         self._faults = Faults(self._state.app())
         config = uvicorn.Config(
@@ -120,13 +129,14 @@ class Emulator:
             lifespan="off",
         )
         self._server = uvicorn.Server(config)
-        return listener
+        self._listener = listener
 
-    def _serve(self, listeners: list[socket.socket]) -> None:
+    def _serve(self) -> None:
         assert self._server is not None
-        self._server.run(sockets=listeners)
+        self._server.run(sockets=[self._listener])
 
     def _close(self) -> None:
+        self._listener.close()  # uvicorn leaves it open where it is stopped before it has begun
         self._worker.close()
         if self._temporary:
             shutil.rmtree(self._directory, ignore_errors=True)

@@ -78,6 +78,10 @@ class Store:
         """Return a path for bytes that are still arriving; what is left there is removed when the store is opened."""
         return self.directory / "files" / f"{uuid4()}.part"
 
+    def partial(self, job_id: str, kind: str) -> Path:
+        """Return a path for the lines of a job that is under way; they are still there when the store is opened."""
+        return self.directory / "jobs" / f"{UUID(job_id)}.{kind}"
+
     def add_file(
         self, content: Path, *, name: str, purpose: str, workspace: str, sample_type: str, **others: Any
     ) -> Document:

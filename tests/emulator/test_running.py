@@ -6,44 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from emulator.calling import Caller, chats
-from support import clean_environment
+from emulator.child import Child, caller_of
 
 from duckdb_mistral.emulator import Emulator
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Child:
-    """A server in a process of its own, with the interface of an Emulator that a caller needs."""
-
-    def __init__(self, *arguments: str, temporary: Path | None = None) -> None:
-        """Start it and wait until it serves."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "duckdb_mistral.emulator", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=clean_environment() | ({"TMPDIR": str(temporary)} if temporary else {}),
-        )
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
-
-    def end(self, kind: signal.Signals) -> tuple[int, str]:
-        """Send a signal; return the exit status and what was written on standard error."""
-        self.process.send_signal(kind)
-        _, errors = self.process.communicate(timeout=60)
-        return self.process.returncode, errors
-
-
-def caller_of(child: Child) -> Caller:
-    """Return a client of a server in another process."""
-    server: Any = child
-    return Caller(server)
 
 
 def test_restart(tmp_path: Path) -> None:
@@ -93,7 +65,7 @@ def test_port_in_use(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_own_process(tmp_path: Path, kind: signal.Signals) -> None:
     """The server as a process prints its address, answers, and ends on a signal without a word or a trace."""
-    child = Child(temporary=tmp_path)
+    child = Child(environment={"TMPDIR": str(tmp_path)})
     caller = caller_of(child)
     assert caller.ended(caller.create(chats("a")))["status"] == "SUCCESS"
     assert list(tmp_path.iterdir())
