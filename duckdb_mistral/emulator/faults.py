@@ -134,22 +134,21 @@ async def _end(receive: Receive, data: bytes) -> None:
 
 
 def _cutting(receive: Receive, send: Send, most: int) -> Send:
-    """Return a send that ends the connection after `most` bytes of body."""
+    """Return a send that ends the connection after `most` bytes of body; a shorter body arrives whole."""
     left = most
+    is_cut = False
 
     async def cutting(message: Message) -> None:
-        nonlocal left
-        if message["type"] != "http.response.body":
+        nonlocal left, is_cut
+        body = bytes(message.get("body", b""))
+        if message["type"] != "http.response.body" or len(body) < left:
+            left -= len(body)
             await send(message)
-            return
-        body = bytes(message.get("body", b""))[: max(left, 0)]
-        if left > 0:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-        left -= len(body)
-        if left <= 0:
+        elif not is_cut:
+            is_cut = True
+            await send({"type": "http.response.body", "body": body[:left], "more_body": True})
             await asyncio.sleep(0.05)  # let what was sent arrive before the reset
-            transport = receive.__self__.transport  # type: ignore[attr-defined]
-            transport.close()
+            receive.__self__.transport.close()  # type: ignore[attr-defined]  # uvicorn's request cycle
 
     return cutting
 
