@@ -50,7 +50,9 @@ class RequestColumns:
         _check_params(endpoint, params)
         self._endpoint = endpoint
         self._system = system
-        self._params = {name.lower(): value for name, value in params.items() if value is not None}
+        self._params = {
+            name.lower(): _parsed(endpoint, name, value) for name, value in params.items() if value is not None
+        }
         self._names = tuple(dict.fromkeys((*OWN_COLUMNS, *endpoint.option_fields)))
 
     @property
@@ -223,6 +225,17 @@ def _check_params(endpoint: Endpoint, params: Mapping[str, Any]) -> None:
         field = None if name.lower() in endpoint.fields else nearest(name, endpoint.option_fields)
         if field is not None:
             raise ArgumentError(f"params holds {name}, which looks like a misspelt {field}. Nothing was sent.")
+
+
+def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:
+    """Return a value of params; text stands for JSON where the field takes no string, as in a column."""
+    types = endpoint.fields.get(name.lower(), frozenset({"string"}))
+    if not isinstance(value, str) or "string" in types:
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ArgumentError(f"params holds a {name} that is no JSON: {value[:80]!r}. Nothing was sent.") from None
 
 
 def _meant(wanted: str, given: Mapping[str, str]) -> str:
