@@ -22,7 +22,8 @@ NEAR = 0.85
 SHORTEST_NEAR = 6
 
 # A value as JSON text. Text in a column stands for JSON where the field takes no string.
-_JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(:x::VARCHAR::JSON) ELSE to_json(:x) END"
+# What is no JSON is NULL here, and told by `problem`.
+_JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE to_json(:x) END"
 _STRING_OR_OBJECT = (
     "CASE WHEN typeof(:x) = 'VARCHAR' AND :x::VARCHAR LIKE '{%' AND json_valid(:x::VARCHAR) "
     "THEN to_json(:x::VARCHAR::JSON) ELSE to_json(:x) END"
@@ -85,7 +86,7 @@ class RequestColumns:
             ),
             (
                 "body IS NOT NULL AND (" + _any_given(("system", *options)) + ")",
-                "body beside other fields of the request",
+                "a body beside other fields of the request",
             ),
             (
                 f"body IS NOT NULL AND coalesce(json_type({_safe_json('body')}), '') <> 'OBJECT'",
@@ -94,12 +95,12 @@ class RequestColumns:
             ("prompt IS NOT NULL AND messages IS NOT NULL", "both prompt and messages"),
             ("body IS NULL AND prompt IS NULL AND messages IS NULL", "no prompt"),
             (
-                "messages IS NOT NULL AND json_array_length(" + _safe_json("messages") + ") = 0",
-                "an empty list of messages",
-            ),
-            (
                 f"messages IS NOT NULL AND coalesce(json_type({_safe_json('messages')}), '') <> 'ARRAY'",
                 "messages that are no JSON list",
+            ),
+            (
+                "messages IS NOT NULL AND json_array_length(" + _safe_json("messages") + ") = 0",
+                "an empty list of messages",
             ),
         ]
         cases += [
@@ -204,14 +205,14 @@ def _repeated_ids(spool: Spool, most: int = 5) -> list[str]:
     return [f"{custom_id} ({times} times)" for custom_id, times in found]
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str | None:
+def nearest(name: str, candidates: Iterable[str], shortest: int = SHORTEST_NEAR) -> str | None:
     """Return the candidate that `name` was probably meant to be, or None."""
     import difflib
 
     plain = {_plain(candidate): candidate for candidate in candidates}
     if _plain(name) in plain:
         return plain[_plain(name)]
-    long_enough = [candidate for candidate in plain if len(candidate) >= SHORTEST_NEAR]
+    long_enough = [candidate for candidate in plain if len(candidate) >= shortest]
     near = difflib.get_close_matches(_plain(name), long_enough, n=1, cutoff=NEAR)
     return plain[near[0]] if near else None
 
@@ -239,7 +240,7 @@ def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:
 
 
 def _meant(wanted: str, given: Mapping[str, str]) -> str:
-    near = nearest(wanted, given)
+    near = nearest(wanted, given, shortest=len(wanted) - 2)
     return f" (was {given[near]} meant to be {wanted}?)" if near else ""
 
 
