@@ -58,6 +58,15 @@ class Step(StrEnum):
     DROPPED = "dropped"
 
 
+ARROWS = {
+    Step.PLANNED: frozenset({Step.SENDING, Step.HELD, Step.DROPPED}),
+    Step.SENDING: frozenset({Step.CREATED, Step.PLANNED, Step.HELD}),
+    Step.HELD: frozenset({Step.SENDING, Step.DROPPED}),
+    Step.CREATED: frozenset[Step](),
+    Step.DROPPED: frozenset[Step](),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobReport:
     """What the API says of one job (schema BatchJobOut), read tolerantly from its JSON.
