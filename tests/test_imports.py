@@ -48,7 +48,7 @@ def test_preview_imports_no_client() -> None:
         import sys, duckdb_mistral
         con = duckdb_mistral.connect()
         con.execute("FROM mistral_batch_preview('SELECT 1 AS custom_id, 2 AS prompt')").fetchall()
-        print([name for name in ("mistralai", "pandas", "starlette", "rich") if name in sys.modules])
+        print([name for name in ("mistralai", "sqlalchemy", "starlette", "rich") if name in sys.modules])
         """
     )
     assert printed == "[]\n"
