@@ -10,7 +10,6 @@ import inspect
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import numpy as np
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
@@ -24,8 +23,14 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.session import Session
 
+
+def _zeros(count: int) -> pa.Array:
+    """Return zeros as an Arrow array; made from numpy's, they would import pandas."""
+    return pa.Array.from_buffers(pa.int8(), count, [None, pa.py_buffer(bytes(count))])
+
+
 #: A vector has 2,048 rows; this is what the spool answers for it, made once.
-_ZEROS = pa.array(np.zeros(2048, dtype=np.int8))
+_ZEROS = _zeros(2048)
 
 LISTEN = "mistral_internal_listen"
 INTERRUPTED = "Interrupted. What was sent goes on at the API; the same statement again continues from here."
@@ -86,7 +91,7 @@ class Functions:
         """Write one vector of lines; the answer says nothing, but has to be as long."""
         if len(lines):
             self.session.spool(tokens[0].as_py()).write(lines)
-        return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else pa.array(np.zeros(len(lines), np.int8))
+        return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else _zeros(len(lines))
 
 
 def _listen(_: bool) -> None:

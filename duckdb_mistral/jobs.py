@@ -50,7 +50,8 @@ class Step(StrEnum):
 
     #: → SENDING or HELD or DROPPED
     PLANNED = "planned"
-    #: The create is being sent, or its answer was lost: → CREATED or PLANNED or HELD
+    #: The create is being sent, or its answer was lost: → CREATED or PLANNED or HELD; or to itself, where a clock was
+    #: set back and the time of looking for it begins again
     SENDING = "sending"
     #: Refused for now, or no room: → SENDING or DROPPED
     HELD = "held"
@@ -58,6 +59,15 @@ class Step(StrEnum):
     CREATED = "created"
     #: Cancelled before it was created: the last step.
     DROPPED = "dropped"
+
+
+ARROWS = {
+    Step.PLANNED: frozenset({Step.SENDING, Step.HELD, Step.DROPPED}),
+    Step.SENDING: frozenset({Step.CREATED, Step.PLANNED, Step.HELD, Step.SENDING}),
+    Step.HELD: frozenset({Step.SENDING, Step.DROPPED}),
+    Step.CREATED: frozenset[Step](),
+    Step.DROPPED: frozenset[Step](),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import failpoint
-from duckdb_mistral.jobs import ENDED, Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.jobs import ARROWS, ENDED, Job, JobReport, Part, Step, Submission, now
 from duckdb_mistral.schema import MIGRATIONS, SCHEMA_VERSION, jobs, meta, parts, submissions, tables
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Ledger:
             )
 
     def move(self, job: Job, step: Step, *, message: str | None = None, sent_at: int | None = None) -> bool:
-        """Move a job from the step that `job` shows; False where it is no longer there."""
+        """Move a job from the step that `job` shows, along an arrow of Step; False where it is no longer there."""
         values: dict[str, Any] = {"step": step, "message": message}
         if sent_at is not None:
             values["sent_at"] = sent_at
@@ -240,6 +240,8 @@ class Ledger:
             return [_job(row) for row in connection.execute(statement).mappings()]
 
     def _update(self, job: Job, values: dict[str, Any]) -> bool:
+        if values["step"] not in ARROWS[job.step]:
+            raise ValueError(f"no job moves from {job.step} to {values['step']}")
         with self._writing() as connection:
             result = connection.execute(
                 jobs.update().where(jobs.c.key == job.key, jobs.c.step == job.step).values(**values)
