@@ -137,7 +137,7 @@ def _models(value: Any, default: str) -> tuple[str, ...]:
 
 
 def _timeout_hours(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ArgumentError(f"timeout_hours must be a whole number of at least 1, but is {value!r}. Nothing was sent.")
     return value
 
