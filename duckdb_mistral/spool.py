@@ -55,12 +55,13 @@ class Spool:
         the spool goes on to its end, where the failure is told as a sentence.
         """
         chunks = lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]
-        with self._lock:
-            for chunk in chunks:
+        for chunk in chunks:
+            ready, data = escaped(chunk)
+            with self._lock:
                 if self.failure is not None:
                     return
                 try:
-                    self._append(chunk)
+                    self._append(ready, data)
                 except (OSError, SourceError) as error:
                     self.failure = error
 
@@ -89,8 +90,7 @@ class Spool:
                 self._file = None
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _append(self, lines: pa.Array) -> None:
-        lines, data = escaped(lines)
+    def _append(self, lines: pa.Array, data: memoryview) -> None:
         if not len(lines):
             return
         offsets = _offsets(lines)
@@ -148,14 +148,23 @@ def escaped(lines: pa.Array) -> tuple[pa.Array, memoryview]:
     if lines.null_count:
         lines = lines.drop_null()
     data = _bytes(lines)
-    raw = [character for character in LINE_BREAKS if character.encode() in data]
+    raw = [character for character in LINE_BREAKS if _holds(data, character.encode())]
     if raw:
         import pyarrow.compute as pc
 
         for character in raw:
             lines = pc.replace_substring(lines, pattern=character, replacement=LINE_BREAKS[character])
         data = _bytes(lines)
-    return lines, memoryview(data)
+    return lines, data
+
+
+def _holds(data: memoryview, wanted: bytes) -> bool:
+    """Tell whether `wanted` is in `data`; quicker than `in`, which looks at every byte for itself."""
+    every = np.frombuffer(data, dtype=np.uint8)
+    places = np.flatnonzero(every[: len(every) - len(wanted) + 1] == wanted[0])
+    for distance in range(1, len(wanted)):
+        places = places[every[places + distance] == wanted[distance]]
+    return bool(len(places))
 
 
 def _offsets(lines: pa.Array) -> np.ndarray[Any, Any]:
@@ -165,12 +174,12 @@ def _offsets(lines: pa.Array) -> np.ndarray[Any, Any]:
     return every[lines.offset : lines.offset + len(lines) + 1].astype(np.int64)
 
 
-def _bytes(lines: pa.Array) -> bytes:
+def _bytes(lines: pa.Array) -> memoryview:
+    """Return the lines as they lie in the array's buffer, one after another."""
     if not len(lines):
-        return b""
+        return memoryview(b"")
     offsets = _offsets(lines)
-    data: bytes = lines.buffers()[2].slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes()
-    return data
+    return memoryview(lines.buffers()[2].slice(int(offsets[0]), int(offsets[-1] - offsets[0])))
 
 
 def _too_long(line: str, max_bytes: int) -> str:

@@ -19,7 +19,7 @@ WITH
       custom_id,
       problem,
       CASE WHEN problem IS NULL
-        THEN '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10)
+        THEN concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10))
       END AS line
     FROM requests
   ),
