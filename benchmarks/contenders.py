@@ -66,7 +66,8 @@ def build_copy(work: Path, given: dict[str, Any]) -> Clock:
 
     source = _source(given)
     with duckdb.connect(given.get("database", ":memory:")) as connection:
-        data.make_text(connection)
+        if "database" not in given:
+            data.make_phrases(connection, given["length"])
         clock = Clock()
         with clock.step("build"):
             connection.execute(
@@ -86,7 +87,8 @@ def build_spool(work: Path, given: dict[str, Any]) -> Clock:
     spooled = []
     Batches.submit = lambda _, __, spool, *___: spooled.extend(spool.finish()) or []  # type: ignore[method-assign, assignment, func-returns-value]
     with duckdb_mistral.connect(given.get("database", ":memory:"), settings=_settings(work, given)) as connection:
-        data.make_text(connection)
+        if "database" not in given:
+            data.make_phrases(connection, given["length"])
         clock = Clock()
         with clock.step("build"):
             connection.execute("FROM mistral_batch_submit($source)", {"source": _source(given)}).fetchall()
@@ -253,8 +255,7 @@ def _source(given: dict[str, Any]) -> str:
     """Return the table staging, or rows that are made while they are read."""
     if "database" in given:
         return "staging"
-    prompt = data.prompt_sql("range", given["length"])
-    return f"(SELECT 'row-' || range AS custom_id, {prompt} AS prompt FROM range({given['rows']}))"
+    return f"({data.staging_sql(given['rows'])})"
 
 
 def _settings(work: Path, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Request lines on their way to files: whole vectors in, part files within the API's limits out.
 
-A vector's lines lie in one buffer, so a part is written as slices of it; no line is handled by itself.
+A vector's lines lie in one buffer, so a part is written as slices of it; no line is handled by itself. Beside each
+part lie its custom_ids, so that results are checked without reading the requests again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 #: JSON allows these raw, but readers that split lines as Python's splitlines does would cut a request in two.
 LINE_BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\u0085": "\\u0085"}
+IDS = pa.schema([("custom_id", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +46,27 @@ class Spool:
         self._lock = threading.Lock()
         self._parts: list[SpooledPart] = []
         self._file: Any = None
+        self._ids_file: Any = None
+        self._ids: Any = None
         self._requests = 0
         self._bytes = 0
         directory.mkdir(mode=0o700, parents=True)
 
-    def write(self, lines: pa.Array | pa.ChunkedArray) -> None:
-        """Append request lines, each ending in a newline; NULL is passed over.
+    def write(self, lines: pa.Array | pa.ChunkedArray, custom_ids: pa.Array | pa.ChunkedArray) -> None:
+        """Append request lines, each ending in a newline, and their custom_ids; NULL is passed over.
 
         The first failure is kept in `failure`, and what comes after it is passed over: the query that feeds
         the spool goes on to its end, where the failure is told as a sentence.
         """
-        chunks = lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]
-        for chunk in chunks:
+        for chunk, ids in zip(_chunks(lines), _chunks(custom_ids), strict=True):
             ready, data = escaped(chunk)
+            if chunk.null_count:
+                ids = ids.filter(chunk.is_valid())
             with self._lock:
                 if self.failure is not None:
                     return
                 try:
-                    self._append(ready, data)
+                    self._append(ready, data, ids)
                 except (OSError, SourceError) as error:
                     self.failure = error
 
@@ -86,11 +91,12 @@ class Spool:
         """Remove the directory and all in it."""
         with self._lock:
             if self._file is not None:
+                self._ids_file.close()
                 self._file.close()
                 self._file = None
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _append(self, lines: pa.Array, data: memoryview) -> None:
+    def _append(self, lines: pa.Array, data: memoryview, ids: pa.Array) -> None:
         if not len(lines):
             return
         offsets = _offsets(lines)
@@ -102,7 +108,8 @@ class Spool:
             if not taken:
                 self._close_part()
                 continue
-            self._write_slice(data[offsets[start] - offsets[0] : offsets[start + taken] - offsets[0]], taken)
+            piece = data[offsets[start] - offsets[0] : offsets[start + taken] - offsets[0]]
+            self._write_slice(piece, ids.slice(start, taken))
             start += taken
 
     def _fitting(self, offsets: np.ndarray[Any, Any], start: int) -> int:
@@ -111,14 +118,16 @@ class Spool:
         by_bytes = int(np.searchsorted(offsets, last, side="right")) - 1 - start
         return max(0, min(by_bytes, self._max_requests - self._requests, len(offsets) - 1 - start))
 
-    def _write_slice(self, data: memoryview, requests: int) -> None:
+    def _write_slice(self, data: memoryview, ids: pa.Array) -> None:
         if self._file is None:
-            self._file = self._path().open("xb", buffering=0)
-            self._path().chmod(0o600)
+            self._file = _new_file(self._path())
+            self._ids_file = _new_file(ids_path(self._path()))
+            self._ids = pa.ipc.new_file(self._ids_file, IDS)
         written = 0
         while written < len(data):
             written += self._file.write(data[written:])
-        self._requests += requests
+        self._ids.write_batch(pa.record_batch([ids.cast(pa.string())], schema=IDS))
+        self._requests += len(ids)
         self._bytes += len(data)
 
     def _path(self) -> Path:
@@ -128,12 +137,38 @@ class Spool:
         if self._file is None:
             return
         path = self._path()
+        self._ids.close()
+        self._ids_file.close()
         self._file.close()
         self._file = None
         self._parts.append(
             SpooledPart(part=len(self._parts) + 1, path=path, request_count=self._requests, input_bytes=self._bytes)
         )
         self._requests = self._bytes = 0
+
+
+def _chunks(values: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    return values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+
+
+def _new_file(path: Path) -> Any:
+    file = path.open("xb", buffering=0)
+    path.chmod(0o600)
+    return file
+
+
+def ids_path(part: Path) -> Path:
+    """Return where the custom_ids of a part lie."""
+    return part.with_suffix(".arrow")
+
+
+def read_ids(part: Path) -> pa.Table | None:
+    """Return the custom_ids of a part as a table of one column, mapped from disk; None where they cannot be read."""
+    try:
+        with pa.memory_map(str(ids_path(part))) as source:
+            return pa.ipc.open_file(source).read_all()
+    except (OSError, pa.ArrowInvalid):
+        return None
 
 
 def part_name(part: int) -> str:

@@ -35,7 +35,7 @@ WITH
       min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples,
       -- The sum of both halves is the same whatever the order of the rows and of the threads.
       sum((hash >> 64)::UBIGINT) || '-' || sum((hash & 18446744073709551615::UHUGEINT)::UBIGINT) AS fingerprint,
-      sum(mistral_internal_spool(token, line)) AS spooled
+      sum(mistral_internal_spool(token, custom_id, line)) AS spooled
     FROM hashed, spool
   ),
   outcome AS (
