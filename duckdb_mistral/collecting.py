@@ -13,6 +13,7 @@ from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.leftovers import left_in
 from duckdb_mistral.results import ResultFiles, write_results
 from duckdb_mistral.sending import spool_path
+from duckdb_mistral.spool import ids_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -217,5 +218,6 @@ class Collector:
         if all(file is not None and not left_in([file]) for file in files):
             path = spool_path(self._batches.settings.home, job.submission_id, job.part)
             path.unlink(missing_ok=True)
+            ids_path(path).unlink(missing_ok=True)
             with suppress(OSError):  # other parts are still there
                 path.parent.rmdir()

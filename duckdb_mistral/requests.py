@@ -66,15 +66,15 @@ class RequestColumns:
     @property
     def body(self) -> str:
         """The request body of a row, as JSON text."""
-        members = [f"'\"messages\":' || {self._messages()}"]
-        members += [self._member(name) for name in self._endpoint.option_fields]
+        members = [f"'\"messages\":' || {self._messages()}", self._options()]
         members += [
             _literal(f"{json.dumps(name)}:{_json(value)}")
             for name, value in self._params.items()
             if name not in self._endpoint.fields
         ]
         built = f"'{{' || concat_ws(',', {', '.join(members)}) || '}}'"
-        return f"CASE WHEN body IS NULL THEN {built} ELSE {_filled(_JSON_ONLY, 'body')} END"
+        # Both branches are VARCHAR: beside JSON, what was built would be parsed again.
+        return f"CASE WHEN body IS NULL THEN {built} ELSE ({_filled(_JSON_ONLY, 'body')})::VARCHAR END"
 
     @property
     def problem(self) -> str:
@@ -123,6 +123,14 @@ class RequestColumns:
             messages=parse_one(_filled(_JSON_ONLY, "messages") + "::VARCHAR", dialect=DIALECT),
         )
         return tree.sql(DIALECT)
+
+    def _options(self) -> str:
+        """Return the members of the option fields; most rows have none, and are not asked for each."""
+        names = self._endpoint.option_fields
+        members = f"concat_ws(',', {', '.join(self._member(name) for name in names)})"
+        if any(name in self._params for name in names):
+            return members
+        return f"CASE WHEN {_any_given(names)} THEN {members} END"
 
     def _member(self, name: str) -> str:
         """Return a member of the body, NULL where the row leaves it out."""

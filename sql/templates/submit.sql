@@ -20,7 +20,7 @@ WITH
       custom_id,
       problem,
       CASE WHEN problem IS NULL
-        THEN '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10)
+        THEN concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10))
       END AS line
     FROM requests
   ),
@@ -36,7 +36,7 @@ WITH
       min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples,
       -- The sum of both halves is the same whatever the order of the rows and of the threads.
       sum((hash >> 64)::UBIGINT) || '-' || sum((hash & 18446744073709551615::UHUGEINT)::UBIGINT) AS fingerprint,
-      sum(mistral_internal_spool(token, line)) AS spooled
+      sum(mistral_internal_spool(token, custom_id, line)) AS spooled
     FROM hashed, mistral_spool
   ),
   outcome AS (
