@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.batches import Plan
-from duckdb_mistral.endpoints import Endpoint, all_endpoints, endpoint_of
+from duckdb_mistral.endpoints import Endpoint, endpoint_of, usual_model
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.jobs import OWN_KEYS
+from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,16 +35,19 @@ class SubmitArguments:
 
 def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArguments:
     """Check the arguments of a submit; raise ArgumentError with a sentence on the first that cannot be used."""
-    endpoint = endpoint_of(_endpoint_path(given.get("endpoint")))
+    endpoint = _endpoint(given.get("endpoint"))
+    system = _text("system", given.get("system"))
+    if system is not None and not endpoint.takes_system:
+        raise ArgumentError(f"{endpoint.path} takes no system message. Leave system out. Nothing was sent.")
     _refuse_later(given)
     return SubmitArguments(
         source=_source(given.get("source")),
         endpoint=endpoint,
-        system=_text("system", given.get("system")),
+        system=system,
         params=_object("params", given.get("params")),
         plan=Plan(
             endpoint=endpoint.path,
-            models=_models(given.get("model"), default_model),
+            models=_models(given.get("model"), usual_model(endpoint, default_model, Settings.model)),
             timeout_hours=_timeout_hours(given.get("timeout_hours")),
             metadata=metadata(given.get("metadata")),
             force=_boolean("force", given.get("force")),
@@ -92,11 +96,10 @@ def statuses(value: Any) -> list[str] | None:
     return [str(word).upper() for word in words]
 
 
-def _endpoint_path(value: Any) -> str:
+def _endpoint(value: Any) -> Endpoint:
     if not isinstance(value, str):
         raise ArgumentError(f"endpoint must be text such as '/v1/chat/completions', but is {value!r}.")
-    short = f"/v1/{value.strip('/')}"
-    return short if value not in all_endpoints() and short in all_endpoints() else value
+    return endpoint_of(value)
 
 
 def _refuse_later(given: Mapping[str, Any]) -> None:

@@ -5,38 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlglot import exp, parse_one
+from sqlglot import exp
 
-from duckdb_mistral.endpoints import OWN_COLUMNS, Endpoint
+from duckdb_mistral.contents import DIALECT, column, content_members, filled, json_text, literal, value
+from duckdb_mistral.endpoints import CONTENT_COLUMNS, Endpoint
 from duckdb_mistral.errors import ArgumentError, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from duckdb_mistral.spool import Spool
 
-DIALECT = "duckdb"
 #: A column whose name is this near to a field's is taken for a misspelt one.
 NEAR = 0.85
 #: Shorter names than this are near to too much.
 SHORTEST_NEAR = 6
 
-# A value as JSON text. Text in a column stands for JSON where the field takes no string.
-_JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(:x::VARCHAR::JSON) ELSE to_json(:x) END"
-_STRING_OR_OBJECT = (
-    "CASE WHEN typeof(:x) = 'VARCHAR' AND :x::VARCHAR LIKE '{%' AND json_valid(:x::VARCHAR) "
-    "THEN to_json(:x::VARCHAR::JSON) ELSE to_json(:x) END"
-)
-_STRING = "CASE WHEN typeof(:x) = 'JSON' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
-_ANY = "to_json(:x)"
 _NOT_JSON = "typeof(:x) = 'VARCHAR' AND NOT json_valid(:x::VARCHAR)"
-_MESSAGES = (
-    "CASE WHEN messages IS NULL "
-    "THEN '[' || concat_ws(',', '{\"role\":\"system\",\"content\":' || :system || '}', "
-    "'{\"role\":\"user\",\"content\":' || to_json(prompt::VARCHAR) || '}') || ']' "
-    "WHEN :system IS NULL THEN :messages "
-    'ELSE \'[{"role":"system","content":\' || :system || \'},\' || substr(:messages, 2) END'
-)
 
 
 class RequestColumns:
@@ -51,7 +36,7 @@ class RequestColumns:
         self._endpoint = endpoint
         self._system = system
         self._params = {name.lower(): value for name, value in params.items() if value is not None}
-        self._names = tuple(dict.fromkeys((*OWN_COLUMNS, *endpoint.option_fields)))
+        self._names = tuple(dict.fromkeys((*endpoint.own_columns, *endpoint.option_fields)))
 
     @property
     def known_columns(self) -> str:
@@ -61,79 +46,70 @@ class RequestColumns:
     @property
     def body(self) -> str:
         """The request body of a row, as JSON text."""
-        members = [f"'\"messages\":' || {self._messages()}"]
-        members += [self._member(name) for name in self._endpoint.option_fields]
+        content = content_members(self._endpoint, self._system)
+        texts = content | {
+            name: value(self._endpoint, name) for name in self._endpoint.option_fields if name not in content
+        }
+        members = [self._member(name, text) for name, text in texts.items()]
         members += [
-            _literal(f"{json.dumps(name)}:{_json(value)}")
-            for name, value in self._params.items()
+            literal(f"{json.dumps(name)}:{_json(given)}")
+            for name, given in self._params.items()
             if name not in self._endpoint.fields
         ]
         built = f"'{{' || concat_ws(',', {', '.join(members)}) || '}}'"
-        return f"CASE WHEN body IS NULL THEN {built} ELSE {_filled(_JSON_ONLY, 'body')} END"
+        return f"CASE WHEN body IS NULL THEN {built} ELSE {json_text('body')} END"
 
     @property
     def problem(self) -> str:
         """What is wrong with a row, in words, or NULL."""
         options = self._endpoint.option_fields
+        content = self._endpoint.content_columns
+        beside = (*(("system",) if self._endpoint.takes_system else ()), *options)
         cases = [
             ("custom_id IS NULL", "no custom_id"),
-            (
-                "body IS NOT NULL AND (" + _any_given(self._endpoint.content_columns) + ")",
-                "both body and prompt",
-            ),
-            (
-                "body IS NOT NULL AND (" + _any_given(("system", *options)) + ")",
-                "body beside other fields of the request",
-            ),
+            (f"body IS NOT NULL AND ({_any_given(content)})", f"both body and {content[0]}"),
+            (f"body IS NOT NULL AND ({_any_given(beside)})", "body beside other fields of the request"),
             (
                 f"body IS NOT NULL AND coalesce(json_type({_safe_json('body')}), '') <> 'OBJECT'",
                 "a body that is no JSON object",
             ),
-            ("prompt IS NOT NULL AND messages IS NOT NULL", "both prompt and messages"),
-            ("body IS NULL AND prompt IS NULL AND messages IS NULL", "no prompt"),
-            (
-                "messages IS NOT NULL AND json_array_length(" + _safe_json("messages") + ") = 0",
-                "an empty list of messages",
+            *(
+                (f"{_given(one)} AND {_given(other)}", f"both {one} and {other}")
+                for number, one in enumerate(content)
+                for other in content[number + 1 :]
             ),
-            (
-                f"messages IS NOT NULL AND coalesce(json_type({_safe_json('messages')}), '') <> 'ARRAY'",
-                "messages that are no JSON list",
-            ),
+            (f"body IS NULL AND NOT ({_any_given(content)})", f"no {content[0]}"),
+            *(case for name in content for case in self._content_problems(name)),
         ]
         cases += [
-            (_filled(_NOT_JSON, name), f"a {name} that is no JSON")
+            (filled(_NOT_JSON, name), f"a {name} that is no JSON")
             for name in options
             if "string" not in self._endpoint.fields[name]
         ]
-        whens = " ".join(f"WHEN {condition} THEN {_literal(words)}" for condition, words in cases)
+        whens = " ".join(f"WHEN {condition} THEN {literal(words)}" for condition, words in cases)
         return f"CASE {whens} END"
 
-    def _messages(self) -> str:
-        system = "to_json(system::VARCHAR)"
-        if self._system is not None:
-            system = f"to_json(coalesce(system::VARCHAR, {_literal(self._system)}))"
-        tree = exp.replace_placeholders(
-            parse_one(_MESSAGES, dialect=DIALECT),
-            system=parse_one(system, dialect=DIALECT),
-            messages=parse_one(_filled(_JSON_ONLY, "messages") + "::VARCHAR", dialect=DIALECT),
-        )
-        return tree.sql(DIALECT)
+    def _content_problems(self, name: str) -> Iterator[tuple[str, str]]:
+        """Yield what can be wrong with the value of one content column."""
+        types = self._endpoint.fields.get(name, frozenset({"array"} if name == "messages" else {"string"}))
+        found = f"coalesce(json_type({_safe_json(name)}), '')"
+        if "array" in types:
+            empty = f"{_given(name)} AND {found} = 'ARRAY' AND json_array_length({_safe_json(name)}) = 0"
+            yield empty, f"an empty list of {name}"
+        if types == {"array"}:
+            yield f"{_given(name)} AND {found} <> 'ARRAY'", f"{name} that are no JSON list"
+        elif "string" not in types and "array" in types:
+            yield filled(_NOT_JSON, name), f"{_article(name)} {name} that is no JSON"
+        elif types == {"object"}:
+            is_text = f"typeof({column(name).sql(DIALECT)}) = 'VARCHAR'"
+            yield f"{_given(name)} AND NOT {is_text} AND {found} <> 'OBJECT'", f"a {name} that is no JSON object"
 
-    def _member(self, name: str) -> str:
-        """Return a member of the body, NULL where the row leaves it out."""
-        types = self._endpoint.fields[name]
-        if "string" not in types:
-            value = _filled(_JSON_ONLY, name)
-        elif types == {"string"}:
-            value = _filled(_STRING, name)
-        elif "object" in types:
-            value = _filled(_STRING_OR_OBJECT, name)
-        else:
-            value = _filled(_ANY, name)
-        member = f"{_literal(json.dumps(name) + ':')} || {value}"
+    def _member(self, name: str, text: str) -> str:
+        """Return a member of the body, NULL where the row leaves it out; `text` is the SQL of the row's own value."""
+        member = f"{_key(name)} || {text}"
         if name not in self._params:
             return member
-        return f"coalesce({member}, {_literal(f'{json.dumps(name)}:{_json(self._params[name])}')})"
+        return f"coalesce({member}, {literal(f'{json.dumps(name)}:{_json(self._params[name])}')})"
 
 
 def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
@@ -149,9 +125,15 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
         wanted = " or ".join((", ".join(content[:-1]), content[-1]))
         near = next((hint for name in content if (hint := _meant(name, given))), "")
         raise SourceError(f"The source has no column {wanted}{near}, so there is nothing to ask. Nothing was sent.")
-    candidates = ["custom_id", "system", *endpoint.option_fields]
+    candidates = ["custom_id", *(("system",) if endpoint.takes_system else ()), *endpoint.option_fields]
+    known = {
+        *endpoint.fields,
+        *endpoint.own_columns,
+        "system",
+        *(name for of in CONTENT_COLUMNS.values() for name in of),
+    }
     for name in given:
-        field = None if name in (*endpoint.fields, *OWN_COLUMNS) else nearest(name, candidates)
+        field = None if name in known else nearest(name, candidates)
         if field is not None:
             raise SourceError(
                 f"The source's column {given[name]} looks like a misspelt {field}, which would be left out of the "
@@ -234,30 +216,29 @@ def _plain(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
 
-def _column(name: str) -> exp.Column:
-    return exp.column(name, quoted=True)
-
-
-def _filled(snippet: str, name: str) -> str:
-    """Return `snippet` with the column `name` in the place of :x."""
-    return exp.replace_placeholders(parse_one(snippet, dialect=DIALECT), x=_column(name)).sql(DIALECT)
-
-
 def _safe_json(name: str) -> str:
     """Return an expression for a column's JSON that is NULL, not an error, where its text is none."""
-    return _filled(
+    return filled(
         "CASE WHEN typeof(:x) <> 'VARCHAR' THEN to_json(:x) WHEN json_valid(:x::VARCHAR) THEN :x::VARCHAR::JSON END",
         name,
     )
 
 
+def _given(name: str) -> str:
+    return f"{column(name).sql(DIALECT)} IS NOT NULL"
+
+
 def _any_given(names: Iterable[str]) -> str:
-    return " OR ".join(f"{_column(name).sql(DIALECT)} IS NOT NULL" for name in names)
+    return " OR ".join(_given(name) for name in names)
 
 
-def _literal(text: str) -> str:
-    return exp.Literal.string(text).sql(DIALECT)
+def _key(name: str) -> str:
+    return literal(json.dumps(name) + ":")
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _article(name: str) -> str:
+    return "an" if name[0] in "aeiou" else "a"
+
+
+def _json(given: Any) -> str:
+    return json.dumps(given, ensure_ascii=False)

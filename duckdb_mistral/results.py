@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
+from duckdb_mistral.endpoints import RESULT_FAMILIES
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.templates import template
 
@@ -136,7 +137,13 @@ def _copy_answers(engine: duckdb.DuckDBPyConnection, job: Job, selects: list[str
         "NULL::JSON AS error, NULL::VARCHAR AS problem WHERE false"
     )
     answers = " UNION ALL ".join(f"({select})" for select in selects or [nothing])
-    results = template("chat_results").substitute(_constants(job))
+    family = RESULT_FAMILIES.get(job.endpoint, "other")
+    results = template("judged").substitute(
+        _constants(job),
+        read=template(f"{family}_results").substitute(),
+        output="try_cast(content AS JSON)",
+        declared="false",
+    )
     _copy(engine, f"WITH answers AS ({answers}) FROM ({results})", target)
 
 
