@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.batches import Plan
-from duckdb_mistral.endpoints import Endpoint, endpoint_of, usual_model
+from duckdb_mistral.endpoints import OUTPUT_FIELDS, Endpoint, endpoint_of, usual_model
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.jobs import OWN_KEYS
+from duckdb_mistral.output_types import Output, declared
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class SubmitArguments:
     plan: Plan
     system: str | None
     params: Mapping[str, Any]
+    output: Output | None
 
 
 def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArguments:
@@ -40,16 +42,19 @@ def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArgu
     if system is not None and not endpoint.takes_system:
         raise ArgumentError(f"{endpoint.path} takes no system message. Leave system out. Nothing was sent.")
     _refuse_later(given)
+    output = _output(given.get("output"))
     return SubmitArguments(
         source=_source(given.get("source")),
         endpoint=endpoint,
         system=system,
-        params=_object("params", given.get("params")),
+        params=_with_output(endpoint, _object("params", given.get("params")), output),
+        output=output,
         plan=Plan(
             endpoint=endpoint.path,
             models=_models(given.get("model"), usual_model(endpoint, default_model, Settings.model)),
             timeout_hours=_timeout_hours(given.get("timeout_hours")),
             metadata=metadata(given.get("metadata")),
+            output=None if output is None else output.text,
             force=_boolean("force", given.get("force")),
         ),
     )
@@ -112,13 +117,29 @@ def _refuse_later(given: Mapping[str, Any]) -> None:
             "reuse := 'requests' is not available yet. With reuse := 'submission', the default, the same submission "
             "is never paid for twice. Nothing was sent."
         )
-    if given.get("output") is not None:
-        raise ArgumentError(
-            "output is not available yet. Put a response_format into params or into a column of the source, and read "
-            "the column output of the results as JSON. Nothing was sent."
-        )
     if given.get("max_cost") is not None:
         raise ArgumentError("max_cost is not available yet, so nothing was sent. Leave it out to submit without.")
+
+
+def _output(value: Any) -> Output | None:
+    if isinstance(value, dict):  # a STRUCT that is a JSON schema
+        value = json.dumps(value)
+    text = _text("output", value)
+    return None if text is None else declared(text)
+
+
+def _with_output(endpoint: Endpoint, params: Mapping[str, Any], output: Output | None) -> Mapping[str, Any]:
+    """Return the body fields of every row, with the declared output among them."""
+    if output is None:
+        return params
+    field = OUTPUT_FIELDS.get(endpoint.path)
+    if field is None:
+        raise ArgumentError(
+            f"{endpoint.path} gives no structured output; {' and '.join(OUTPUT_FIELDS)} do. Nothing was sent."
+        )
+    if any(name.lower() == field for name in params):
+        raise ArgumentError(f"params holds {field}, and output says it too. Leave one of them out. Nothing was sent.")
+    return {**params, field: output.response_format}
 
 
 def _source(value: Any) -> str:

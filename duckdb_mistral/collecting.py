@@ -137,7 +137,12 @@ class Collector:
             path = scratch / f"answers-{number}.jsonl"
             self._get(job, file_id, path)
             answers.append(path)
-        return ResultFiles(answers=tuple(answers), submitted=self._submitted(job, scratch))
+        submission = self._submission(job)
+        return ResultFiles(
+            answers=tuple(answers),
+            submitted=self._submitted(job, scratch),
+            output=None if submission is None else submission.output,
+        )
 
     def _get(self, job: Job, file_id: str, path: Path) -> None:
         failpoint("before-download")

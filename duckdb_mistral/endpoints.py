@@ -57,6 +57,9 @@ RESULT_FAMILIES = {
     CONVERSATIONS: "conversation",
     TRANSCRIPTIONS: "transcription",
 }
+#: The field of the body that asks for a declared output, and the SQL of the text that answers it.
+OUTPUT_FIELDS = {CHAT: "response_format", OCR: "document_annotation_format"}
+OUTPUT_TEXTS = {OCR: "(body->>'$.document_annotation')"}
 #: Columns of `source` that are never a field of a request body.
 OWN_COLUMNS = ("custom_id", "body")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from duckdb_mistral.contents import DIALECT, column, content_members, filled, json_text, literal, value
-from duckdb_mistral.endpoints import CONTENT_COLUMNS, Endpoint
+from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.errors import ArgumentError, SourceError
 
 if TYPE_CHECKING:
@@ -27,14 +27,19 @@ _NOT_JSON = "typeof(:x) = 'VARCHAR' AND NOT json_valid(:x::VARCHAR)"
 class RequestColumns:
     """The SQL of one submission's requests: `known_columns`, `problem` and `body`, as text for the templates."""
 
-    def __init__(self, endpoint: Endpoint, *, system: str | None, params: Mapping[str, Any]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, system: str | None, params: Mapping[str, Any], declared: bool = False
+    ) -> None:
         """Plan the requests of `endpoint`; `params` are body fields for every row.
+
+        With `declared`, params holds the format of a declared output, which no row may change.
 
         Raises ArgumentError for params that cannot be body fields.
         """
         _check_params(endpoint, params)
         self._endpoint = endpoint
         self._system = system
+        self._output_field = OUTPUT_FIELDS.get(endpoint.path) if declared else None
         self._params = {name.lower(): value for name, value in params.items() if value is not None}
         self._names = tuple(dict.fromkeys((*endpoint.own_columns, *endpoint.option_fields)))
 
@@ -86,6 +91,10 @@ class RequestColumns:
             for name in options
             if "string" not in self._endpoint.fields[name]
         ]
+        if self._output_field is not None:
+            cases.append(
+                (_given(self._output_field), f"{_article(self._output_field)} {self._output_field} beside output")
+            )
         whens = " ".join(f"WHEN {condition} THEN {literal(words)}" for condition, words in cases)
         return f"CASE {whens} END"
 

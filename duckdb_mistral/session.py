@@ -98,7 +98,7 @@ class Session:
         if identifier is not None and not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
         collected = Collector(self.batches()).collect(identifier, partial=bool(partial))
-        return results_statement(collected.files)
+        return results_statement(collected.files, collected.output)
 
     # While a submit runs
 

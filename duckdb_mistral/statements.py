@@ -11,6 +11,7 @@ import duckdb
 from sqlglot import exp
 
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.output_types import declared
 from duckdb_mistral.requests import RequestColumns
 from duckdb_mistral.results import COLUMNS, literal
 from duckdb_mistral.templates import template
@@ -27,7 +28,12 @@ PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 
 def request_statement(name: str, arguments: SubmitArguments) -> str:
     """Return the statement of the template `name` ('submit' or 'preview') for one source."""
-    requests = RequestColumns(arguments.endpoint, system=arguments.system, params=arguments.params)
+    requests = RequestColumns(
+        arguments.endpoint,
+        system=arguments.system,
+        params=arguments.params,
+        declared=arguments.output is not None,
+    )
     return template(name).substitute(
         source=source_sql(arguments.source),
         plan=literal(json.dumps(asdict(arguments.plan))),
@@ -37,11 +43,13 @@ def request_statement(name: str, arguments: SubmitArguments) -> str:
     )
 
 
-def results_statement(files: Sequence[Path]) -> str:
-    """Return the scan of results that are kept in `files`."""
+def results_statement(files: Sequence[Path], output: str | None = None) -> str:
+    """Return the scan of results that are kept in `files`; `output` is their declared output, where they share one."""
+    kind = "JSON" if output is None else declared(output).sql_type
     if not files:
-        return f"SELECT {_typed_nulls(COLUMNS)} WHERE false"
-    columns = ", ".join(exp.column(name, quoted=True).sql("duckdb") for name in COLUMNS)
+        return f"SELECT {_typed_nulls(COLUMNS | {'output': kind})} WHERE false"
+    typed = {"output": f'TRY_CAST("output" AS {kind}) AS "output"'}
+    columns = ", ".join(typed.get(name, exp.column(name, quoted=True).sql("duckdb")) for name in COLUMNS)
     return template("results").substitute(columns=columns, files=", ".join(literal(path) for path in files))
 
 

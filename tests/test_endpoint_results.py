@@ -140,7 +140,7 @@ def test_chunks_and_tool_calls(tmp_path: Path) -> None:
     """Text chunks are joined, other chunks are not, and tool calls alone are an answer without content."""
     chunks = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     calls = [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]
-    bodies = [
+    bodies: list[dict[str, Any]] = [
         {"choices": [{"finish_reason": "stop", "message": {"content": chunks}}], "usage": USAGE},
         {
             "choices": [{"finish_reason": "tool_calls", "message": {"tool_calls": calls}}],

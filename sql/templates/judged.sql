@@ -22,7 +22,7 @@ SELECT
   CASE
     WHEN failure IS NOT NULL THEN 'error'
     WHEN finish_reason IN ('length', 'model_length') THEN 'truncated'
-    WHEN $declared AND content IS NOT NULL AND output IS NULL THEN 'invalid_output'
+    WHEN $declared AND output IS NULL THEN 'invalid_output'
     ELSE 'ok'
   END AS outcome,
   content,
