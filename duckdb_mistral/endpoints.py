@@ -108,8 +108,7 @@ def endpoint_of(name: str) -> Endpoint:
     known = all_endpoints()
     path = name if name in known else f"/v1/{name.strip('/').removeprefix('v1/')}"
     if path not in known:
-        shorts = ", ".join(f"'{each.removeprefix('/v1/')}'" for each in known)
-        raise ArgumentError(f"There is no batch endpoint {name!r}; the API has {shorts}. Nothing was sent.")
+        raise ArgumentError(f"There is no batch endpoint {name!r}; the API has {', '.join(known)}. Nothing was sent.")
     return known[path]
 
 

@@ -40,7 +40,9 @@ class RequestColumns:
         self._endpoint = endpoint
         self._system = system
         self._output_field = OUTPUT_FIELDS.get(endpoint.path) if declared else None
-        self._params = {name.lower(): value for name, value in params.items() if value is not None}
+        self._params = {
+            name.lower(): _parsed(endpoint, name, value) for name, value in params.items() if value is not None
+        }
         self._names = tuple(dict.fromkeys((*endpoint.own_columns, *endpoint.option_fields)))
 
     @property
@@ -73,7 +75,7 @@ class RequestColumns:
         cases = [
             ("custom_id IS NULL", "no custom_id"),
             (f"body IS NOT NULL AND ({_any_given(content)})", f"both body and {content[0]}"),
-            (f"body IS NOT NULL AND ({_any_given(beside)})", "body beside other fields of the request"),
+            (f"body IS NOT NULL AND ({_any_given(beside)})", "a body beside other fields of the request"),
             (
                 f"body IS NOT NULL AND coalesce(json_type({_safe_json('body')}), '') <> 'OBJECT'",
                 "a body that is no JSON object",
@@ -193,14 +195,14 @@ def _repeated_ids(spool: Spool, most: int = 5) -> list[str]:
     return [f"{custom_id} ({times} times)" for custom_id, times in found]
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str | None:
+def nearest(name: str, candidates: Iterable[str], shortest: int = SHORTEST_NEAR) -> str | None:
     """Return the candidate that `name` was probably meant to be, or None."""
     import difflib
 
     plain = {_plain(candidate): candidate for candidate in candidates}
     if _plain(name) in plain:
         return plain[_plain(name)]
-    long_enough = [candidate for candidate in plain if len(candidate) >= SHORTEST_NEAR]
+    long_enough = [candidate for candidate in plain if len(candidate) >= shortest]
     near = difflib.get_close_matches(_plain(name), long_enough, n=1, cutoff=NEAR)
     return plain[near[0]] if near else None
 
@@ -216,8 +218,19 @@ def _check_params(endpoint: Endpoint, params: Mapping[str, Any]) -> None:
             raise ArgumentError(f"params holds {name}, which looks like a misspelt {field}. Nothing was sent.")
 
 
+def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:
+    """Return a value of params; text stands for JSON where the field takes no string, as in a column."""
+    types = endpoint.fields.get(name.lower(), frozenset({"string"}))
+    if not isinstance(value, str) or "string" in types:
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ArgumentError(f"params holds a {name} that is no JSON: {value[:80]!r}. Nothing was sent.") from None
+
+
 def _meant(wanted: str, given: Mapping[str, str]) -> str:
-    near = nearest(wanted, given)
+    near = nearest(wanted, given, shortest=len(wanted) - 2)
     return f" (was {given[near]} meant to be {wanted}?)" if near else ""
 
 

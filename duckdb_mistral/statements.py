@@ -17,7 +17,7 @@ from duckdb_mistral.results import COLUMNS, literal
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from duckdb_mistral.arguments import SubmitArguments
@@ -64,26 +64,54 @@ def source_sql(source: str) -> str:
     The text is the caller's own and goes in as it is; DuckDB's parser decides what it is, so nothing can
     follow it. Raises ArgumentError where it is neither.
     """
-    text = source.strip().rstrip(";").rstrip()
-    for query in (text, f"FROM {text}", f"FROM {exp.to_identifier(text, quoted=True).sql('duckdb')}"):
-        if _is_select(query):
-            return f"(\n{query}\n)"
+    text = source.strip()
+    for body in (text, *_without_end(text)):
+        for query in (body, *_as_name(body)):
+            if _is_select(query):
+                return f"(\n{query}\n)"
     raise ArgumentError(
-        f"source must be the name of a table or view, or the text of one SELECT, but is {_shortened(source)!r}. "
-        "Nothing was sent."
+        f"source must be the name of a table or view, or the text of one SELECT, but is {_shortened(source)!r}"
+        f"{_complaint(text)}. Nothing was sent."
     )
+
+
+def _without_end(text: str) -> Iterator[str]:
+    """Yield `text` without a semicolon that nothing but comments follow."""
+    for position, character in enumerate(text):
+        if character == ";" and _statements(text[position:]) == []:
+            yield text[:position].rstrip()
+
+
+def _as_name(text: str) -> list[str]:
+    """Return the queries of a text as what FROM accepts; my-table needs quotes and may come without."""
+    if not any(character.isspace() or character in "'\"();" for character in text):
+        return [f"FROM {text}", f"FROM {exp.to_identifier(text, quoted=True).sql('duckdb')}"]
+    # EXPLAIN SELECT 1 is no table named explain.
+    return [] if _statements(text) else [f"FROM {text}"]
 
 
 def _is_select(query: str) -> bool:
     """Tell whether a text is one SELECT, and stays one in brackets (a comment at its end could swallow them)."""
+    return all(_statements(text) == [duckdb.StatementType.SELECT] for text in (query, f"(\n{query}\n)"))
+
+
+def _statements(text: str) -> list[duckdb.StatementType] | None:
+    """Return the kinds of the statements that a text holds, or None where DuckDB cannot parse it."""
     try:
-        for text in (query, f"(\n{query}\n)"):
-            statements = _parser().extract_statements(text)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                return False
+        return [statement.type for statement in _parser().extract_statements(text)]
     except duckdb.Error:
-        return False
-    return True
+        return None
+
+
+def _complaint(text: str) -> str:
+    """Return what keeps a text from being one SELECT, to follow the text."""
+    try:
+        statements = _parser().extract_statements(text)
+    except duckdb.Error as error:
+        return f" ({str(error).splitlines()[0]})"
+    if len(statements) > 1:
+        return f" (these are {len(statements)} statements)"
+    return f" (this is a statement of the kind {statements[0].type.name})" if statements else ""
 
 
 @cache
