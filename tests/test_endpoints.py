@@ -183,7 +183,7 @@ def test_short_names(path: str) -> None:
 
 def test_unknown_endpoint() -> None:
     """An endpoint that does not exist is refused with the names of those that do."""
-    with pytest.raises(ArgumentError, match="no batch endpoint 'embedding'; the API has .*, /v1/embeddings,"):
+    with pytest.raises(ArgumentError, match=r"no batch endpoint 'embedding'; the API has .*, /v1/embeddings,"):
         endpoint_of("embedding")
 
 
