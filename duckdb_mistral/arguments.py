@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArgu
             timeout_hours=_timeout_hours(given.get("timeout_hours")),
             metadata=metadata(given.get("metadata")),
             output=None if output is None else output.text,
+            max_cost=_max_cost(given.get("max_cost")),
             force=_boolean("force", given.get("force")),
         ),
     )
@@ -120,8 +122,6 @@ def _refuse_later(given: Mapping[str, Any]) -> None:
             "reuse := 'requests' is not available yet. With reuse := 'submission', the default, the same submission "
             "is never paid for twice. Nothing was sent."
         )
-    if given.get("max_cost") is not None:
-        raise ArgumentError("max_cost is not available yet, so nothing was sent. Leave it out to submit without.")
 
 
 def _output(value: Any) -> Output | None:
@@ -178,6 +178,14 @@ def _boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ArgumentError(f"{name} must be true or false, but is {_shown(value)}. Nothing was sent.")
     return value
+
+
+def _max_cost(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ArgumentError(f"max_cost must be US dollars, a number of at least 0, but is {value!r}. Nothing was sent.")
+    return float(value)
 
 
 def _text(name: str, value: Any) -> str | None:

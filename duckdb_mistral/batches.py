@@ -48,6 +48,7 @@ class Plan:
     timeout_hours: int = 24
     metadata: tuple[tuple[str, str], ...] = ()
     output: str | None = None
+    max_cost: float | None = None
     force: bool = False
     retry_of: str | None = None
 
@@ -95,11 +96,14 @@ class Batches:
             max_bytes=self.settings.max_bytes_per_file,
         )
 
-    def submit(self, plan: Plan, spool: Spool, fingerprint: str) -> list[tuple[Job, bool]]:
+    def submit(
+        self, plan: Plan, spool: Spool, fingerprint: str, before_paying: Callable[[], None] | None = None
+    ) -> list[tuple[Job, bool]]:
         """Return the jobs of what was spooled, each with whether it had existed before this call.
 
         The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
-        anew. Raises OutcomeUnknownError where a create's answer was lost.
+        anew. `before_paying` is called before anything new is recorded or sent, and may raise. Raises
+        OutcomeUnknownError where a create's answer was lost.
         """
         self.settings.required_key()
         identity = self._identity(plan, fingerprint)
@@ -108,6 +112,8 @@ class Batches:
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
             spool.discard()
             return self._continue(known)
+        if before_paying is not None:
+            before_paying()
         submission = self._recorded(plan, identity, spool, parts)
         spool.discard()
         return self._continue(submission)

@@ -153,7 +153,7 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
             )
 
 
-def check_rows(summary: Mapping[str, Any], spool: Spool) -> None:
+def check_rows(summary: Mapping[str, Any], spool: Spool | None = None) -> None:
     """Refuse the rows of a source that cannot be sent as they are; raise SourceError, naming them."""
     if not summary["rows"]:
         raise SourceError("The source has no rows, so there is nothing to send.")
@@ -164,10 +164,10 @@ def check_rows(summary: Mapping[str, Any], spool: Spool) -> None:
         which = f" For example {'; '.join(f'custom_id {_example(text)}' for text in examples)}." if examples else ""
         raise SourceError(f"The source cannot be sent: {told}.{which} Nothing was sent.")
     if summary["custom_ids"] < summary["rows"]:
-        repeated = _repeated_ids(spool)
+        repeated = f": {', '.join(_repeated_ids(spool))}" if spool is not None else ""
         raise SourceError(
-            f"The source repeats {summary['rows'] - summary['custom_ids']:,} of its {summary['rows']:,} custom_ids: "
-            f"{', '.join(repeated)}. Answers are joined by custom_id, so each must be there once. Nothing was sent."
+            f"The source repeats {summary['rows'] - summary['custom_ids']:,} of its {summary['rows']:,} custom_ids"
+            f"{repeated}. Answers are joined by custom_id, so each must be there once. Nothing was sent."
         )
 
 

@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "max_pending_requests": "DUCKDB_MISTRAL_MAX_PENDING_REQUESTS",
     "reconcile_seconds": "DUCKDB_MISTRAL_RECONCILE_SECONDS",
     "poll_seconds": "DUCKDB_MISTRAL_POLL_SECONDS",
+    "prices": "DUCKDB_MISTRAL_PRICES",
 }
 
 
@@ -54,6 +55,8 @@ class Settings:
     reconcile_seconds: float = 60.0
     #: The first interval between two polls; it grows to thirty times itself, at most a minute.
     poll_seconds: float = 2.0
+    #: A price table that goes over the package's own.
+    prices: Path | None = None
 
     @classmethod
     def resolve(cls, given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
@@ -106,7 +109,7 @@ def _converted(name: str, value: Any, what: str) -> Any:
             return str(value)
         case "server_url":
             return _server_url(str(value), what)
-        case "home":
+        case "home" | "prices":
             return Path(value).expanduser().absolute()
         case "model":
             return str(value)

@@ -11,6 +11,7 @@ import duckdb
 from sqlglot import exp
 
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.estimate import NOTHING_MEASURED, measures
 from duckdb_mistral.output_types import declared
 from duckdb_mistral.requests import RequestColumns
 from duckdb_mistral.results import COLUMNS, literal
@@ -27,14 +28,16 @@ PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 
 
 def request_statement(name: str, arguments: SubmitArguments) -> str:
-    """Return the statement of the template `name` ('submit' or 'preview') for one source."""
+    """Return the statement of the template `name` ('submit', 'preview' or 'estimate') for one source."""
     requests = RequestColumns(
         arguments.endpoint,
         system=arguments.system,
         params=arguments.params,
         declared=arguments.output is not None,
     )
+    measured = name == "estimate" or arguments.plan.max_cost is not None
     return template(name).substitute(
+        measures(arguments.endpoint.path) if measured else NOTHING_MEASURED,
         source=source_sql(arguments.source),
         plan=literal(json.dumps(asdict(arguments.plan))),
         known_columns=requests.known_columns,

@@ -248,7 +248,6 @@ def test_names_that_duckdb_does_not_know(
 
 NOT_AVAILABLE = {
     "reuse := 'requests'": "reuse := 'requests' is not available yet",
-    "max_cost := 1.5": "max_cost is not available yet",
 }
 
 
