@@ -7,10 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral.batches import Plan
 from duckdb_mistral.endpoints import OUTPUT_FIELDS, Endpoint, endpoint_of, usual_model
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.jobs import OWN_KEYS
+from duckdb_mistral.jobs import OWN_KEYS, Plan
 from duckdb_mistral.output_types import Output, declared
 from duckdb_mistral.settings import Settings
 
@@ -211,6 +210,13 @@ def _object(name: str, value: Any) -> Mapping[str, Any]:
             raise ArgumentError(f"{name} is text, but not JSON: {value[:80]!r}. Nothing was sent.") from None
     if value is None:
         return {}
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        raise ArgumentError(
+            f"{name} holds what JSON cannot hold: NaN, an infinite number, or half of a surrogate pair. "
+            "Nothing was sent."
+        ) from None
     if not isinstance(value, dict):
         raise ArgumentError(
             f"{name} must be a STRUCT or a JSON object, such as {{'key': 'value'}}, but is {_shown(value)}. "

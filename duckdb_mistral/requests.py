@@ -41,7 +41,9 @@ class RequestColumns:
         self._system = system
         self._output_field = OUTPUT_FIELDS.get(endpoint.path) if declared else None
         self._params = {
-            name.lower(): _parsed(endpoint, name, value) for name, value in params.items() if value is not None
+            _field(endpoint, name): _parsed(endpoint, name, value)
+            for name, value in params.items()
+            if value is not None
         }
         self._names = tuple(dict.fromkeys((*endpoint.own_columns, *endpoint.option_fields)))
 
@@ -216,6 +218,11 @@ def _check_params(endpoint: Endpoint, params: Mapping[str, Any]) -> None:
         field = None if name.lower() in endpoint.fields else nearest(name, endpoint.option_fields)
         if field is not None:
             raise ArgumentError(f"params holds {name}, which looks like a misspelt {field}. Nothing was sent.")
+
+
+def _field(endpoint: Endpoint, name: str) -> str:
+    """Return the field that a name of params stands for, in its own spelling; another name stays as it is."""
+    return name.lower() if name.lower() in endpoint.fields else name
 
 
 def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:

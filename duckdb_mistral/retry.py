@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from duckdb_mistral import interrupts
 from duckdb_mistral.errors import ApiError, LimitError, UnreachableError
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ class Retry:
 
     def pause(self, seconds: float) -> None:
         """Sleep in short steps, so that Ctrl-C reaches a person's query within a moment."""
+        interrupts.check()
         until = self.clock() + seconds
         while (left := until - self.clock()) > 0:
             self.sleep(min(left, SLEEP_STEP_SECONDS))
+            interrupts.check()
 
     def _pauses(self) -> Iterator[float]:
         pause = self.first_pause_seconds

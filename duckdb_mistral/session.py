@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from duckdb_mistral.batches import Batches, Plan
+    from duckdb_mistral.batches import Batches
+    from duckdb_mistral.jobs import Plan
     from duckdb_mistral.spool import Spool
 
 
@@ -69,9 +70,11 @@ class Session:
 
     def compile(self, name: str, arguments: str) -> str:
         """Return the statement that a call of submit, preview or results stands for."""
-        from duckdb_mistral import rows, statements
+        from duckdb_mistral import interrupts, rows, statements
         from duckdb_mistral.results import COLUMNS
 
+        interrupts.listen()
+        interrupts.begin()
         given = json.loads(arguments)
         columns = {
             "submit": rows.columns(rows.SUBMIT),
@@ -99,7 +102,7 @@ class Session:
         if identifier is not None and not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
         collected = Collector(self.batches()).collect(identifier, partial=bool(partial))
-        return results_statement(collected.files, collected.output)
+        return results_statement(collected.families, collected.output)
 
     # While a submit runs
 
@@ -130,13 +133,16 @@ class Session:
         """Check what was spooled, and submit it; return a row per job."""
         from duckdb_mistral import rows
         from duckdb_mistral.requests import check_rows
+        from duckdb_mistral.submitting import Submitter
 
         with self._lock:
             batches, spool = self._spools.pop(token)
         try:
             check_rows(summary, spool)
             plan = _plan(json.loads(token)["plan"])
-            jobs = batches.submit(plan, spool, summary["fingerprint"], lambda: self._check_cost(plan, summary))
+            jobs = Submitter(batches).submit(
+                plan, spool, summary["fingerprint"], lambda: self._check_cost(plan, summary)
+            )
             return [rows.submit_row(job, reused) for job, reused in jobs]
         finally:
             spool.discard()
@@ -184,7 +190,8 @@ class Session:
         batches = self.batches()
         identifier = _required(identifier)
         collected = Collector(batches).collect(identifier)
-        return job_costs(batches.find(identifier), collected.files, load_prices(self.settings.prices))
+        files = [file for family in collected.families for files in family.generations for file in files]
+        return job_costs(batches.find(identifier), files, load_prices(self.settings.prices))
 
     def status(self, identifier: str | None) -> Iterable[dict[str, Any]]:
         """Return a row per job of an id, or of every submission."""
@@ -208,6 +215,14 @@ class Session:
 
         return map(rows.status_row, self.batches().cancel(_required(identifier)))
 
+    def retry(self, identifier: str | None) -> Iterable[dict[str, Any]]:
+        """Send again what an id's jobs left; return a row per job."""
+        from duckdb_mistral import rows
+        from duckdb_mistral.retrying import Retrier
+
+        jobs = Retrier(self.batches()).retry(_required(identifier))
+        return [rows.submit_row(job, reused) for job, reused in jobs]
+
     def workspace_jobs(
         self, status: str | None, model: str | None, metadata: str | None, created_after: datetime | None
     ) -> Iterable[dict[str, Any]]:
@@ -230,7 +245,7 @@ class Session:
 
 
 def _plan(text: str) -> Plan:
-    from duckdb_mistral.batches import Plan
+    from duckdb_mistral.jobs import Plan
 
     fields = json.loads(text)
     return Plan(

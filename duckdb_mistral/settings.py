@@ -31,6 +31,7 @@ ENVIRONMENT = {
     "reconcile_seconds": "DUCKDB_MISTRAL_RECONCILE_SECONDS",
     "poll_seconds": "DUCKDB_MISTRAL_POLL_SECONDS",
     "prices": "DUCKDB_MISTRAL_PRICES",
+    "deadline_seconds": "DUCKDB_MISTRAL_DEADLINE_SECONDS",
 }
 
 
@@ -57,6 +58,8 @@ class Settings:
     poll_seconds: float = 2.0
     #: A price table that goes over the package's own.
     prices: Path | None = None
+    #: How long a read is repeated that the API does not answer, and how long it may send nothing.
+    deadline_seconds: float = 30.0
 
     @classmethod
     def resolve(cls, given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
@@ -113,7 +116,7 @@ def _converted(name: str, value: Any, what: str) -> Any:
             return Path(value).expanduser().absolute()
         case "model":
             return str(value)
-        case "reconcile_seconds" | "poll_seconds":
+        case "reconcile_seconds" | "poll_seconds" | "deadline_seconds":
             return _seconds(name, value, what)
     return _count(value, what)
 

@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from duckdb_mistral.errors import SourceError
+from duckdb_mistral.failpoints import failpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 #: JSON allows these raw, but readers that split lines as Python's splitlines does would cut a request in two.
@@ -35,8 +37,13 @@ class SpooledPart:
 class Spool:
     """A directory of part files; `write` may be called from several threads."""
 
-    def __init__(self, directory: Path, *, max_requests: int, max_bytes: int) -> None:
-        """Make `directory`; no part will hold more than `max_requests` lines or `max_bytes` bytes."""
+    def __init__(
+        self, directory: Path, *, max_requests: int, max_bytes: int, release: Callable[[], None] | None = None
+    ) -> None:
+        """Make `directory`; no part will hold more than `max_requests` lines or `max_bytes` bytes.
+
+        `release` is called once, when the spool is kept or discarded.
+        """
         self.directory = directory
         self.failure: Exception | None = None
         self._max_requests = max_requests
@@ -46,7 +53,10 @@ class Spool:
         self._file: Any = None
         self._requests = 0
         self._bytes = 0
-        directory.mkdir(mode=0o700, parents=True)
+        self._release = release
+        self._done = False
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700)
 
     def write(self, lines: pa.Array | pa.ChunkedArray) -> None:
         """Append request lines, each ending in a newline; NULL is passed over.
@@ -81,13 +91,25 @@ class Spool:
                 raise self.failure
             return list(self._parts)
 
+    def keep(self) -> None:
+        """Leave the finished parts where they are: they are somebody's now, and `discard` removes them no more."""
+        self._let_go()
+
     def discard(self) -> None:
-        """Remove the directory and all in it."""
+        """Remove the directory and all in it, unless it was kept."""
         with self._lock:
             if self._file is not None:
                 self._file.close()
                 self._file = None
-            shutil.rmtree(self.directory, ignore_errors=True)
+            if not self._done:
+                shutil.rmtree(self.directory, ignore_errors=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._done = True
+        release, self._release = self._release, None
+        if release is not None:
+            release()
 
     def _append(self, lines: pa.Array) -> None:
         lines, data = escaped(lines)
@@ -115,6 +137,7 @@ class Spool:
         if self._file is None:
             self._file = self._path().open("xb", buffering=0)
             self._path().chmod(0o600)
+        failpoint("before-spool-write", writes=True)
         written = 0
         while written < len(data):
             written += self._file.write(data[written:])

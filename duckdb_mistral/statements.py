@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.estimate import NOTHING_MEASURED, measures
+from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.output_types import declared
 from duckdb_mistral.requests import RequestColumns
 from duckdb_mistral.results import COLUMNS, literal
@@ -19,9 +20,9 @@ from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from duckdb_mistral.arguments import SubmitArguments
+    from duckdb_mistral.collecting import Family
 
 #: The columns of mistral_batch_preview and their types.
 PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
@@ -46,14 +47,19 @@ def request_statement(name: str, arguments: SubmitArguments) -> str:
     )
 
 
-def results_statement(files: Sequence[Path], output: str | None = None) -> str:
-    """Return the scan of results that are kept in `files`; `output` is their declared output, where they share one."""
+def results_statement(families: Sequence[Family], output: str | None = None) -> str:
+    """Return the scan of kept results: plain files as one scan, then each family that has retries.
+
+    `output` is their declared output, where they share one.
+    """
     kind = "JSON" if output is None else declared(output).sql_type
-    if not files:
-        return f"SELECT {_typed_nulls(COLUMNS | {'output': kind})} WHERE false"
     typed = {"output": f'TRY_CAST("output" AS {kind}) AS "output"'}
     columns = ", ".join(typed.get(name, exp.column(name, quoted=True).sql("duckdb")) for name in COLUMNS)
-    return template("results").substitute(columns=columns, files=", ".join(literal(path) for path in files))
+    plain = [path for family in families if len(family.generations) == 1 for path in family.generations[0]]
+    selects = [union_of([plain], columns)] if plain else []
+    selects += [union_of(family.generations, columns) for family in families if len(family.generations) > 1]
+    nothing = f"SELECT {_typed_nulls(COLUMNS | {'output': kind})} WHERE false"
+    return " UNION ALL ".join(f"({select})" for select in selects) or nothing
 
 
 def refusal(columns: Mapping[str, str], message: str) -> str:

@@ -139,7 +139,9 @@ def test_max_cost(priced: duckdb.DuckDBPyConnection, emulator: Emulator) -> None
     assert rows(priced, "FROM mistral_batch_status()") == []
     submitted(priced, arguments=f"max_cost := {above}")
     assert asked_for_money(emulator) == (1, 1)
-    # It is there, and costs nothing more.
+    with pytest.raises(duckdb.Error, match="which is more than max_cost"):
+        priced.execute(f"FROM mistral_batch_submit('staging', max_cost := {below}, force := true)").fetchall()
+    # It is still there, and costs nothing more.
     assert rows(priced, f"FROM mistral_batch_submit('staging', max_cost := {below})")[0]["reused"] is True
 
 

@@ -14,6 +14,7 @@ from openapi import request_problems
 from support import answered, make_staging, rows, submitted
 from test_endpoint_results import job_of
 
+from duckdb_mistral.collecting import Family
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.output_types import declared
 from duckdb_mistral.results import ResultFiles, write_results
@@ -69,8 +70,9 @@ def results_of(texts: list[str | None], output: str, directory: Path) -> list[di
     )
     files = ResultFiles(answers=(answers,), submitted=submitted_file, output=output)
     write_results(job_of("/v1/chat/completions", len(texts)), files, target, partial=False)
+    scan = results_statement([Family(model="", generations=((target,),))], output)
     with duckdb.connect() as con:
-        return rows(con, f"FROM ({results_statement([target], output)}) ORDER BY custom_id")
+        return rows(con, f"FROM ({scan}) ORDER BY custom_id")
 
 
 def test_schema_of_a_type() -> None:
@@ -274,5 +276,5 @@ def test_output_of_documents(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> 
     write_results(
         job_of("/v1/ocr", 1), ResultFiles(answers=(answers,), submitted=None, output=output), target, partial=False
     )
-    (found,) = rows(con, results_statement([target], output))
+    (found,) = rows(con, results_statement([Family(model="", generations=((target,),))], output))
     assert (found["outcome"], found["content"], found["output"]) == ("ok", "# A", {"title": "A"})
