@@ -385,7 +385,7 @@ def test_damaged_ledger(emulator: Emulator, home: Path) -> None:
     with connect(emulator, home) as con:
         make_staging(con)
         sentence = refusal(con, "FROM mistral_batch_submit('staging')")
-    assert "ledger.sqlite cannot be used" in sentence
+    assert "ledger.sqlite is damaged" in sentence
     assert emulator.witness()["requests"] == before
 
 
