@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from openapi import SAMPLES, response_example
+from openapi import SAMPLES, response_example, response_problems
+from support import answered, submitted
 
 from duckdb_mistral.endpoints import all_endpoints
 from duckdb_mistral.jobs import Job, JobReport, Step
@@ -230,3 +231,39 @@ def test_refused_and_empty_answers(endpoint: str, tmp_path: Path) -> None:
     assert [row["error"] for row in found] == ["no such thing", "the result line holds no response", "lost"]
     assert [row["status_code"] for row in found] == [422, 200, None]
     assert [row["model"] for row in found] == ["the-jobs-model"] * 3
+
+
+#: endpoint, the columns of a staging table, and what a result row has.
+JOBS: list[tuple[str, str, set[str]]] = [
+    ("chat/completions", "'say ' || range AS prompt, 40 AS max_tokens", {"content", "finish_reason", "total_tokens"}),
+    ("fim/completions", "'def f' || range || '(' AS prompt, 'return' AS suffix", {"content", "total_tokens"}),
+    ("embeddings", "'text ' || range AS input", {"embedding", "prompt_tokens"}),
+    ("moderations", "'text ' || range AS input", set()),
+    ("chat/moderations", "'say ' || range AS prompt", set()),
+    ("classifications", "'text ' || range AS input", set()),
+    ("chat/classifications", "'say ' || range AS prompt", set()),
+    ("ocr", "'https://example.org/' || range || '.pdf' AS document", {"content"}),
+    ("audio/transcriptions", "'https://example.org/' || range || '.mp3' AS file_url", {"content", "total_tokens"}),
+    ("conversations", "'say ' || range AS prompt", {"content", "total_tokens"}),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "columns", "filled"), JOBS, ids=[job[0] for job in JOBS])
+def test_from_staging_table_to_results(
+    con: duckdb.DuckDBPyConnection, endpoint: str, columns: str, filled: set[str]
+) -> None:
+    """On each endpoint a staging table goes out and typed answers come back, in the shape of the API's own text."""
+    con.execute(f"CREATE TABLE staging AS SELECT range AS custom_id, {columns} FROM range(5)")
+    submission_id = submitted(con, arguments=f"endpoint := '{endpoint}'")
+    found = answered(con, submission_id)
+    assert [row["custom_id"] for row in found] == [str(number) for number in range(5)]
+    for row in found:
+        assert (row["outcome"], row["error"], row["status_code"]) == ("ok", None, 200)
+        for name in ("content", "embedding"):
+            assert (row[name] is not None) == (name in filled)
+        assert all(row[name] is not None for name in filled)
+        assert row["model"]
+        if endpoint != "conversations":
+            assert response_problems(f"/v1/{endpoint}", json.loads(row["response"])) == []
+    described = con.execute(f"DESCRIBE FROM mistral_batch_results('{submission_id}')").fetchall()
+    assert {name: kind for name, kind, *_ in described} == COLUMNS
