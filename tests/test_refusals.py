@@ -248,10 +248,6 @@ def test_names_that_duckdb_does_not_know(
 
 NOT_AVAILABLE = {
     "reuse := 'requests'": "reuse := 'requests' is not available yet",
-    "output := 'STRUCT(a INTEGER)'": "output is not available yet",
-    "max_cost := 1.5": "max_cost is not available yet",
-    "endpoint := '/v1/embeddings'": "/v1/embeddings cannot be used from SQL yet",
-    "endpoint := 'ocr'": "/v1/ocr cannot be used from SQL yet",
 }
 
 
