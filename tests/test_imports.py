@@ -42,13 +42,13 @@ def test_no_heavy_imports(does: str) -> None:
 
 
 def test_preview_imports_no_client() -> None:
-    """Preview needs neither the SDK nor the ledger."""
+    """Preview does not import the SDK."""
     printed = python(
         """
         import sys, duckdb_mistral
         con = duckdb_mistral.connect()
         con.execute("FROM mistral_batch_preview('SELECT 1 AS custom_id, 2 AS prompt')").fetchall()
-        print([name for name in ("mistralai", "sqlalchemy", "starlette", "rich") if name in sys.modules])
+        print([name for name in ("mistralai", "starlette", "rich") if name in sys.modules])
         """
     )
     assert printed == "[]\n"
