@@ -154,7 +154,7 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
         wanted = " or ".join((", ".join(content[:-1]), content[-1]))
         near = next((hint for name in content if (hint := _meant(name, given))), "")
         raise SourceError(f"The source has no column {wanted}{near}, so there is nothing to ask. Nothing was sent.")
-    candidates = ["custom_id", "system", *endpoint.option_fields]
+    candidates = ["system", *endpoint.option_fields]  # custom_id is there; customer_id beside it is another column
     for name in given:
         field = None if name in (*endpoint.fields, *OWN_COLUMNS) else nearest(name, candidates)
         if field is not None:
