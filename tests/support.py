@@ -67,7 +67,7 @@ def run_python(code: str, environment: Mapping[str, str], *arguments: str) -> su
     """Run code in a Python process of its own."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env=clean_environment() | environment,
+        env={**clean_environment(), **environment},
         capture_output=True,
         text=True,
         timeout=120,
