@@ -66,7 +66,8 @@ def asked_for_money(emulator: Emulator) -> tuple[int, int]:
 def run_python(code: str, environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run code in a Python process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        # Without __file__ DuckDB takes it for a person at a prompt, and draws a progress bar on standard output.
+        [sys.executable, "-c", f"__file__ = 'script.py'\n{code}", *arguments],
         env={**clean_environment(), **environment},
         capture_output=True,
         text=True,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from typing import TYPE_CHECKING
 
 import pytest
 from support import run_python
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEAVY = (
     "mistralai",
@@ -71,11 +75,10 @@ def test_quiet_end(code: str) -> None:
     assert python(f"import duckdb, duckdb_mistral\n{code}") == ""
 
 
-def test_quiet_end_after_an_error() -> None:
+def test_quiet_end_after_an_error(home: Path) -> None:
     """A process that ends with an error of a statement shows that error, and no complaint of DuckDB's after it."""
-    child = run_python(
-        "import duckdb_mistral\nduckdb_mistral.connect().sql(\"FROM mistral_batch_status('x')\").show()", {}
-    )
+    code = "import duckdb_mistral\nduckdb_mistral.connect().sql(\"FROM mistral_batch_status('x')\").show()"
+    child = run_python(code, {"DUCKDB_MISTRAL_HOME": str(home)})
     assert child.returncode == 1
     assert "'x' is not an id" in child.stderr.splitlines()[-1]
     assert "leak" not in child.stderr.lower()
