@@ -277,7 +277,9 @@ def _any_given(names: Iterable[str]) -> str:
 
 
 def _literal(text: str) -> str:
-    return exp.Literal.string(text).sql(DIALECT)
+    """Return a text as SQL; DuckDB 1.5 ends a statement at a NUL, so none stands in it."""
+    pieces = [exp.Literal.string(piece).sql(DIALECT) for piece in text.split("\x00")]
+    return pieces[0] if len(pieces) == 1 else f"({' || chr(0) || '.join(pieces)})"
 
 
 def _json(value: Any) -> str:
