@@ -216,8 +216,6 @@ class BatchClient:
             with closing(response), target.open("wb") as file:
                 for piece in response.iter_bytes():
                     file.write(piece)
-        except OSError:
-            raise
         except self._transport.error as error:
             raise self._unreachable(what, error) from None
         except OSError:  # the file's, not the network's: those are the SDK's HTTP errors
