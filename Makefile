@@ -5,7 +5,7 @@ OLDEST := .venv-oldest
 SHELL_ENVIRONMENT := .venv-shell
 BIN := $(NEWEST)/bin
 
-.PHONY: help demo check lint types contracts test test-newest test-oldest test-shell format golden bench clean
+.PHONY: help demo check lint types contracts test test-newest test-oldest test-shell soak format golden bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,9 @@ test-oldest: $(OLDEST)/made
 # The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
 test-shell: $(SHELL_ENVIRONMENT)/made
 	$(SHELL_ENVIRONMENT)/bin/python -m pytest tests/test_shell.py
+
+soak: $(NEWEST)/made ## thousands of random schedules of faults; SEED=1 SCHEDULES=3000
+	$(BIN)/python -m pytest -n auto tests/faults/test_schedules.py --seed $(or $(SEED),1) --schedules $(or $(SCHEDULES),3000)
 
 format: $(NEWEST)/made ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,256 @@
+"""The command line as a person runs it: streams, exit status, sentences."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+from support import KEY, clean_environment, environment_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+from duckdb_mistral.emulator import Emulator
+
+PROMPTS = """
+CREATE TABLE tickets AS SELECT range AS id, 'ticket ' || range AS body FROM range(3);
+SELECT id AS custom_id, body AS prompt FROM tickets;
+"""
+
+
+class Terminal:
+    """A shell in a directory of its own, whose environment leads to a local server."""
+
+    def __init__(self, emulator: Emulator, directory: Path) -> None:
+        """Open the shell; nothing is run yet."""
+        self.emulator = emulator
+        self.directory = directory
+        self.environment = clean_environment() | environment_of(emulator, directory / "home")
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `duckdb-mistral` with these arguments."""
+        return subprocess.run(
+            [sys.executable, "-m", "duckdb_mistral", *arguments],
+            env=self.environment | environment,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest.fixture
+def terminal(emulator: Emulator, tmp_path: Path) -> Iterator[Terminal]:
+    """Yield a shell with a file of prompts."""
+    (tmp_path / "prompts.sql").write_text(PROMPTS, encoding="utf-8")
+    return Terminal(emulator, tmp_path)
+
+
+def test_whole_way(terminal: Terminal) -> None:
+    """Submit, status, wait and results do their work, with data alone on standard output."""
+    submitted = terminal.run("submit", "prompts.sql", "--format", "csv")
+    assert submitted.returncode == 0, submitted.stderr
+    assert submitted.stderr == ""
+    (row,) = csv.DictReader(io.StringIO(submitted.stdout))
+    assert (row["total_requests"], row["reused"]) == ("3", "false")
+    submission_id = row["submission_id"]
+
+    waited = terminal.run("wait", submission_id, "--format", "jsonl")
+    assert json.loads(waited.stdout)["status"] == "SUCCESS"
+    assert "3 of 3 requests are done" in waited.stderr
+
+    status = terminal.run("status")
+    assert status.returncode == 0
+    assert submission_id in status.stdout
+    assert "SUCCESS" in status.stdout
+
+    for name, read in (("out.parquet", "read_parquet"), ("out.csv", "read_csv"), ("out.jsonl", "read_json")):
+        written = terminal.run("results", submission_id, "-o", name)
+        assert written.returncode == 0, written.stderr
+        assert written.stdout == ""
+        assert f"3 results written to {name}" in written.stderr
+        path = terminal.directory / name
+        contents = duckdb.connect().execute(f"SELECT content FROM {read}('{path}') ORDER BY 1")
+            f"SELECT content FROM {read}($file) ORDER BY 1", [str(terminal.directory / name)]
+        )
+        assert contents.fetchall() == [("echo: ticket 0",), ("echo: ticket 1",), ("echo: ticket 2",)]
+
+    shown = terminal.run("results", submission_id)
+    assert "echo: ticket 2" in shown.stdout
+    again = terminal.run("submit", "prompts.sql", "--format", "csv")
+    assert "true" in again.stdout
+    assert terminal.emulator.witness()["creates_received"] == 1
+
+
+def test_options_of_submit(terminal: Terminal) -> None:
+    """The options of submit reach the requests, and --force pays again."""
+    options = ("--system", "be brief", "--params", '{"max_tokens": 5}', "--model", "ministral-8b-latest")
+    first = terminal.run("submit", "prompts.sql", *options)
+    assert first.returncode == 0, first.stderr
+    assert "ministral-8b-latest" in first.stdout
+    assert terminal.run("submit", "prompts.sql", *options, "--force").returncode == 0
+    assert terminal.emulator.witness()["creates_received"] == 2
+
+
+def test_cancel(terminal: Terminal) -> None:
+    """Cancel tells what became of the job."""
+    (row,) = csv.DictReader(io.StringIO(terminal.run("submit", "prompts.sql", "--format", "csv").stdout))
+    cancelled = terminal.run("cancel", row["job_id"])
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert row["job_id"] in cancelled.stdout
+
+
+FAILURES = {
+    "an unknown id": (("status", "3f2a9c1e-0000-4000-8000-000000000000"), "There is no submission or job"),
+    "no id": (("wait", "nonsense"), "'nonsense' is not an id"),
+    "a file without a SELECT": (("submit", "empty.sql"), "holds no statement"),
+    "a file with a broken statement": (("submit", "broken.sql"), "syntax error"),
+    "a file whose last statement is no SELECT": (("submit", "drop.sql"), "SELECT"),
+    "results too early": (("results", "3f2a9c1e-0000-4000-8000-000000000000"), "There is no submission or job"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_is_not_done(name: str, terminal: Terminal) -> None:
+    """What was not done ends with 1 and a sentence on standard error, and no traceback."""
+    (terminal.directory / "empty.sql").write_text("-- nothing", encoding="utf-8")
+    (terminal.directory / "broken.sql").write_text("SELECT FROM WHERE", encoding="utf-8")
+    (terminal.directory / "drop.sql").write_text("CREATE TABLE t AS SELECT 1", encoding="utf-8")
+    arguments, words = FAILURES[name]
+    done = terminal.run(*arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("submit",),
+        ("submit", "absent.sql"),
+        ("wait",),
+        ("status", "--format", "xml"),
+        ("demo", "--rows", "0"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], terminal: Terminal) -> None:
+    """Wrong usage ends with 2 and says what is right."""
+    done = terminal.run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Usage:" in done.stderr
+
+
+def test_results_file_of_another_kind(terminal: Terminal) -> None:
+    """A file name whose ending is no known format is wrong usage, and nothing is fetched."""
+    done = terminal.run("results", "3f2a9c1e-0000-4000-8000-000000000000", "-o", "out.xlsx")
+    assert done.returncode == 2
+    assert "out.xlsx ends in none of .parquet, .csv, .jsonl" in done.stderr
+    assert terminal.emulator.witness()["requests"] == {}
+
+
+def test_doctor_when_all_is_well(terminal: Terminal) -> None:
+    """The check-up says ok to versions, state, key and server."""
+    done = terminal.run("doctor")
+    assert done.returncode == 0, done.stdout
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["ok", "versions"],
+        ["ok", "state"],
+        ["ok", "key"],
+        ["ok", "server"],
+    ]
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_doctor_without_a_key(terminal: Terminal) -> None:
+    """Without a key the check-up says how to set one, and that the server was not asked."""
+    done = terminal.run("doctor", MISTRAL_API_KEY="")
+    assert done.returncode == 1
+    assert "not ok  key        No API key is set: set MISTRAL_API_KEY in the environment" in done.stdout
+    assert "was not asked: that needs a key" in done.stdout
+    assert terminal.emulator.witness()["requests"] == {}
+
+
+def test_doctor_with_a_wrong_key(terminal: Terminal, tmp_path: Path) -> None:
+    """With a wrong key the check-up says that the server refused it."""
+    with Emulator(tmp_path / "strict", api_keys=("right",)) as strict:
+        done = terminal.run("doctor", MISTRAL_SERVER_URL=strict.url)
+    assert done.returncode == 1
+    assert "refused the API key (HTTP 401" in done.stdout
+    assert "Check MISTRAL_API_KEY and the workspace that it belongs to." in done.stdout
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_doctor_without_a_server(terminal: Terminal) -> None:
+    """Where no server answers, the check-up says so soon."""
+    done = terminal.run("doctor", MISTRAL_SERVER_URL="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9 gave no answer" in done.stdout
+
+
+def test_doctor_with_a_setting_that_cannot_be(terminal: Terminal) -> None:
+    """A setting that cannot be used is named."""
+    done = terminal.run("doctor", MISTRAL_SERVER_URL="http://example.org")
+    assert done.returncode == 1
+    assert "MISTRAL_SERVER_URL" in done.stdout
+    assert "plain http would show the API key" in done.stdout
+
+
+def test_demo(terminal: Terminal) -> None:
+    """The demo shows its statements and ends with real text joined to answers, without a key."""
+    done = terminal.run("demo", "--seconds", "1", MISTRAL_API_KEY="")
+    assert done.returncode == 0, done.stderr
+    assert "FROM mistral_batch_submit('staging'" in done.stderr
+    assert "233 of 233 requests are done" in done.stderr
+    assert "George Washington" in done.stdout
+    assert "echo: Fellow-Citizens" in done.stdout
+    assert terminal.emulator.witness()["requests"] == {}
+
+
+def test_help_of_every_command(terminal: Terminal) -> None:
+    """Every command says in its help what it does."""
+    listed = terminal.run("--help").stdout
+    commands = [line.split()[0] for line in listed.partition("Commands:")[2].splitlines() if line.strip()]
+    assert {"demo", "emulator", "submit", "status", "wait", "results", "cancel", "doctor", "shell", "serve"} <= set(
+        commands
+    )
+    from click.testing import CliRunner
+
+    from duckdb_mistral.cli import cli
+
+    for command in commands:
+        shown = CliRunner().invoke(cli, [command, "--help"])
+        assert shown.exit_code == 0
+        assert shown.output.count("\n") > 5
+
+
+def test_emulator_command(tmp_path: Path) -> None:
+    """The emulator prints its address on standard output and serves until it is told to stop."""
+    import signal
+    import urllib.request
+
+    child = subprocess.Popen(
+        [sys.executable, "-m", "duckdb_mistral", "emulator", "--port", "0", "--dir", str(tmp_path / "state")],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    address = child.stdout.readline().strip()
+    with urllib.request.urlopen(f"{address}/_emulator/witness") as answer:  # noqa: S310  our own server
+        assert json.load(answer)["jobs_stored"] == 0
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert "MISTRAL_SERVER_URL" in said
+    assert "Traceback" not in said
