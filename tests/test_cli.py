@@ -79,8 +79,6 @@ def test_whole_way(terminal: Terminal) -> None:
         assert f"3 results written to {name}" in written.stderr
         path = terminal.directory / name
         contents = duckdb.connect().execute(f"SELECT content FROM {read}('{path}') ORDER BY 1")
-            f"SELECT content FROM {read}($file) ORDER BY 1", [str(terminal.directory / name)]
-        )
         assert contents.fetchall() == [("echo: ticket 0",), ("echo: ticket 1",), ("echo: ticket 2",)]
 
     shown = terminal.run("results", submission_id)
