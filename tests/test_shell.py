@@ -163,6 +163,17 @@ def test_file_and_one_liner(emulator: Emulator, home: Path, tmp_path: Path) -> N
 
 
 @with_shell
+def test_quickstart(emulator: Emulator, home: Path) -> None:
+    """examples/quickstart.sql runs in the shell and ends with twenty joined answers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).resolve().parent.parent)
+        ran = run_shell(environment_of(emulator, home), "-csv", "-f", "examples/quickstart.sql")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count(",ok,") == 20
+    assert "1790,George Washington,ok," in ran.stdout
+
+
+@with_shell
 def test_nothing_is_written_to_the_database(emulator: Emulator, home: Path, tmp_path: Path) -> None:
     """The user's file holds the user's tables and no function, and answers can be kept in it by the server."""
     database = tmp_path / "my.duckdb"
