@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral.batches import Plan
 from duckdb_mistral.endpoints import Endpoint, all_endpoints, endpoint_of
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.jobs import OWN_KEYS
+from duckdb_mistral.jobs import OWN_KEYS, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
 #: Schema BatchJobIn: propertyNames and additionalProperties of metadata.
 LONGEST_METADATA_KEY = 32
 LONGEST_METADATA_VALUE = 512
+
+#: The API's pages: "lower than 7 days".
+LONGEST_TIMEOUT_HOURS = 168
 
 REUSE = ("submission", "requests")
 
@@ -94,7 +96,7 @@ def statuses(value: Any) -> list[str] | None:
 
 def _endpoint_path(value: Any) -> str:
     if not isinstance(value, str):
-        raise ArgumentError(f"endpoint must be text such as '/v1/chat/completions', but is {value!r}.")
+        raise ArgumentError(f"endpoint must be text such as '/v1/chat/completions', but is {_shown(value)}.")
     short = f"/v1/{value.strip('/')}"
     return short if value not in all_endpoints() and short in all_endpoints() else value
 
@@ -103,7 +105,7 @@ def _refuse_later(given: Mapping[str, Any]) -> None:
     """Refuse what this version cannot do yet, rather than leave it out."""
     reuse = given.get("reuse")
     if reuse not in REUSE:
-        raise ArgumentError(f"reuse must be 'submission' or 'requests', but is {reuse!r}. Nothing was sent.")
+        raise ArgumentError(f"reuse must be 'submission' or 'requests', but is {_shown(reuse)}. Nothing was sent.")
     if reuse == "requests":
         raise ArgumentError(
             "reuse := 'requests' is not available yet. With reuse := 'submission', the default, the same submission "
@@ -130,28 +132,41 @@ def _source(value: Any) -> str:
 def _models(value: Any, default: str) -> tuple[str, ...]:
     models = [default] if value is None else value if isinstance(value, list) else [value]
     if not models or not all(isinstance(model, str) and model.strip() for model in models):
-        raise ArgumentError(f"model must be a model's name, or a list of them, but is {value!r}. Nothing was sent.")
+        raise ArgumentError(
+            f"model must be a model's name, or a list of them, but is {_shown(value)}. Nothing was sent."
+        )
     if len(set(models)) < len(models):
         raise ArgumentError(f"model names a model twice: {', '.join(models)}. Nothing was sent.")
     return tuple(models)
 
 
 def _timeout_hours(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ArgumentError(f"timeout_hours must be a whole number of at least 1, but is {value!r}. Nothing was sent.")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST_TIMEOUT_HOURS:
+        raise ArgumentError(
+            f"timeout_hours must be a whole number from 1 to {LONGEST_TIMEOUT_HOURS}, which is 7 days, but is "
+            f"{_shown(value)}. Nothing was sent."
+        )
     return value
 
 
 def _boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ArgumentError(f"{name} must be true or false, but is {value!r}. Nothing was sent.")
+        raise ArgumentError(f"{name} must be true or false, but is {_shown(value)}. Nothing was sent.")
     return value
 
 
 def _text(name: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    raise ArgumentError(f"{name} must be text, but is {value!r}. Nothing was sent.")
+    raise ArgumentError(f"{name} must be text, but is {_shown(value)}. Nothing was sent.")
+
+
+def _shown(value: Any, most: int = 120) -> str:
+    """Return an argument in SQL's words, for a sentence about it."""
+    if value is None:
+        return "NULL"
+    text = "'" + value.replace("'", "''") + "'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def _object(name: str, value: Any) -> Mapping[str, Any]:
@@ -163,8 +178,16 @@ def _object(name: str, value: Any) -> Mapping[str, Any]:
             raise ArgumentError(f"{name} is text, but not JSON: {value[:80]!r}. Nothing was sent.") from None
     if value is None:
         return {}
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        raise ArgumentError(
+            f"{name} holds what JSON cannot hold: NaN, an infinite number, or half of a surrogate pair. "
+            "Nothing was sent."
+        ) from None
     if not isinstance(value, dict):
         raise ArgumentError(
-            f"{name} must be a STRUCT or a JSON object, such as {{'key': 'value'}}, but is {value!r}. Nothing was sent."
+            f"{name} must be a STRUCT or a JSON object, such as {{'key': 'value'}}, but is {_shown(value)}. "
+            "Nothing was sent."
         )
     return value

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -19,12 +17,11 @@ from duckdb_mistral.errors import (
     UnknownJobError,
     WaitTimeoutError,
 )
-from duckdb_mistral.failpoints import failpoint
-from duckdb_mistral.jobs import Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.jobs import Job, JobReport, Step, Submission
 from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.locks import Locks
 from duckdb_mistral.retry import Retry
-from duckdb_mistral.sending import Sender, spool_path
+from duckdb_mistral.sending import Sender
 from duckdb_mistral.settings import LONGEST_POLL_SECONDS, Settings
 from duckdb_mistral.spool import Spool
 
@@ -34,22 +31,7 @@ if TYPE_CHECKING:
 
 #: Up to this many jobs are read one by one; more are read from the list's pages.
 FEW_JOBS = 3
-#: A status call answers from the ledger rather than try for longer than this.
-STATUS_BUDGET_SECONDS = 15.0
 POLL_GROWTH = 1.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The checked arguments of one mistral_batch_submit."""
-
-    endpoint: str
-    models: tuple[str, ...]
-    timeout_hours: int = 24
-    metadata: tuple[tuple[str, str], ...] = ()
-    output: str | None = None
-    force: bool = False
-    retry_of: str | None = None
 
 
 Watch = Callable[[Sequence[Job]], None]
@@ -67,7 +49,7 @@ class Batches:
     ) -> None:
         """Open the ledger; `client` is called when the API is first needed, and the key with it."""
         self.settings = settings
-        self.retry = retry or Retry()
+        self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
         self.ledger = Ledger(settings.home)
         self._make_client = client or (lambda: BatchClient(settings, retry=self.retry))
         self._client: BatchClient | None = None
@@ -87,30 +69,26 @@ class Batches:
             self._client = None
 
     def new_spool(self) -> Spool:
-        """Return an empty spool for the requests of one submission, under `home`."""
-        most = min(self.settings.max_requests_per_job, self.settings.max_pending_requests)
+        """Return an empty spool for the requests of a new submission; its directory has the submission's id.
+
+        What submissions that never came to be recorded have left is removed.
+        """
+        directory = self.settings.home / "spool"
+        self._sweep(directory)
+        submission_id = str(uuid4())
         return Spool(
-            self.settings.home / "spool" / f"new-{uuid4()}",
-            max_requests=most,
+            directory / submission_id,
+            max_requests=min(self.settings.max_requests_per_job, self.settings.max_pending_requests),
             max_bytes=self.settings.max_bytes_per_file,
+            release=self._locks.held(f"spool-{submission_id}"),
         )
 
-    def submit(self, plan: Plan, spool: Spool, fingerprint: str) -> list[tuple[Job, bool]]:
-        """Return the jobs of what was spooled, each with whether it had existed before this call.
-
-        The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
-        anew. Raises OutcomeUnknownError where a create's answer was lost.
-        """
-        self.settings.required_key()
-        identity = self._identity(plan, fingerprint)
-        parts = spool.finish()
-        known = self.ledger.live_submission(identity)
-        if known is not None and not self._to_be_sent_anew(known, force=plan.force):
-            spool.discard()
-            return self._continue(known)
-        submission = self._recorded(plan, identity, spool, parts)
-        spool.discard()
-        return self._continue(submission)
+    def _sweep(self, directory: Path) -> None:
+        left = {path.name for path in directory.glob("*")} if directory.exists() else set()
+        for name in left - {submission.submission_id for submission in self.ledger.submissions()} if left else ():
+            with self._locks.trying(f"spool-{name}") as held:
+                if held and self.ledger.submission(name) is None:
+                    shutil.rmtree(directory / name, ignore_errors=True)
 
     def status(self, identifier: str | None = None) -> list[Job]:
         """Return the jobs of an id, or of every submission, as the API has them now.
@@ -120,7 +98,7 @@ class Batches:
         jobs = self.find(identifier) if identifier is not None else self.ledger.jobs()
         here = [job for job in jobs if job.server_url == self.settings.server_url]
         self._pump(here)
-        gone = self._refresh(self._reread(here))
+        gone = self.refresh(self._reread(here))
         if gone and identifier is not None:
             raise UnknownJobError(
                 f"The workspace at {self.settings.server_url} does not know job {gone[0].job_id} (any more). The "
@@ -178,18 +156,23 @@ class Batches:
         return self.client.models()
 
     def find(self, identifier: str) -> list[Job]:
-        """Return the jobs of a submission or a job id, as the ledger has them or the API lists them."""
+        """Return the jobs of a submission or a job id and of its retries, as the ledger or the API has them."""
         identifier = checked_id(identifier)
         if self.ledger.submission(identifier) is not None:
-            return self.ledger.jobs(identifier)
-        job = self.ledger.job(identifier)
-        if job is not None:
-            return [job]
+            jobs = self.ledger.jobs(identifier)
+        else:
+            job = self.ledger.job(identifier) or self._adopted(identifier)
+            jobs = [job]
+        retries = self.ledger.retries([identifier, *(job.job_id for job in jobs if job.job_id)])
+        return jobs + [job for retry in retries for job in self.ledger.jobs(retry.submission_id)]
+
+    def _adopted(self, job_id: str) -> Job:
+        """Take a job that another program created into the ledger."""
         try:
-            return [self.ledger.adopt(self.client.get(identifier), self.settings.server_url)]
+            return self.ledger.adopt(self.client.get(job_id), self.settings.server_url)
         except NotFoundError:
             raise UnknownJobError(
-                f"There is no submission or job {identifier}: neither the ledger under {self.settings.home} nor the "
+                f"There is no submission or job {job_id}: neither the ledger under {self.settings.home} nor the "
                 f"workspace at {self.settings.server_url} knows it. mistral_batch_status() lists your submissions, "
                 "mistral_batch_jobs() the workspace's jobs."
             ) from None
@@ -198,95 +181,16 @@ class Batches:
         """Hold a lock between processes, for what must be done once."""
         return self._locks.waiting(name)
 
-    # Submitting
-
-    def _identity(self, plan: Plan, fingerprint: str) -> str:
-        """Return a hash of everything that makes two submissions the same."""
-        said = {
-            "requests": fingerprint,
-            "models": plan.models,
-            "endpoint": plan.endpoint,
-            "timeout_hours": plan.timeout_hours,
-            "metadata": sorted(plan.metadata),
-            "server_url": self.settings.server_url,
-            "retry_of": plan.retry_of,
-        }
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-    def _to_be_sent_anew(self, known: Submission, *, force: bool) -> bool:
-        with self._locks.waiting(known.submission_id):
-            self._check_account(known)
-            jobs = self.ledger.jobs(known.submission_id)
-            self._refresh(jobs)
-            jobs = self.ledger.jobs(known.submission_id)
-            if not force and not all(job.ended_badly for job in jobs):
-                return False
-            self.ledger.retire(known.submission_id)
-            return True
-
-    def _recorded(self, plan: Plan, identity: str, spool: Spool, parts: Iterable[Any]) -> Submission:
-        """Put the spooled parts in their place and record what is about to be sent.
-
-        Where another process was quicker with the same content, its submission is returned.
-        """
-        submission_id = str(uuid4())
-        its_parts = [
-            Part(
-                submission_id=submission_id,
-                part=part.part,
-                request_count=part.request_count,
-                input_bytes=part.input_bytes,
-            )
-            for part in parts
-        ]
-        submission = Submission(
-            submission_id=submission_id,
-            identity=identity,
-            server_url=self.settings.server_url,
-            account=self.client.account,
-            endpoint=plan.endpoint,
-            models=plan.models,
-            timeout_hours=plan.timeout_hours,
-            metadata=plan.metadata,
-            request_count=sum(part.request_count for part in its_parts),
-            input_bytes=sum(part.input_bytes for part in its_parts),
-            created_at=now(),
-            output=plan.output,
-            retry_of=plan.retry_of,
-        )
-        directory = spool_path(self.settings.home, submission_id, 1).parent
-        spool.directory.rename(directory)
-        failpoint("after-spool")
-        if self.ledger.add(submission, its_parts):
-            failpoint("after-intent")
-            return submission
-        _remove(directory)
-        first = self.ledger.live_submission(identity)
-        if first is None:  # retired between the two looks
-            raise ApiError("Another process submitted the same requests and gave them up. Run the statement again.")
-        return first
-
-    def _continue(self, submission: Submission) -> list[tuple[Job, bool]]:
-        """Create what is not created yet, once whoever is at it has finished."""
-        with self._locks.waiting(submission.submission_id):
-            before = {job.key for job in self.ledger.jobs(submission.submission_id) if job.step is Step.CREATED}
-            if any(job.step is not Step.DROPPED and job.key not in before for job in self._all(submission)):
-                self._check_account(submission)
-                self._sender().advance(submission)
-            return [(job, job.key in before) for job in self._all(submission)]
-
-    def _all(self, submission: Submission) -> list[Job]:
-        return self.ledger.jobs(submission.submission_id)
-
-    def _sender(self) -> Sender:
+    def sender(self) -> Sender:
+        """Return what creates jobs."""
         return Sender(self.settings, self.ledger, self.client, self._locks, self.retry)
 
-    def _check_account(self, submission: Submission) -> None:
+    def check_account(self, submission: Submission) -> None:
         """Make sure that this key sees the workspace of a submission that another key made."""
         account = self.client.account
         if submission.account == account:
             return
-        created = [job.job_id for job in self._all(submission) if job.job_id]
+        created = [job.job_id for job in self.ledger.jobs(submission.submission_id) if job.job_id]
         try:
             if not created:
                 raise NotFoundError
@@ -316,14 +220,14 @@ class Batches:
                 if not held or submission is None:
                     continue
                 try:
-                    self._check_account(submission)
-                    self._sender().advance(submission)
+                    self.check_account(submission)
+                    self.sender().advance(submission)
                 except AuthenticationError:
                     raise
                 except (ApiError, OutcomeUnknownError):
                     continue
 
-    def _refresh(self, jobs: Iterable[Job]) -> list[Job]:
+    def refresh(self, jobs: Iterable[Job]) -> list[Job]:
         """Ask the API for every job that has not ended; return those that it does not know.
 
         A read that fails leaves the ledger as it is; only a refused key is told at once.
@@ -385,9 +289,3 @@ def describe(jobs: Sequence[Job]) -> str:
             f"Job {jobs[0].job_id or '(not created yet)'} is {jobs[0].status}: {done:,} of {total:,} requests are done."
         )
     return f"Of {len(jobs)} jobs, {words}: {done:,} of {total:,} requests are done."
-
-
-def _remove(directory: Path) -> None:
-    import shutil
-
-    shutil.rmtree(directory, ignore_errors=True)

@@ -6,6 +6,7 @@ it was not, 2 for wrong usage.
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import IntEnum
 from functools import wraps
@@ -104,13 +105,25 @@ def demo(rows: int, seconds: float) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True, help="0 takes a free one.")
 @click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where its state is kept.")
 @click.option("--job-seconds", type=float, default=2.0, show_default=True, help="How long each job takes.")
-def emulator(port: int, directory: Path | None, job_seconds: float) -> None:
-    """Run the local batch server; its answers are an echo. Prints its address."""
+@click.option("--upstream", metavar="URL", help="An OpenAI-compatible server whose models answer, not the echo.")
+@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Its requests at once.")
+def emulator(port: int, directory: Path | None, job_seconds: float, upstream: str | None, concurrency: int) -> None:
+    """Run the local batch server; its answers are an echo, or those of your own models. Prints its address.
+
+    A key for the upstream comes from EMULATOR_UPSTREAM_KEY.
+    """
     try:
-        from duckdb_mistral.emulator import Emulator
+        from duckdb_mistral.emulator import Emulator, Upstream
     except ImportError as error:
         fail(str(error))
-    server = Emulator(directory, port=port, job_seconds=job_seconds)
+    models = None
+    if upstream is not None:
+        try:
+            key = os.environ.get("EMULATOR_UPSTREAM_KEY") or None
+            models = Upstream(url=upstream, concurrency=concurrency, key=key)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    server = Emulator(directory, port=port, job_seconds=0.0 if models else job_seconds, upstream=models)
     click.echo(
         "Serving until Ctrl-C. In another shell: export MISTRAL_SERVER_URL=<the address below> MISTRAL_API_KEY=local",
         err=True,
@@ -236,12 +249,15 @@ def cancel(identifier: str, shown: str) -> None:
 
 
 @cli.command()
+@click.option("--repair", is_flag=True, help="Put a damaged ledger aside; build it anew from the workspace's jobs.")
 @told_errors
-def doctor() -> None:
+def doctor(repair: bool) -> None:
     """Check the key, the server, the versions and the state directory."""
-    from duckdb_mistral.doctor import examine
+    from duckdb_mistral import doctor as checks
 
-    if not examine():
+    if repair:
+        checks.repair()
+    if not checks.examine():
         sys.exit(ExitCode.NOT_DONE)
 
 

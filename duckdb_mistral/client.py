@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import threading
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from duckdb_mistral.errors import (
@@ -24,22 +22,19 @@ from duckdb_mistral.errors import (
     NotFoundError,
     UnreachableError,
 )
+from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import JobReport
 from duckdb_mistral.retry import Retry
-from duckdb_mistral.settings import Settings, is_loopback
+from duckdb_mistral.transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
-CONNECT_SECONDS = 10.0
-#: Between two pieces of an answer, or of a request being sent.
-READ_SECONDS = 60.0
-#: Storing half a gigabyte may take the server a while after the last byte.
-UPLOAD_SECONDS = 300.0
+    from duckdb_mistral.settings import Settings
+
 PAGE_SIZE = 100
-CHUNK_BYTES = 1 << 20
 #: An answer's text in an error message is cut here.
 LONGEST_DETAIL = 500
 
@@ -53,22 +48,13 @@ class BatchClient:
         Raises MissingKeyError where there is no key. Opens no connection yet.
         """
         self.server_url = settings.server_url
-        self.retry = retry or Retry()
-        self._answers = threading.local()
+        self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
         key = settings.required_key()
         self.account = account_of(key)
         self._hide_key: Callable[[str], str] = lambda text: text.replace(key, "[API key]")
         client = importlib.import_module("mistralai.client")
-        http = importlib.import_module("mistralai.client.httpclient").httpx
-        self._http_error: type[Exception] = http.HTTPError
-        self._not_sent = (http.ConnectError, http.ConnectTimeout, http.PoolTimeout, http.ProxyError)
-        self._http = http.Client(
-            follow_redirects=False,
-            trust_env=not is_loopback(urlsplit(self.server_url).hostname or ""),
-            transport=transport,
-            event_hooks={"request": [self._prepare], "response": [self._keep]},
-        )
-        self._sdk = client.Mistral(api_key=key, server_url=self.server_url, client=self._http)
+        self._transport = Transport(self.server_url, settings.deadline_seconds, transport=transport)
+        self._sdk = client.Mistral(api_key=key, server_url=self.server_url, client=self._transport.client)
 
     def __enter__(self) -> Self:
         return self
@@ -81,12 +67,17 @@ class BatchClient:
     def __repr__(self) -> str:
         return f"BatchClient({self.server_url!r})"
 
+    @property
+    def server_time(self) -> int | None:
+        """The server's clock as its last answer told it, in µs since 1970; None where none did."""
+        return self._transport.server_time
+
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._transport.close()
 
-    def upload(self, path: Path, name: str) -> tuple[str, int | None]:
-        """Upload a JSONL file for batches, streamed; return its id and the server's time of it, in µs.
+    def upload(self, path: Path, name: str) -> str:
+        """Upload a JSONL file for batches, streamed; return its id.
 
         One POST, not repeated (API: `POST /v1/files`, schema UploadFileOut).
         """
@@ -100,8 +91,7 @@ class BatchClient:
         file_id = body.get("id")
         if not isinstance(file_id, str) or not file_id:
             raise ApiError(f"The Mistral API took {name} but its answer names no file. Run the statement again.")
-        created_at = body.get("created_at")
-        return file_id, created_at * 1_000_000 if isinstance(created_at, int) else None
+        return file_id
 
     def file_exists(self, file_id: str) -> bool:
         """Tell whether an uploaded file is still there (API: `GET /v1/files/{file_id}`)."""
@@ -110,6 +100,14 @@ class BatchClient:
         except NotFoundError:
             return False
         return True
+
+    def find_file(self, name: str, size: int) -> str | None:
+        """Return the id of an uploaded batch file by its name and size in bytes (API: `GET /v1/files`)."""
+        body = self._read(f"look for {name}", lambda: self._sdk.files.list(search=name, purpose="batch", retries=None))
+        for entry in body.get("data") or []:
+            if isinstance(entry, dict) and (entry.get("filename"), entry.get("bytes")) == (name, size):
+                return entry.get("id") or None
+        return None
 
     def create(
         self,
@@ -207,20 +205,23 @@ class BatchClient:
 
     def _download_once(self, file_id: str, target: Path) -> None:
         what = f"download file {file_id}"
-        self._answers.last, self._answers.streamed = None, True
+        failpoint("before-request")
+        self._transport.forget()
         try:
-            response = self._sdk.files.download(
-                file_id=file_id, retries=None, http_headers={"accept-encoding": "identity"}
-            )
+            with self._transport.streaming():
+                response = self._sdk.files.download(
+                    file_id=file_id, retries=None, http_headers={"accept-encoding": "identity"}
+                )
             with closing(response), target.open("wb") as file:
-                for chunk in response.iter_bytes(CHUNK_BYTES):
-                    file.write(chunk)
-        except self._http_error as error:
+                for piece in response.iter_bytes():
+                    file.write(piece)
+        except OSError:
+            raise
+        except self._transport.error as error:
             raise self._unreachable(what, error) from None
         except Exception as error:  # noqa: BLE001  mapped by the raw answer
             raise self._refused(what, error) from None
-        finally:
-            self._answers.streamed = False
+        failpoint("after-request")
 
     def _read(self, what: str, call: Callable[[], object]) -> dict[str, Any]:
         return self.retry.read(lambda: self._call(what, call))
@@ -231,15 +232,17 @@ class BatchClient:
         What the SDK's models make of the answer does not count: a job whose answer has an unknown shape
         was created all the same.
         """
-        self._answers.last = None
+        failpoint("before-request")
+        self._transport.forget()
         problem: Exception | None = None
         try:
             call()
-        except self._http_error as error:
+        except self._transport.error as error:
             raise self._unreachable(what, error) from None
         except Exception as error:  # noqa: BLE001  mapped below, by the raw answer
             problem = error
-        response = self._answers.last
+        failpoint("after-request")
+        response = self._transport.last
         if response is None or not response.is_success:
             raise self._refused(what, problem) from None
         try:
@@ -250,35 +253,22 @@ class BatchClient:
             raise ApiError(f"Could not {what}: the answer of {self.server_url} is not a JSON object.") from None
         return body
 
-    def _prepare(self, request: Any) -> None:
-        """Set the timeouts of every request in one place: the SDK's own differ between its versions."""
-        upload = request.method == "POST" and request.url.path.endswith("/files")
-        request.extensions["timeout"] = {
-            "connect": CONNECT_SECONDS,
-            "read": UPLOAD_SECONDS if upload else READ_SECONDS,
-            "write": READ_SECONDS,
-            "pool": CONNECT_SECONDS,
-        }
-
-    def _keep(self, response: Any) -> None:
-        """Keep the raw answer, before the SDK's models see it."""
-        self._answers.last = response
-        if not (response.is_success and getattr(self._answers, "streamed", False)):
-            response.read()
-
     def _unreachable(self, what: str, error: Exception) -> UnreachableError:
         reason = self._hide_key(str(error)) or type(error).__name__
         return UnreachableError(
             f"Could not {what}: {self.server_url} gave no answer ({reason}).",
-            sent=not isinstance(error, self._not_sent),
+            sent=not isinstance(error, self._transport.not_sent),
         )
 
     def _refused(self, what: str, error: Exception | None) -> ApiError:
         """Turn an answer that is no success into the error that a person reads."""
-        response = self._answers.last
+        response = self._transport.last
         if response is None:
             return ApiError(f"Could not {what}: {type(error).__name__} in the SDK.")
         status = response.status_code
+        if response.is_success:  # a body of the wrong kind, which is not read: it may have any length
+            kind = response.headers.get("content-type", "no content type")
+            return ApiError(f"Could not {what}: {self.server_url} answered with {kind}.")
         said = self._hide_key(_detail(response))
         match status:
             case 401 | 403:

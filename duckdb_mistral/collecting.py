@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.errors import IncompleteResultsError, LedgerError, NotEndedError, NotFoundError
 from duckdb_mistral.failpoints import failpoint
+from duckdb_mistral.leftovers import left_in
 from duckdb_mistral.results import ResultFiles, write_results
 from duckdb_mistral.sending import spool_path
+from duckdb_mistral.spool import ids_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from duckdb_mistral.jobs import Job, Submission
+    from duckdb_mistral.jobs import Job
 
 #: A short file is downloaded again: a clean end of a download proves nothing.
 DOWNLOADS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
+class Family:
+    """The kept results of the same requests on one model: each generation sends again what the one before left."""
+
+    model: str
+    generations: tuple[tuple[Path, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Collected:
     """The Parquet files that hold the results asked for, and what is needed to read them."""
 
-    files: tuple[Path, ...]
+    families: tuple[Family, ...]
     output: str | None = None
 
 
@@ -45,17 +55,20 @@ class Collector:
         Raises NotEndedError where a job of the id has not ended, and IncompleteResultsError where the files hold
         less than the counts promise, unless `partial`.
         """
-        jobs = self._ended_jobs(identifier)
-        return Collected(files=tuple(self._file(job, partial=partial) for job in jobs), output=self._output(jobs))
+        groups = self._ended(identifier)
+        return Collected(
+            families=tuple(family for jobs in groups for family in self._families(jobs, partial=partial)),
+            output=self._output([job for jobs in groups for job in jobs]),
+        )
 
-    def _ended_jobs(self, identifier: str | None) -> list[Job]:
+    def _ended(self, identifier: str | None) -> list[list[Job]]:
+        """Return the jobs to read, those of the same requests together, their retries after them."""
         batches = self._batches
         if identifier is None:
             jobs = batches.ledger.jobs()
             if not all(job.ended for job in jobs):
                 jobs = batches.status()
-            open_ids = {job.submission_id for job in jobs if not job.ended}
-            return [job for job in jobs if job.submission_id not in open_ids]
+            return [group for group in self._groups(jobs) if all(job.ended for job in group)]
         jobs = batches.find(identifier)
         if not all(job.ended for job in jobs):
             jobs = batches.status(identifier)
@@ -64,7 +77,28 @@ class Collector:
                 f"{describe(jobs)} There are results once that has ended: "
                 f"FROM mistral_batch_wait('{identifier}') waits for it."
             )
-        return jobs
+        return [jobs]
+
+    def _groups(self, jobs: Sequence[Job]) -> list[list[Job]]:
+        """Put each submission's jobs, or a job that has none, together with those of its retries."""
+        parents = {one.submission_id: one.retry_of for one in self._batches.ledger.submissions()}
+        homes = {job.job_id: job.submission_id or job.job_id for job in jobs}
+        groups: dict[str | None, list[Job]] = {}
+        for job in jobs:
+            root = job.submission_id or job.job_id
+            while (parent := parents.get(root or "")) is not None:
+                root = homes.get(parent, parent)
+            groups.setdefault(root, []).append(job)
+        return list(groups.values())
+
+    def _families(self, jobs: Sequence[Job], *, partial: bool) -> Iterable[Family]:
+        """Divide jobs by model, and each model's by submission, in order."""
+        by_model: dict[str, dict[str | None, list[Path]]] = {}
+        for job in jobs:
+            files = by_model.setdefault(job.model, {}).setdefault(job.submission_id, [])
+            files.append(self.file(job, partial=partial))
+        for model, generations in by_model.items():
+            yield Family(model=model, generations=tuple(map(tuple, generations.values())))
 
     def _output(self, jobs: Sequence[Job]) -> str | None:
         """Return the declared output type, where all jobs share one."""
@@ -73,7 +107,7 @@ class Collector:
         types = {submission.output for submission in found if submission is not None}
         return types.pop() if len(types) == 1 and len(found) == len(ids) else None
 
-    def _file(self, job: Job, *, partial: bool) -> Path:
+    def file(self, job: Job, *, partial: bool) -> Path:
         """Return the Parquet file of a job's results, whole; or with `partial`, of what there is."""
         kept = self._kept(job)
         if kept is not None:
@@ -86,17 +120,23 @@ class Collector:
             return self._fetch(job, partial=partial)
 
     def _kept(self, job: Job) -> Path | None:
-        path = self._directory / job.results if job.results is not None else None
-        return path if path is not None and path.exists() else None
+        """Return the results that are kept; a file that is gone or of another size counts as not kept."""
+        if job.results is None:
+            return None
+        path = self._directory / job.results
+        return path if path.exists() and path.stat().st_size == job.results_bytes else None
 
     def _fetch(self, job: Job, *, partial: bool) -> Path:
         name = f"{job.job_id or f'{job.submission_id}-{job.part}-{job.key}'}.parquet"
-        scratch = self._directory / f"scratch-{uuid4()}"
+        # One process at a time is here, so what lies there is what a killed one has left.
+        scratch = self._directory / f"scratch-{job.key}"
+        shutil.rmtree(scratch, ignore_errors=True)
         try:
-            scratch.mkdir(mode=0o700, parents=True)
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            scratch.mkdir(mode=0o700)
             fetched = scratch / name
             whole = self._download(job, scratch, fetched, partial=partial)
-            failpoint("before-keep")
+            failpoint("before-keep", writes=True)
             if not whole:
                 name = f"partial-{name}"
             fetched.replace(self._directory / name)
@@ -108,18 +148,26 @@ class Collector:
             ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        kept = self._directory / name
         if whole:
-            self._batches.ledger.keep_results(job, name)
-        return self._directory / name
+            self._batches.ledger.keep_results(job, name, kept.stat().st_size)
+            self._drop_requests(job, kept)
+        return kept
 
     def _download(self, job: Job, scratch: Path, target: Path, *, partial: bool) -> bool:
         """Write a job's results to `target`; return whether they are whole."""
         for left in range(DOWNLOADS - 1, -1, -1):
-            files = self._result_files(job, scratch)
+            files, gone = self._result_files(job, scratch)
+            if gone and not partial:
+                raise IncompleteResultsError(
+                    f"The server does not have result file {gone[0]} of job {job.job_id} (any more), and its results "
+                    "were not read before. Nothing is submitted again by itself: partial := true reads what there is, "
+                    "the rest as missing, and mistral_batch_retry sends the missing ones."
+                )
             try:
                 write_results(job, files, target, partial=False)
             except IncompleteResultsError:
-                if left:
+                if left and not gone:
                     continue
                 if not partial:
                     raise
@@ -128,36 +176,30 @@ class Collector:
             return True
         return False
 
-    def _result_files(self, job: Job, scratch: Path) -> ResultFiles:
-        """Download what the job names; where it was never created there is nothing."""
+    def _result_files(self, job: Job, scratch: Path) -> tuple[ResultFiles, list[str]]:
+        """Download what the job names; also return the files that the server no longer has."""
         report = job.report
         named = [] if report is None else [report.output_file, report.error_file]
-        answers = []
+        answers, gone = [], []
         for number, file_id in enumerate(file_id for file_id in named if file_id):
             path = scratch / f"answers-{number}.jsonl"
-            self._get(job, file_id, path)
-            answers.append(path)
-        return ResultFiles(answers=tuple(answers), submitted=self._submitted(job, scratch))
+            failpoint("before-download", writes=True)
+            try:
+                self._batches.client.download(file_id, path)
+            except NotFoundError:
+                gone.append(file_id)
+            else:
+                answers.append(path)
+        return ResultFiles(answers=tuple(answers), submitted=self.submitted(job, scratch)), gone
 
-    def _get(self, job: Job, file_id: str, path: Path) -> None:
-        failpoint("before-download")
-        try:
-            self._batches.client.download(file_id, path)
-        except NotFoundError:
-            raise IncompleteResultsError(
-                f"The server no longer has result file {file_id} of job {job.job_id}, and its results were not read "
-                "before. Nothing is submitted again by itself: mistral_batch_retry sends what is left."
-            ) from None
-
-    def _submitted(self, job: Job, scratch: Path) -> Path | None:
-        """Return the job's requests: as spooled here, else as the server has them, else None."""
-        submission = self._submission(job)
-        if submission is not None:
-            path = spool_path(self._batches.settings.home, submission.submission_id, job.part)
+    def submitted(self, job: Job, scratch: Path) -> Path | None:
+        """Return the file of a job's requests: as spooled here, else as the server has them, else None."""
+        if job.submission_id is not None:
+            path = spool_path(self._batches.settings.home, job.submission_id, job.part)
             if path.exists():
                 return path
         inputs = job.report.input_files if job.report is not None else ()
-        path = scratch / "submitted.jsonl"
+        path = scratch / f"submitted-{job.key}.jsonl"
         if len(inputs) != 1:
             return None
         if not path.exists():
@@ -167,5 +209,15 @@ class Collector:
                 return None
         return path
 
-    def _submission(self, job: Job) -> Submission | None:
-        return self._batches.ledger.submission(job.submission_id) if job.submission_id else None
+    def _drop_requests(self, job: Job, kept: Path) -> None:
+        """Remove a part's spooled requests once every model has answered them all: nothing will read them again."""
+        if job.submission_id is None or left_in([kept]):
+            return
+        siblings = [other for other in self._batches.ledger.jobs(job.submission_id) if other.part == job.part]
+        files = [self._kept(other) for other in siblings]
+        if all(file is not None and not left_in([file]) for file in files):
+            path = spool_path(self._batches.settings.home, job.submission_id, job.part)
+            path.unlink(missing_ok=True)
+            ids_path(path).unlink(missing_ok=True)
+            with suppress(OSError):  # other parts are still there
+                path.parent.rmdir()

@@ -43,6 +43,21 @@ def examine() -> bool:
     return well
 
 
+def repair() -> None:
+    """Build the ledger anew from the workspace's jobs, and print what was done."""
+    from duckdb_mistral.client import BatchClient
+    from duckdb_mistral.repairing import repair as repaired
+
+    settings = Settings.resolve({})
+    with BatchClient(settings) as client:
+        done = repaired(settings.home, client)
+    if done.put_aside is not None:
+        click.echo(f"The damaged ledger lies in {done.put_aside} now.")
+    click.echo(
+        f"{done.restored_submissions} submissions with {done.restored_jobs} jobs were restored from the workspace."
+    )
+
+
 def _versions(_: Settings) -> Iterator[str]:
     found = []
     for package in PACKAGES:

@@ -1,27 +1,32 @@
-"""Points at which a test can end this process as a power cut would; without the variable they do nothing."""
+"""Points at which a test can end this process as a power cut would, or fill its disk; otherwise they do nothing."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
-#: `name` or `name:N`: the process kills itself when it comes by that point for the Nth time.
+#: `name`, `name:N` or `*:N`: the process kills itself when it comes by that point, or any, for the Nth time.
+#: `full:name:N` and `full:*:N`: the disk is full from then on, at the points that write.
 VARIABLE = "DUCKDB_MISTRAL_FAILPOINT"
 
 _passed: dict[str, int] = {}
 
 
-def failpoint(name: str) -> None:
-    """Kill this process here, if the environment asks for this point."""
+def failpoint(name: str, *, writes: bool = False) -> None:
+    """Kill this process here, or raise the OSError of a full disk where the point `writes`, if the environment asks."""
     asked = os.environ.get(VARIABLE)
     if not asked:
         return
-    wanted, _, count = asked.partition(":")
+    full = asked.startswith("full:")
+    if full and not writes:
+        return
+    wanted, _, count = asked.removeprefix("full:").partition(":")
     _passed[name] = _passed.get(name, 0) + 1
-    if wanted in (name, "*") and _passed_count(wanted, name) == int(count or 1):
+    if wanted not in (name, "*"):
+        return
+    passed = sum(_passed.values()) if wanted == "*" else _passed[name]
+    if full and passed >= int(count or 1):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if passed == int(count or 1):
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-
-
-def _passed_count(wanted: str, name: str) -> int:
-    """Count this point's passes, or with `*` those of all points."""
-    return sum(_passed.values()) if wanted == "*" else _passed[name]

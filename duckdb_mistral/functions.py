@@ -10,11 +10,10 @@ import inspect
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import numpy as np
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
-from duckdb_mistral import rows
+from duckdb_mistral import interrupts, rows
 from duckdb_mistral.errors import MistralBatchError
 
 if TYPE_CHECKING:
@@ -24,8 +23,17 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.session import Session
 
+
+def _zeros(count: int) -> pa.Array:
+    """Return zeros as an Arrow array; made from numpy's, they would import pandas."""
+    return pa.Array.from_buffers(pa.int8(), count, [None, pa.py_buffer(bytes(count))])
+
+
 #: A vector has 2,048 rows; this is what the spool answers for it, made once.
-_ZEROS = pa.array(np.zeros(2048, dtype=np.int8))
+_ZEROS = _zeros(2048)
+
+LISTEN = "mistral_internal_listen"
+INTERRUPTED = "Interrupted. What was sent goes on at the API; the same statement again continues from here."
 
 _OPENED = pa.struct([("token", pa.string()), ("error", pa.string())])
 _SUMMARY = (
@@ -52,7 +60,7 @@ class Functions:
                 returns,
                 type=PythonUDFType.ARROW,
                 null_handling=FunctionNullHandling.SPECIAL,
-                side_effects=True,
+                side_effects=name != LISTEN,
             )
 
     def _all(self) -> dict[str, tuple[Callable[..., pa.Array], list[Any], str]]:
@@ -66,22 +74,29 @@ class Functions:
                 rows.sql_type(_OPENED),
             ),
             "mistral_internal_check": (_texts(session.check), [text, "VARCHAR[]"], text),
-            "mistral_internal_spool": (self._spool, [text, text], "TINYINT"),
+            "mistral_internal_spool": (self._spool, [text, text, text], "TINYINT"),
             "mistral_internal_submit": _table(session.submit, [text, _SUMMARY], rows.SUBMIT),
             "mistral_internal_status": _table(session.status, [text], rows.STATUS),
             "mistral_internal_wait": _table(session.wait, [text, "DOUBLE"], rows.STATUS),
             "mistral_internal_cancel": _table(session.cancel, [text], rows.STATUS),
+            "mistral_internal_retry": _table(session.retry, [text], rows.SUBMIT),
             "mistral_internal_jobs": _table(session.workspace_jobs, [text, text, text, "TIMESTAMPTZ"], rows.WORKSPACE),
             "mistral_internal_models": _table(session.models, ["BOOLEAN"], rows.MODELS),
+            LISTEN: (_texts(_listen), ["BOOLEAN"], text),
             # Last, because it tells that all are there.
             "mistral_internal_session": (_texts(lambda _: self.name), ["BOOLEAN"], text),
         }
 
-    def _spool(self, tokens: pa.Array, lines: pa.Array) -> pa.Array:
-        """Write one vector of lines; the answer says nothing, but has to be as long."""
+    def _spool(self, tokens: pa.Array, custom_ids: pa.Array, lines: pa.Array) -> pa.Array:
+        """Write one vector of lines and their custom_ids; the answer says nothing, but has to be as long."""
         if len(lines):
-            self.session.spool(tokens[0].as_py()).write(lines)
-        return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else pa.array(np.zeros(len(lines), np.int8))
+            self.session.spool(tokens[0].as_py()).write(lines, custom_ids)
+        return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else _zeros(len(lines))
+
+
+def _listen(_: bool) -> None:
+    """Be ready for Ctrl-C: a call with a constant is made while the statement is planned, on the caller's thread."""
+    interrupts.listen()
 
 
 def _say_parameters(function: Callable[..., pa.Array], count: int) -> None:
@@ -107,10 +122,13 @@ def _answers(call: Callable[..., dict[str, Any]], kind: pa.StructType) -> Callab
     def function(*columns: pa.Array) -> pa.Array:
         found = []
         for values in _values(columns):
+            interrupts.begin()
             try:
                 found.append(call(*values) | {"error": None})
             except MistralBatchError as error:
                 found.append({"error": str(error)})
+            except KeyboardInterrupt:
+                found.append({"error": INTERRUPTED})
         return pa.array(found, kind)
 
     return function

@@ -13,7 +13,7 @@ from harlequin.catalog import Catalog, CatalogItem, InteractiveCatalogItem
 from harlequin.exception import HarlequinConnectionError
 from harlequin_duckdb.adapter import DuckDbAdapter, DuckDbConnection
 
-from duckdb_mistral import retry
+from duckdb_mistral import interrupts
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.plugin import register
 
@@ -125,7 +125,7 @@ class MistralConnection(DuckDbConnection):
 
     def cancel(self) -> None:
         """Interrupt the query, also one that waits for a batch."""
-        retry.interrupt()
+        interrupts.interrupt()
         super().cancel()
 
 

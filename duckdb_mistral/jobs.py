@@ -40,7 +40,9 @@ PENDING = (Status.QUEUED, Status.RUNNING, Status.CANCELLATION_REQUESTED)
 #: Job metadata keys that find a job again when the answer to its create was lost.
 SUBMISSION_KEY = "duckdb_mistral_submission"
 PART_KEY = "duckdb_mistral_part"
-OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY})
+#: What makes two submissions the same, so that a lost ledger can be rebuilt from the workspace's jobs.
+IDENTITY_KEY = "duckdb_mistral_identity"
+OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY})
 
 
 class Step(StrEnum):
@@ -48,7 +50,8 @@ class Step(StrEnum):
 
     #: → SENDING or HELD or DROPPED
     PLANNED = "planned"
-    #: The create is being sent, or its answer was lost: → CREATED or PLANNED or HELD
+    #: The create is being sent, or its answer was lost: → CREATED or PLANNED or HELD; or to itself, where a clock was
+    #: set back and the time of looking for it begins again
     SENDING = "sending"
     #: Refused for now, or no room: → SENDING or DROPPED
     HELD = "held"
@@ -56,6 +59,15 @@ class Step(StrEnum):
     CREATED = "created"
     #: Cancelled before it was created: the last step.
     DROPPED = "dropped"
+
+
+ARROWS = {
+    Step.PLANNED: frozenset({Step.SENDING, Step.HELD, Step.DROPPED}),
+    Step.SENDING: frozenset({Step.CREATED, Step.PLANNED, Step.HELD, Step.SENDING}),
+    Step.HELD: frozenset({Step.SENDING, Step.DROPPED}),
+    Step.CREATED: frozenset[Step](),
+    Step.DROPPED: frozenset[Step](),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +150,8 @@ class Job:
     checked_at: int | None = None
     message: str | None = None
     results: str | None = None
+    #: The size of the results file when it was kept: a file of another size is damaged.
+    results_bytes: int | None = None
     report: JobReport | None = None
 
     @property
@@ -170,6 +184,20 @@ class Job:
     def evolve(self, **changes: Any) -> Job:
         """Return this job with `changes`."""
         return replace(self, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The checked arguments of one mistral_batch_submit."""
+
+    endpoint: str
+    models: tuple[str, ...]
+    timeout_hours: int = 24
+    metadata: tuple[tuple[str, str], ...] = ()
+    output: str | None = None
+    force: bool = False
+    #: The submission or job of which this sends again what it left.
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

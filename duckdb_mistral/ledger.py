@@ -16,82 +16,16 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.jobs import ENDED, Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.failpoints import failpoint
+from duckdb_mistral.jobs import ARROWS, ENDED, Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.schema import MIGRATIONS, SCHEMA_VERSION, jobs, meta, parts, submissions, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-SCHEMA_VERSION = 1
 #: How long a write waits for another process's write.
 BUSY_SECONDS = 30
-
-tables = sa.MetaData()
-
-meta = sa.Table(
-    "meta",
-    tables,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
-
-submissions = sa.Table(
-    "submissions",
-    tables,
-    sa.Column("submission_id", sa.Text, primary_key=True),
-    sa.Column("identity", sa.Text, nullable=False),
-    sa.Column("live", sa.Boolean, nullable=False, default=True),
-    sa.Column("server_url", sa.Text, nullable=False),
-    sa.Column("account", sa.Text, nullable=False),
-    sa.Column("endpoint", sa.Text, nullable=False),
-    sa.Column("models", sa.Text, nullable=False),
-    sa.Column("timeout_hours", sa.Integer, nullable=False),
-    sa.Column("metadata", sa.Text, nullable=False),
-    sa.Column("request_count", sa.BigInteger, nullable=False),
-    sa.Column("input_bytes", sa.BigInteger, nullable=False),
-    sa.Column("output", sa.Text),
-    sa.Column("retry_of", sa.Text),
-    sa.Column("created_at", sa.BigInteger, nullable=False),
-)
-sa.Index(
-    "submissions_live",
-    submissions.c.identity,
-    unique=True,
-    sqlite_where=submissions.c.live.is_(True),
-    postgresql_where=submissions.c.live.is_(True),
-)
-
-parts = sa.Table(
-    "parts",
-    tables,
-    sa.Column("submission_id", sa.ForeignKey("submissions.submission_id"), primary_key=True),
-    sa.Column("part", sa.Integer, primary_key=True),
-    sa.Column("request_count", sa.BigInteger, nullable=False),
-    sa.Column("input_bytes", sa.BigInteger, nullable=False),
-    sa.Column("file_id", sa.Text),
-)
-
-jobs = sa.Table(
-    "jobs",
-    tables,
-    sa.Column("key", sa.Integer, primary_key=True),
-    sa.Column("submission_id", sa.ForeignKey("submissions.submission_id"), index=True),
-    sa.Column("part", sa.Integer, nullable=False),
-    sa.Column("model", sa.Text, nullable=False),
-    sa.Column("endpoint", sa.Text, nullable=False),
-    sa.Column("server_url", sa.Text, nullable=False),
-    sa.Column("step", sa.Text, nullable=False),
-    sa.Column("request_count", sa.BigInteger, nullable=False),
-    sa.Column("input_bytes", sa.BigInteger, nullable=False),
-    sa.Column("created_here_at", sa.BigInteger, nullable=False),
-    sa.Column("sent_at", sa.BigInteger),
-    sa.Column("checked_at", sa.BigInteger),
-    sa.Column("message", sa.Text),
-    sa.Column("results", sa.Text),
-    sa.Column("job_id", sa.Text, unique=True),
-    sa.Column("status", sa.Text),
-    sa.Column("report", sa.Text),
-)
 
 
 class Ledger:
@@ -133,9 +67,15 @@ class Ledger:
         """Return all submissions, oldest first."""
         return self._submissions(sa.true())
 
-    def retries(self, submission_id: str) -> list[Submission]:
-        """Return the submissions that send again what `submission_id` left, oldest first."""
-        return self._submissions(submissions.c.retry_of == submission_id)
+    def retries(self, identifiers: Iterable[str]) -> list[Submission]:
+        """Return the submissions that send again what these submissions or jobs left, and their retries in turn."""
+        found: list[Submission] = []
+        wanted = list(identifiers)
+        while wanted:
+            next_ones = self._submissions(submissions.c.retry_of.in_(wanted))
+            found += next_ones
+            wanted = [submission.submission_id for submission in next_ones]
+        return found
 
     def parts(self, submission_id: str) -> list[Part]:
         """Return the input files of a submission, in order."""
@@ -171,19 +111,42 @@ class Ledger:
 
         Returns False, and records nothing, where another process has recorded the same content first.
         """
-        row = asdict(submission) | {
-            "live": True,
-            "models": json.dumps(submission.models),
-            "metadata": json.dumps(dict(submission.metadata)),
-        }
         try:
             with self._writing() as connection:
-                connection.execute(submissions.insert(), row)
+                connection.execute(submissions.insert(), _submission_row(submission))
                 connection.execute(parts.insert(), [asdict(part) for part in its_parts])
                 connection.execute(jobs.insert(), list(_planned(submission, its_parts)))
         except sa.exc.IntegrityError:
             return False
         return True
+
+    def restore(
+        self, submission: Submission, its_parts: Sequence[Part], reports: Sequence[tuple[int, JobReport]]
+    ) -> None:
+        """Record a submission that the API's jobs tell of: (part, job) each; it becomes the live one of its content."""
+        with self._writing() as connection:
+            connection.execute(
+                submissions.update().where(submissions.c.identity == submission.identity).values(live=False)
+            )
+            connection.execute(submissions.insert(), _submission_row(submission))
+            connection.execute(parts.insert(), [asdict(part) for part in its_parts])
+            for number, report in reports:
+                connection.execute(jobs.delete().where(jobs.c.job_id == report.job_id))
+                connection.execute(
+                    jobs.insert(),
+                    {
+                        "submission_id": submission.submission_id,
+                        "part": number,
+                        "model": report.model or "",
+                        "endpoint": submission.endpoint,
+                        "server_url": submission.server_url,
+                        "step": Step.CREATED,
+                        "request_count": report.total_requests,
+                        "input_bytes": 0,
+                        "created_here_at": now(),
+                    }
+                    | _reported(report),
+                )
 
     def retire(self, submission_id: str) -> None:
         """Let the same content be submitted anew; drop what of this submission was never created."""
@@ -213,11 +176,11 @@ class Ledger:
                 .values(file_id=file_id)
             )
 
-    def move(self, job: Job, step: Step, *, message: str | None = None) -> bool:
-        """Move a job from the step that `job` shows; False where it is no longer there."""
+    def move(self, job: Job, step: Step, *, message: str | None = None, sent_at: int | None = None) -> bool:
+        """Move a job from the step that `job` shows, along an arrow of Step; False where it is no longer there."""
         values: dict[str, Any] = {"step": step, "message": message}
-        if step is Step.SENDING:
-            values["sent_at"] = now()
+        if sent_at is not None:
+            values["sent_at"] = sent_at
         return self._update(job, values)
 
     def created(self, job: Job, report: JobReport) -> bool:
@@ -234,10 +197,10 @@ class Ledger:
                 .values(**_reported(report))
             )
 
-    def keep_results(self, job: Job, name: str | None) -> None:
-        """Record the file, under `home`, that holds all results of a job; None where it holds none."""
+    def keep_results(self, job: Job, name: str | None, size: int | None = None) -> None:
+        """Record the file, under `home`, that holds all results of a job, and its bytes; None where none does."""
         with self._writing() as connection:
-            connection.execute(jobs.update().where(jobs.c.key == job.key).values(results=name))
+            connection.execute(jobs.update().where(jobs.c.key == job.key).values(results=name, results_bytes=size))
 
     def adopt(self, report: JobReport, server_url: str) -> Job:
         """Record a job that another program created, so that its results can be kept."""
@@ -277,6 +240,8 @@ class Ledger:
             return [_job(row) for row in connection.execute(statement).mappings()]
 
     def _update(self, job: Job, values: dict[str, Any]) -> bool:
+        if values["step"] not in ARROWS[job.step]:
+            raise ValueError(f"no job moves from {job.step} to {values['step']}")
         with self._writing() as connection:
             result = connection.execute(
                 jobs.update().where(jobs.c.key == job.key, jobs.c.step == job.step).values(**values)
@@ -284,18 +249,28 @@ class Ledger:
         return result.rowcount == 1
 
     def _open_schema(self) -> None:
+        """Make the tables, or bring an older version's up to date; a damaged or a newer ledger is refused."""
+        with self._reading() as connection:
+            health = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+            if health != "ok":
+                raise LedgerError(_damaged(self.path, " ".join(health.split())))
+            if _version(connection) == SCHEMA_VERSION:
+                return
         with self._writing() as connection:
-            tables.create_all(connection)
-            version = connection.execute(
-                sa.select(meta.c.value).where(meta.c.name == "schema_version")
-            ).scalar_one_or_none()
+            version = _version(connection)
             if version is None:
+                tables.create_all(connection)
                 connection.execute(meta.insert(), {"name": "schema_version", "value": str(SCHEMA_VERSION)})
-            elif int(version) > SCHEMA_VERSION:
+                return
+            if version > SCHEMA_VERSION:
                 raise LedgerError(
                     f"The ledger {self.path} was written by a newer duckdb_mistral (its version is {version}, "
                     f"this one knows {SCHEMA_VERSION}). Upgrade duckdb-mistral, or use another home."
                 )
+            for older in range(version, SCHEMA_VERSION):
+                for statement in MIGRATIONS[older]:
+                    connection.exec_driver_sql(statement)
+            connection.execute(meta.update().where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -307,7 +282,9 @@ class Ledger:
         with self._told_errors(), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
+            failpoint("before-commit", writes=True)
             connection.commit()
+        failpoint("after-commit")
 
     @contextmanager
     def _told_errors(self) -> Iterator[None]:
@@ -315,12 +292,31 @@ class Ledger:
             yield
         except sa.exc.IntegrityError:
             raise
+        except OSError as error:
+            raise LedgerError(_unusable(self.path, str(error.strerror))) from error
         except sa.exc.DBAPIError as error:
-            raise LedgerError(
-                f"The ledger {self.path} cannot be used ({error.orig}), so nothing is sent. If its disk is full or "
-                "read-only, mend that. If the file is damaged, move it away: jobs that it knew are still listed "
-                "by mistral_batch_jobs()."
-            ) from error
+            reason = str(error.orig)
+            damaged = "malformed" in reason or "not a database" in reason
+            raise LedgerError((_damaged if damaged else _unusable)(self.path, reason)) from error
+
+
+def _version(connection: sa.Connection) -> int | None:
+    """Return the version of the tables, or None where there are none."""
+    if not sa.inspect(connection).has_table(meta.name):
+        return None
+    found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema_version")).scalar_one_or_none()
+    return None if found is None else int(found)
+
+
+def _unusable(path: Path, reason: str) -> str:
+    return f"The ledger {path} cannot be used ({reason}), so nothing is sent. Free or mend its disk, and try again."
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"The ledger {path} is damaged ({reason}), so nothing is sent. `duckdb-mistral doctor --repair` puts it aside "
+        "and builds it anew from the workspace's jobs."
+    )
 
 
 def _configure(connection: Any, _record: Any) -> None:
@@ -329,6 +325,14 @@ def _configure(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _submission_row(submission: Submission) -> dict[str, Any]:
+    return asdict(submission) | {
+        "live": True,
+        "models": json.dumps(submission.models),
+        "metadata": json.dumps(dict(submission.metadata)),
+    }
 
 
 def _planned(submission: Submission, its_parts: Iterable[Part]) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from duckdb_mistral.retry import SLEEP_STEP_SECONDS, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -40,6 +40,11 @@ class Locks:
             return
         with _released(lock):
             yield True
+
+    def held(self, name: str) -> Callable[[], None] | None:
+        """Take the lock `name` if it is free, and return what lets go of it; None where it is taken."""
+        lock = self._lock(name)
+        return lock.release if _acquired(lock) else None
 
     def _lock(self, name: str) -> FileLock:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)

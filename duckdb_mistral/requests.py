@@ -22,7 +22,8 @@ NEAR = 0.85
 SHORTEST_NEAR = 6
 
 # A value as JSON text. Text in a column stands for JSON where the field takes no string.
-_JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(:x::VARCHAR::JSON) ELSE to_json(:x) END"
+# What is no JSON is NULL here, and told by `problem`.
+_JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE to_json(:x) END"
 _STRING_OR_OBJECT = (
     "CASE WHEN typeof(:x) = 'VARCHAR' AND :x::VARCHAR LIKE '{%' AND json_valid(:x::VARCHAR) "
     "THEN to_json(:x::VARCHAR::JSON) ELSE to_json(:x) END"
@@ -50,7 +51,11 @@ class RequestColumns:
         _check_params(endpoint, params)
         self._endpoint = endpoint
         self._system = system
-        self._params = {name.lower(): value for name, value in params.items() if value is not None}
+        self._params = {
+            _field(endpoint, name): _parsed(endpoint, name, value)
+            for name, value in params.items()
+            if value is not None
+        }
         self._names = tuple(dict.fromkeys((*OWN_COLUMNS, *endpoint.option_fields)))
 
     @property
@@ -61,15 +66,15 @@ class RequestColumns:
     @property
     def body(self) -> str:
         """The request body of a row, as JSON text."""
-        members = [f"'\"messages\":' || {self._messages()}"]
-        members += [self._member(name) for name in self._endpoint.option_fields]
+        members = [f"'\"messages\":' || {self._messages()}", self._options()]
         members += [
             _literal(f"{json.dumps(name)}:{_json(value)}")
             for name, value in self._params.items()
             if name not in self._endpoint.fields
         ]
         built = f"'{{' || concat_ws(',', {', '.join(members)}) || '}}'"
-        return f"CASE WHEN body IS NULL THEN {built} ELSE {_filled(_JSON_ONLY, 'body')} END"
+        # Both branches are VARCHAR: beside JSON, what was built would be parsed again.
+        return f"CASE WHEN body IS NULL THEN {built} ELSE ({_filled(_JSON_ONLY, 'body')})::VARCHAR END"
 
     @property
     def problem(self) -> str:
@@ -83,7 +88,7 @@ class RequestColumns:
             ),
             (
                 "body IS NOT NULL AND (" + _any_given(("system", *options)) + ")",
-                "body beside other fields of the request",
+                "a body beside other fields of the request",
             ),
             (
                 f"body IS NOT NULL AND coalesce(json_type({_safe_json('body')}), '') <> 'OBJECT'",
@@ -92,12 +97,12 @@ class RequestColumns:
             ("prompt IS NOT NULL AND messages IS NOT NULL", "both prompt and messages"),
             ("body IS NULL AND prompt IS NULL AND messages IS NULL", "no prompt"),
             (
-                "messages IS NOT NULL AND json_array_length(" + _safe_json("messages") + ") = 0",
-                "an empty list of messages",
-            ),
-            (
                 f"messages IS NOT NULL AND coalesce(json_type({_safe_json('messages')}), '') <> 'ARRAY'",
                 "messages that are no JSON list",
+            ),
+            (
+                "messages IS NOT NULL AND json_array_length(" + _safe_json("messages") + ") = 0",
+                "an empty list of messages",
             ),
         ]
         cases += [
@@ -118,6 +123,14 @@ class RequestColumns:
             messages=parse_one(_filled(_JSON_ONLY, "messages") + "::VARCHAR", dialect=DIALECT),
         )
         return tree.sql(DIALECT)
+
+    def _options(self) -> str:
+        """Return the members of the option fields; most rows have none, and are not asked for each."""
+        names = self._endpoint.option_fields
+        members = f"concat_ws(',', {', '.join(self._member(name) for name in names)})"
+        if any(name in self._params for name in names):
+            return members
+        return f"CASE WHEN {_any_given(names)} THEN {members} END"
 
     def _member(self, name: str) -> str:
         """Return a member of the body, NULL where the row leaves it out."""
@@ -202,14 +215,14 @@ def _repeated_ids(spool: Spool, most: int = 5) -> list[str]:
     return [f"{custom_id} ({times} times)" for custom_id, times in found]
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str | None:
+def nearest(name: str, candidates: Iterable[str], shortest: int = SHORTEST_NEAR) -> str | None:
     """Return the candidate that `name` was probably meant to be, or None."""
     import difflib
 
     plain = {_plain(candidate): candidate for candidate in candidates}
     if _plain(name) in plain:
         return plain[_plain(name)]
-    long_enough = [candidate for candidate in plain if len(candidate) >= SHORTEST_NEAR]
+    long_enough = [candidate for candidate in plain if len(candidate) >= shortest]
     near = difflib.get_close_matches(_plain(name), long_enough, n=1, cutoff=NEAR)
     return plain[near[0]] if near else None
 
@@ -225,8 +238,24 @@ def _check_params(endpoint: Endpoint, params: Mapping[str, Any]) -> None:
             raise ArgumentError(f"params holds {name}, which looks like a misspelt {field}. Nothing was sent.")
 
 
+def _field(endpoint: Endpoint, name: str) -> str:
+    """Return the field that a name of params stands for, in its own spelling; another name stays as it is."""
+    return name.lower() if name.lower() in endpoint.fields else name
+
+
+def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:
+    """Return a value of params; text stands for JSON where the field takes no string, as in a column."""
+    types = endpoint.fields.get(name.lower(), frozenset({"string"}))
+    if not isinstance(value, str) or "string" in types:
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ArgumentError(f"params holds a {name} that is no JSON: {value[:80]!r}. Nothing was sent.") from None
+
+
 def _meant(wanted: str, given: Mapping[str, str]) -> str:
-    near = nearest(wanted, given)
+    near = nearest(wanted, given, shortest=len(wanted) - 2)
     return f" (was {given[near]} meant to be {wanted}?)" if near else ""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from duckdb_mistral.errors import ApiError, LimitError, MistralBatchError, UnreachableError
+from duckdb_mistral import interrupts
+from duckdb_mistral.errors import ApiError, LimitError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,16 +17,6 @@ Answer = TypeVar("Answer")
 
 #: Short enough that an interrupt is felt at once.
 SLEEP_STEP_SECONDS = 0.2
-#: For so long an `interrupt` holds: whoever waits looks at it at every step and between two polls.
-INTERRUPT_SECONDS = 2.0
-
-_interrupted_at = -math.inf
-
-
-def interrupt() -> None:
-    """End what waits in this process, as Ctrl-C does in the main thread; for a server, whose waits run in others."""
-    global _interrupted_at
-    _interrupted_at = time.monotonic()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +48,11 @@ class Retry:
 
     def pause(self, seconds: float) -> None:
         """Sleep in short steps, so that Ctrl-C reaches a person's query within a moment."""
+        interrupts.check()
         until = self.clock() + seconds
         while (left := until - self.clock()) > 0:
-            if time.monotonic() - _interrupted_at < INTERRUPT_SECONDS:
-                raise MistralBatchError(
-                    "Interrupted. What was submitted goes on; the same statement continues from here."
-                )
             self.sleep(min(left, SLEEP_STEP_SECONDS))
+            interrupts.check()
 
     def _pauses(self) -> Iterator[float]:
         pause = self.first_pause_seconds

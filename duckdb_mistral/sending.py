@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from duckdb_mistral.errors import (
     ApiError,
     AuthenticationError,
+    LedgerError,
     LimitError,
     NotFoundError,
     OutcomeUnknownError,
@@ -19,7 +20,19 @@ from duckdb_mistral.errors import (
     UnreachableError,
 )
 from duckdb_mistral.failpoints import failpoint
-from duckdb_mistral.jobs import PART_KEY, PENDING, SUBMISSION_KEY, Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.jobs import (
+    IDENTITY_KEY,
+    PART_KEY,
+    PENDING,
+    SUBMISSION_KEY,
+    Job,
+    JobReport,
+    Part,
+    Status,
+    Step,
+    Submission,
+    now,
+)
 from duckdb_mistral.spool import part_name
 
 if TYPE_CHECKING:
@@ -33,6 +46,8 @@ if TYPE_CHECKING:
 
 #: Jobs are looked for from this long before they were sent: clocks differ, by days where one is set wrong.
 CLOCK_MARGIN = 2 * 24 * 3600 * 1_000_000
+#: A job that is on its way out does not stand for its part where another one does.
+CANCELLING = (Status.CANCELLED, Status.CANCELLATION_REQUESTED)
 #: A file that was uploaded a moment ago may not be found yet by the create.
 FILE_TRIES = 3
 FILE_PAUSE_SECONDS = 1.0
@@ -49,18 +64,21 @@ class Sender:
         self._locks = locks
         self._retry = retry
 
-    def advance(self, submission: Submission) -> None:
+    def advance(self, submission: Submission, *, fresh: bool = False) -> None:
         """Create the jobs of `submission` that do not exist yet; the caller holds the submission's lock.
 
-        Jobs without room under the pending limit become HELD. Raises OutcomeUnknownError where an answer was
-        lost and the job is not listed, and an ApiError where the API refused.
+        A `fresh` submission has no uploads that an earlier call could have left behind. Jobs without room under the
+        pending limit become HELD. Raises OutcomeUnknownError where an answer was lost and the job is not listed, and
+        an ApiError where the API refused.
         """
         for job in self._at(submission, Step.SENDING):
             self.reconcile(submission, job)
-        parts = {part.part: part for part in self._ledger.parts(submission.submission_id)}
-        for job in self._at(submission, Step.PLANNED, Step.HELD):
-            if not self._send(submission, job, parts):
+        waiting = self._at(submission, Step.PLANNED, Step.HELD)
+        room = self._room() if waiting else 0
+        for job in waiting:
+            if job.request_count > room or not self._send(submission, job, fresh=fresh):
                 break
+            room -= job.request_count
         for job in self._at(submission, Step.PLANNED):
             self._ledger.move(job, Step.HELD, message="waits for room under the pending limit")
 
@@ -68,17 +86,23 @@ class Sender:
         """Look for the job of a create whose answer was lost: adopt it, or let it be sent again in time."""
         after = (job.sent_at or 0) - CLOCK_MARGIN
         found = [report for report in self._client.jobs(created_after=max(0, after)) if _is_of(report, submission, job)]
+        if len(found) > 1:
+            found = [report for report in found if report.status not in CANCELLING] or found
         if len(found) == 1:
             self._ledger.created(job, found[0])
             return
         if found:
             ids = " and ".join(report.job_id for report in found)
             raise OutcomeUnknownError(
-                f"Part {job.part} of submission {submission.submission_id} has more than one job: {ids}. Neither is "
-                "chosen silently: cancel all but one with mistral_batch_cancel, or read each by its own id."
+                f"Part {job.part} of submission {submission.submission_id} has more than one job: {ids}. None is "
+                "chosen silently: cancel all but one with mistral_batch_cancel, and run the statement again."
             )
-        waited = (now() - (job.sent_at or 0)) / 1_000_000
-        if 0 <= waited < self._settings.reconcile_seconds:
+        asked_at = self._time()
+        waited = (asked_at - (job.sent_at or 0)) / 1_000_000
+        if waited < 0:  # a clock was set back: the time starts again
+            self._ledger.move(job, Step.SENDING, sent_at=asked_at)
+            waited = 0
+        if waited < self._settings.reconcile_seconds:
             left = self._settings.reconcile_seconds - waited
             raise OutcomeUnknownError(
                 f"It is not known yet whether the API took part {job.part} of submission "
@@ -87,15 +111,18 @@ class Sender:
             )
         self._ledger.move(job, Step.PLANNED)
 
+    def _time(self) -> int:
+        """Return the time in µs by the server's clock, which no one sets on this machine; else by our own."""
+        return self._client.server_time or now()
+
     def _at(self, submission: Submission, *steps: Step) -> list[Job]:
         return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]
 
-    def _send(self, submission: Submission, job: Job, parts: dict[int, Part]) -> bool:
+    def _send(self, submission: Submission, job: Job, *, fresh: bool) -> bool:
         """Upload and create one job; False where there is no room for it now."""
-        if job.request_count > self._room():
-            return False
         for left in range(FILE_TRIES - 1, -1, -1):
-            file_id = self._uploaded(submission, parts, job.part)
+            part = self._part(submission, job.part)
+            file_id = part.file_id or self._upload(submission, part, fresh=fresh)
             with self._locks.waiting(f"create-{self._client.account}"):
                 if job.request_count > self._room():
                     return False
@@ -105,11 +132,13 @@ class Sender:
                     if not left:
                         raise
             if not self._client.file_exists(file_id):
-                self._ledger.set_file(parts[job.part], None)
+                self._ledger.set_file(part, None)
             self._retry.pause(FILE_PAUSE_SECONDS)
-            parts |= {part.part: part for part in self._ledger.parts(submission.submission_id)}
-            job = next(j for j in self._ledger.jobs(submission.submission_id) if j.key == job.key)
+            job = self._ledger.jobs_by_key([job.key])[0]
         return False
+
+    def _part(self, submission: Submission, number: int) -> Part:
+        return next(part for part in self._ledger.parts(submission.submission_id) if part.part == number)
 
     def _room(self) -> int:
         """Return how many more requests the workspace may have pending; all jobs count, whoever made them."""
@@ -119,37 +148,30 @@ class Sender:
             pending += max(report.total_requests, known.request_count if known else 0)
         return self._settings.max_pending_requests - pending
 
-    def _uploaded(self, submission: Submission, parts: dict[int, Part], number: int) -> str:
-        """Return the file id of a part, uploading it where that has not been done."""
-        part = parts[number]
-        if part.file_id is not None:
-            return part.file_id
-        path = spool_path(self._settings.home, submission.submission_id, number)
+    def _upload(self, submission: Submission, part: Part, *, fresh: bool) -> str:
+        """Upload a part's requests, or find them uploaded by a call that did not live to record it."""
+        path = spool_path(self._settings.home, submission.submission_id, part.part)
         if not path.exists() or path.stat().st_size != part.input_bytes:
             raise SourceError(
-                f"The requests of part {number} of submission {submission.submission_id} are gone from {path.parent}, "
-                "and were not uploaded. Run the submit statement again with force := true to build them anew."
+                f"The requests of part {part.part} of submission {submission.submission_id} are gone from "
+                f"{path.parent}, and were not uploaded. Run the submit statement again with force := true to build "
+                "them anew."
             )
-        failpoint("before-upload")
         name = f"{submission.submission_id}-{path.name}"
-        file_id, _ = self._client.upload(path, name)
-        failpoint("after-upload")
+        file_id = None if fresh else self._client.find_file(name, part.input_bytes)
+        if file_id is None:
+            failpoint("before-upload")
+            file_id = self._client.upload(path, name)
+            failpoint("after-upload")
         self._ledger.set_file(part, file_id)
-        parts[number] = Part(
-            submission_id=part.submission_id,
-            part=part.part,
-            request_count=part.request_count,
-            input_bytes=part.input_bytes,
-            file_id=file_id,
-        )
         return file_id
 
     def _create(self, submission: Submission, job: Job, file_id: str) -> bool:
         """Send one create, and record what came of it; False where the API's limit holds it back."""
-        before = job.step
-        if not self._ledger.move(job, Step.SENDING):
+        before, sent_at = job.step, self._time()
+        if not self._ledger.move(job, Step.SENDING, sent_at=sent_at):
             return True  # moved by a cancel meanwhile
-        sending = job.evolve(step=Step.SENDING, sent_at=now())
+        sending = job.evolve(step=Step.SENDING, sent_at=sent_at)
         failpoint("before-create")
         try:
             report = self._client.create(
@@ -169,9 +191,18 @@ class Sender:
             self._answer_lost(submission, sending, error)
             return True
         failpoint("after-create")
-        self._ledger.created(sending, report)
+        self._record(sending, report)
         failpoint("after-record")
         return True
+
+    def _record(self, sending: Job, report: JobReport) -> None:
+        try:
+            self._ledger.created(sending, report)
+        except LedgerError as error:
+            raise LedgerError(
+                f"Job {report.job_id} was created, but that could not be written down. {error} The next statement "
+                "looks for the job at the API and goes on with it."
+            ) from error
 
     def _answer_lost(self, submission: Submission, job: Job, error: ApiError) -> None:
         """Look at once for the job of a create that may have been taken; raise where it is not found."""
@@ -193,7 +224,11 @@ class Sender:
 
 def tags(submission: Submission, job: Job) -> dict[str, str]:
     """Return the metadata by which a job is found again."""
-    return {SUBMISSION_KEY: submission.submission_id, PART_KEY: f"{job.part} {job.model}"}
+    return {
+        SUBMISSION_KEY: submission.submission_id,
+        PART_KEY: f"{job.part} {job.model}",
+        IDENTITY_KEY: submission.identity,
+    }
 
 
 def spool_path(home: Path, submission_id: str, part: int) -> Path:

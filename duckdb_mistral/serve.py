@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral import retry
+from duckdb_mistral import interrupts
 from duckdb_mistral.errors import ArgumentError, MistralBatchError
 from duckdb_mistral.plugin import connect
 from duckdb_mistral.quack import load_extensions, macros_of_server
@@ -157,7 +157,7 @@ def _serve_parent(database: str) -> None:
             _tell(vars(server.address))
             for line in sys.stdin:
                 if line.strip() == "interrupt":
-                    retry.interrupt()
+                    interrupts.interrupt()
     except (MistralBatchError, duckdb.Error) as error:
         _tell({"error": str(error)})
 

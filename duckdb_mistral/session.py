@@ -6,6 +6,7 @@ Heavy modules are imported when a statement first needs them, so that registerin
 from __future__ import annotations
 
 import atexit
+import itertools
 import json
 import threading
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ class Session:
         self._lock = threading.Lock()
         self._given: dict[str, Any] = {}
         self._batches: tuple[Settings, Batches] | None = None
-        self._spools: dict[str, tuple[Batches, Spool]] = {}
+        self._spools: dict[str, tuple[Batches, Spool, str]] = {}
+        self._numbers = itertools.count(1)
         self.configure(given)
         atexit.register(self.close)
 
@@ -58,7 +60,7 @@ class Session:
     def close(self) -> None:
         """Let go of connections to the API, and of spools whose statement never came to its end."""
         with self._lock:
-            for _, spool in self._spools.values():
+            for _, spool, _ in self._spools.values():
                 spool.discard()
             self._spools.clear()
             if self._batches is not None:
@@ -69,9 +71,11 @@ class Session:
 
     def compile(self, name: str, arguments: str) -> str:
         """Return the statement that a call of submit, preview or results stands for."""
-        from duckdb_mistral import rows, statements
+        from duckdb_mistral import interrupts, rows, statements
         from duckdb_mistral.results import COLUMNS
 
+        interrupts.listen()
+        interrupts.begin()
         given = json.loads(arguments)
         columns = {
             "submit": rows.columns(rows.SUBMIT),
@@ -98,7 +102,7 @@ class Session:
         if identifier is not None and not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
         collected = Collector(self.batches()).collect(identifier, partial=bool(partial))
-        return results_statement(collected.files)
+        return results_statement(collected.families)
 
     # While a submit runs
 
@@ -111,14 +115,17 @@ class Session:
         return None
 
     def open(self, plan: str, names: list[str]) -> str:
-        """Check the columns of a source and open a spool for its requests; return the spool's name."""
+        """Check the columns of a source and open a spool for its requests; return the spool's token.
+
+        DuckDB hands the token over with every row, so it is as short as can be.
+        """
         self._check_columns(plan, names)
         batches = self.batches()
         batches.settings.required_key()
         spool = batches.new_spool()
-        token = json.dumps({"spool": spool.directory.name, "plan": plan})
         with self._lock:
-            self._spools[token] = (batches, spool)
+            token = str(next(self._numbers))
+            self._spools[token] = (batches, spool, plan)
         return token
 
     def spool(self, token: str) -> Spool:
@@ -128,14 +135,15 @@ class Session:
     def submit(self, token: str, summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         """Check what was spooled, and submit it; return a row per job."""
         from duckdb_mistral import rows
-        from duckdb_mistral.batches import Plan
+        from duckdb_mistral.jobs import Plan
         from duckdb_mistral.requests import check_rows
+        from duckdb_mistral.submitting import Submitter
 
         with self._lock:
-            batches, spool = self._spools.pop(token)
+            batches, spool, text = self._spools.pop(token)
         try:
             check_rows(summary, spool)
-            fields = json.loads(json.loads(token)["plan"])
+            fields = json.loads(text)
             plan = Plan(
                 **fields
                 | {
@@ -143,7 +151,8 @@ class Session:
                     "metadata": tuple(tuple(pair) for pair in fields["metadata"]),
                 }
             )
-            return [rows.submit_row(job, reused) for job, reused in batches.submit(plan, spool, summary["fingerprint"])]
+            jobs = Submitter(batches).submit(plan, spool, summary["fingerprint"])
+            return [rows.submit_row(job, reused) for job, reused in jobs]
         finally:
             spool.discard()
 
@@ -176,6 +185,14 @@ class Session:
         from duckdb_mistral import rows
 
         return map(rows.status_row, self.batches().cancel(_required(identifier)))
+
+    def retry(self, identifier: str | None) -> Iterable[dict[str, Any]]:
+        """Send again what an id's jobs left; return a row per job."""
+        from duckdb_mistral import rows
+        from duckdb_mistral.retrying import Retrier
+
+        jobs = Retrier(self.batches()).retry(_required(identifier))
+        return [rows.submit_row(job, reused) for job, reused in jobs]
 
     def workspace_jobs(
         self, status: str | None, model: str | None, metadata: str | None, created_after: datetime | None

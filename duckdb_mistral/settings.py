@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "max_pending_requests": "DUCKDB_MISTRAL_MAX_PENDING_REQUESTS",
     "reconcile_seconds": "DUCKDB_MISTRAL_RECONCILE_SECONDS",
     "poll_seconds": "DUCKDB_MISTRAL_POLL_SECONDS",
+    "deadline_seconds": "DUCKDB_MISTRAL_DEADLINE_SECONDS",
 }
 
 
@@ -54,6 +55,8 @@ class Settings:
     reconcile_seconds: float = 60.0
     #: The first interval between two polls; it grows to thirty times itself, at most a minute.
     poll_seconds: float = 2.0
+    #: How long a read is repeated that the API does not answer, and how long it may send nothing.
+    deadline_seconds: float = 30.0
 
     @classmethod
     def resolve(cls, given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
@@ -110,7 +113,7 @@ def _converted(name: str, value: Any, what: str) -> Any:
             return Path(value).expanduser().absolute()
         case "model":
             return str(value)
-        case "reconcile_seconds" | "poll_seconds":
+        case "reconcile_seconds" | "poll_seconds" | "deadline_seconds":
             return _seconds(name, value, what)
     return _count(value, what)
 

@@ -11,15 +11,16 @@ import duckdb
 from sqlglot import exp
 
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.requests import RequestColumns
 from duckdb_mistral.results import COLUMNS, literal
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from duckdb_mistral.arguments import SubmitArguments
+    from duckdb_mistral.collecting import Family
 
 #: The columns of mistral_batch_preview and their types.
 PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
@@ -37,12 +38,13 @@ def request_statement(name: str, arguments: SubmitArguments) -> str:
     )
 
 
-def results_statement(files: Sequence[Path]) -> str:
-    """Return the scan of results that are kept in `files`."""
-    if not files:
-        return f"SELECT {_typed_nulls(COLUMNS)} WHERE false"
+def results_statement(families: Sequence[Family]) -> str:
+    """Return the scan of kept results: plain files as one scan, then each family that has retries."""
     columns = ", ".join(exp.column(name, quoted=True).sql("duckdb") for name in COLUMNS)
-    return template("results").substitute(columns=columns, files=", ".join(literal(path) for path in files))
+    plain = [path for family in families if len(family.generations) == 1 for path in family.generations[0]]
+    selects = [union_of([plain], columns)] if plain else []
+    selects += [union_of(family.generations, columns) for family in families if len(family.generations) > 1]
+    return " UNION ALL ".join(f"({select})" for select in selects) or f"SELECT {_typed_nulls(COLUMNS)} WHERE false"
 
 
 def refusal(columns: Mapping[str, str], message: str) -> str:
@@ -56,26 +58,54 @@ def source_sql(source: str) -> str:
     The text is the caller's own and goes in as it is; DuckDB's parser decides what it is, so nothing can
     follow it. Raises ArgumentError where it is neither.
     """
-    text = source.strip().rstrip(";").rstrip()
-    for query in (text, f"FROM {text}", f"FROM {exp.to_identifier(text, quoted=True).sql('duckdb')}"):
-        if _is_select(query):
-            return f"(\n{query}\n)"
+    text = source.strip()
+    for body in (text, *_without_end(text)):
+        for query in (body, *_as_name(body)):
+            if _is_select(query):
+                return f"(\n{query}\n)"
     raise ArgumentError(
-        f"source must be the name of a table or view, or the text of one SELECT, but is {_shortened(source)!r}. "
-        "Nothing was sent."
+        f"source must be the name of a table or view, or the text of one SELECT, but is {_shortened(source)!r}"
+        f"{_complaint(text)}. Nothing was sent."
     )
+
+
+def _without_end(text: str) -> Iterator[str]:
+    """Yield `text` without a semicolon that nothing but comments follow."""
+    for position, character in enumerate(text):
+        if character == ";" and _statements(text[position:]) == []:
+            yield text[:position].rstrip()
+
+
+def _as_name(text: str) -> list[str]:
+    """Return the queries of a text as what FROM accepts; my-table needs quotes and may come without."""
+    if not any(character.isspace() or character in "'\"();" for character in text):
+        return [f"FROM {text}", f"FROM {exp.to_identifier(text, quoted=True).sql('duckdb')}"]
+    # EXPLAIN SELECT 1 is no table named explain.
+    return [] if _statements(text) else [f"FROM {text}"]
 
 
 def _is_select(query: str) -> bool:
     """Tell whether a text is one SELECT, and stays one in brackets (a comment at its end could swallow them)."""
+    return all(_statements(text) == [duckdb.StatementType.SELECT] for text in (query, f"(\n{query}\n)"))
+
+
+def _statements(text: str) -> list[duckdb.StatementType] | None:
+    """Return the kinds of the statements that a text holds, or None where DuckDB cannot parse it."""
     try:
-        for text in (query, f"(\n{query}\n)"):
-            statements = _parser().extract_statements(text)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                return False
+        return [statement.type for statement in _parser().extract_statements(text)]
     except duckdb.Error:
-        return False
-    return True
+        return None
+
+
+def _complaint(text: str) -> str:
+    """Return what keeps a text from being one SELECT, to follow the text."""
+    try:
+        statements = _parser().extract_statements(text)
+    except duckdb.Error as error:
+        return f" ({str(error).splitlines()[0]})"
+    if len(statements) > 1:
+        return f" (these are {len(statements)} statements)"
+    return f" (this is a statement of the kind {statements[0].type.name})" if statements else ""
 
 
 @cache

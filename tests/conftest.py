@@ -18,16 +18,43 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that writes the golden files."""
+    """Add the options of this suite."""
     parser.addoption("--golden", action="store_true", help="write the golden files anew instead of comparing")
+    parser.addoption("--schedules", type=int, default=100, help="how many random schedules of faults are run")
+    parser.addoption("--seed", type=int, default=1, help="the seed of the first random schedule")
+    parser.addoption("--fault-table", action="store_true", help="print which tests have run for which fault")
 
 
-def pytest_report_header() -> str:
-    """Say which versions are tested."""
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which versions are tested, and with which seeds."""
     from importlib.metadata import version
 
     names = ("duckdb", "mistralai", "pyarrow", "sqlglot", "sqlalchemy")
-    return ", ".join(f"{name} {version(name)}" for name in names)
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{versions}; schedules --seed {config.getoption('--seed')} --schedules {config.getoption('--schedules')}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note the faults that a test is about, for the table."""
+    for marker in item.iter_markers("fault"):
+        item.user_properties.extend(("fault", name) for name in marker.args)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table of faults: each with its tests and what came of them."""
+    if not config.getoption("--fault-table"):
+        return
+    told = [
+        (name, report.nodeid.rpartition("::")[2], outcome)
+        for outcome in ("passed", "failed", "skipped")
+        for report in terminalreporter.stats.get(outcome, [])
+        if report.when == "call"
+        for kind, name in report.user_properties
+        if kind == "fault"
+    ]
+    terminalreporter.section("faults")
+    for name, test, outcome in sorted(told):
+        terminalreporter.write_line(f"| {name} | {test} | {outcome} |")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import duckdb_mistral
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import duckdb
@@ -63,7 +62,7 @@ def asked_for_money(emulator: Emulator) -> tuple[int, int]:
     return requests.get("upload", 0), requests.get("create", 0)
 
 
-def run_python(code: str, environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run code in a Python process of its own."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],

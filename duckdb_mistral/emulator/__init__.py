@@ -1,6 +1,7 @@
-"""A local batch server: the files, batch and models endpoints, its state on disk, its answers an echo.
+"""A local batch server: the files, batch and models endpoints, its state on disk.
 
-It shares no code with the client. Use it in tests and for trying things out:
+Its answers are an echo, or those of a server of models. It shares no code with the client. Use it in tests and for
+trying things out:
 
     with Emulator() as emulator:
         ...  # emulator.url is its address
@@ -21,5 +22,6 @@ except ImportError as error:
 
 from duckdb_mistral.emulator.faults import Rule
 from duckdb_mistral.emulator.running import Emulator
+from duckdb_mistral.emulator.upstream import Upstream
 
-__all__ = ["Emulator", "Rule"]
+__all__ = ["Emulator", "Rule", "Upstream"]

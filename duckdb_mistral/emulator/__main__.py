@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 
-from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.emulator import Emulator, Upstream
 
 
 def main() -> None:
@@ -12,13 +13,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m duckdb_mistral.emulator", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="the port to listen on; a free one by default")
     parser.add_argument("--dir", default=None, help="where files and jobs are kept; a temporary one by default")
-    parser.add_argument("--job-seconds", type=float, default=0.0, help="how long each job is told as going on")
+    parser.add_argument("--job-seconds", type=float, default=0.0, help="how long the echo's jobs are told as going on")
     parser.add_argument("--max-pending-requests", type=int, default=1_000_000, help="the workspace's limit")
+    parser.add_argument(
+        "--upstream",
+        metavar="URL",
+        help="an OpenAI-compatible server whose models answer in place of the echo; "
+        "its key, if it needs one, is in the environment variable EMULATOR_UPSTREAM_KEY",
+    )
+    parser.add_argument("--concurrency", type=int, default=16, help="how many requests the upstream gets at once")
     given = parser.parse_args()
+    upstream = None
+    if given.upstream is not None:
+        key = os.environ.get("EMULATOR_UPSTREAM_KEY") or None
+        try:
+            upstream = Upstream(url=given.upstream, concurrency=given.concurrency, key=key)
+        except ValueError as error:
+            parser.error(str(error))
     Emulator(
         given.dir,
         port=given.port,
-        job_seconds=given.job_seconds,
+        job_seconds=0.0 if upstream else given.job_seconds,
+        upstream=upstream,
         max_pending_requests=given.max_pending_requests,
     ).run()
 

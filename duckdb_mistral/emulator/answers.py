@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import json
+import mmap
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
+
+from duckdb_mistral.emulator.examples import example_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-#: The endpoints that have an echo, and the SQL of it.
-ECHOES = {"/v1/chat/completions": "chat.sql"}
+
+@dataclass(frozen=True)
+class Echo:
+    """The SQL that answers an endpoint's requests, and where in their bodies JSON schemas stand."""
+
+    file: str
+    schemas: tuple[str, ...] = ()
+
+
+ECHOES = {
+    "/v1/chat/completions": Echo("chat.sql", ("$.response_format.json_schema.schema",)),
+    "/v1/fim/completions": Echo("fim.sql"),
+    "/v1/embeddings": Echo("embeddings.sql"),
+    "/v1/moderations": Echo("moderations.sql"),
+    "/v1/chat/moderations": Echo("chat_moderations.sql"),
+    "/v1/classifications": Echo("classifications.sql"),
+    "/v1/chat/classifications": Echo("chat_classifications.sql"),
+    "/v1/ocr": Echo(
+        "ocr.sql",
+        ("$.document_annotation_format.json_schema.schema", "$.bbox_annotation_format.json_schema.schema"),
+    ),
+    "/v1/conversations": Echo("conversations.sql", ("$.completion_args.response_format.json_schema.schema",)),
+    "/v1/audio/transcriptions": Echo("transcriptions.sql"),
+}
 
 
 class BadInputError(Exception):
@@ -29,19 +54,6 @@ class Answered:
     total: int
     succeeded: int
     failed: int
-
-
-def count_requests(inputs: Sequence[Path]) -> int:
-    """Return how many requests the input files hold; raise BadInputError where a line is none."""
-    with _engine(inputs[0].parent) as engine:
-        try:
-            row = engine.execute(f"SELECT count(*) FROM {_read(inputs)} WHERE body IS NOT NULL").fetchone()
-            bad = engine.execute(f"SELECT count(*) FROM {_read(inputs)} WHERE body IS NULL").fetchone()
-        except duckdb.Error as error:
-            raise BadInputError(str(error).splitlines()[0]) from error
-    if bad and bad[0]:
-        raise BadInputError(f"{bad[0]} lines have no body")
-    return int(row[0]) if row else 0
 
 
 def answer(
@@ -58,88 +70,86 @@ def answer(
 
     Only the first `most` requests are answered, where it is given.
     """
-    if endpoint not in ECHOES:
-        raise BadInputError(f"this server has no echo for {endpoint}")
+    echo = ECHOES[endpoint]
     limit = "" if most is None else f"LIMIT {most}"
-    with _engine(output.parent) as engine:
+    with _engine(output.parent) as engine, _bad_input_told(inputs):
+        engine.execute(_sql("macros.sql"))
         engine.execute(f"CREATE TEMP VIEW requests AS FROM {_read(inputs)} {limit}")
-        _make_formats(engine)
-        text = (resources.files("duckdb_mistral.emulator") / ECHOES[endpoint]).read_text(encoding="utf-8")
-        echo = text.replace("$created", str(created)).replace("$model", _quoted(model))
-        engine.execute(f"CREATE TEMP TABLE answered AS {echo}")
-        succeeded = _write(engine, output, "refused IS NULL", 200)
-        failed = _write(engine, errors, "refused IS NOT NULL", None)
-        total = engine.execute("SELECT count(*) FROM requests").fetchone()
+        _make_formats(engine, echo.schemas if any(map(_has_schema, inputs)) else ())
+        select = _sql(echo.file).replace("$created", str(created)).replace("$model", _quoted(model))
+        engine.execute(f"CREATE TEMP VIEW echo AS {select}")
+        engine.execute(f"CREATE TEMP TABLE results AS {_sql('result.sql')}")
+        succeeded = _write(engine, output, "status = 200")
+        failed = _write(engine, errors, "status <> 200")
+        total = engine.execute("SELECT count(*) FROM results").fetchone()
     return Answered(total=int(total[0]) if total else 0, succeeded=succeeded, failed=failed)
 
 
-def _write(engine: duckdb.DuckDBPyConnection, target: Path, condition: str, status: int | None) -> int:
+def count_requests(inputs: Sequence[Path]) -> int:
+    """Return how many requests the input files hold; raise BadInputError where a line is none."""
+    with _engine(inputs[0].parent) as engine, _bad_input_told(inputs):
+        counted = engine.execute(f"SELECT count(body) FROM {_read(inputs)}").fetchone()
+    return int(counted[0]) if counted else 0
+
+
+def _write(engine: duckdb.DuckDBPyConnection, target: Path, condition: str) -> int:
     """Write the answers that meet a condition as result lines; return how many."""
-    code = "refused" if status is None else str(status)
     counted = engine.execute(
         f"""COPY (
-          SELECT 'batch-' || md5(custom_id) AS id, custom_id,
-            {{'status_code': {code}, 'body': body}} AS response, NULL AS error
-          FROM answered WHERE {condition}
+          SELECT 'batch-' || md5(concat(custom_id, rowid)) AS id, custom_id,
+            {{'status_code': status, 'body': body}} AS response, NULL AS error
+          FROM results WHERE {condition}
           ORDER BY hash(custom_id)
         ) TO {_quoted(str(target))} (FORMAT json)"""
     ).fetchone()
     return int(counted[0]) if counted else 0
 
 
-def _make_formats(engine: duckdb.DuckDBPyConnection) -> None:
-    """Make one example answer for every JSON schema that the requests ask for; schemas are few."""
-    schemas = engine.execute(
-        "SELECT DISTINCT CAST(body->'$.response_format.json_schema.schema' AS VARCHAR) AS schema FROM requests "
-        "WHERE contains(body, 'json_schema') AND schema IS NOT NULL"
-    ).fetchall()
+def _make_formats(engine: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
+    """Make one example for every JSON schema that the requests have at `paths`; schemas are few."""
     engine.execute("CREATE TEMP TABLE formats (schema VARCHAR, example VARCHAR)")
-    for (schema,) in schemas:
-        example = json.dumps(example_of(json.loads(schema)))
-        engine.execute("INSERT INTO formats VALUES (?, ?)", [schema, example])
+    for path in paths:
+        schemas = engine.execute(
+            f"SELECT DISTINCT CAST(body->'{path}' AS VARCHAR) AS schema FROM requests "
+            "WHERE schema IS NOT NULL AND schema NOT IN (SELECT schema FROM formats)"
+        ).fetchall()
+        for (schema,) in schemas:
+            engine.execute("INSERT INTO formats VALUES (?, ?)", [schema, json.dumps(example_of(json.loads(schema)))])
 
 
-def example_of(schema: dict[str, Any], root: dict[str, Any] | None = None) -> Any:
-    """Return a value that a JSON schema allows, always the same."""
-    root = root or schema
-    if "$ref" in schema:
-        found: Any = root
-        for step in schema["$ref"].removeprefix("#/").split("/"):
-            found = found[step]
-        return example_of(found, root)
-    if "const" in schema:
-        return schema["const"]
-    if "enum" in schema:
-        return schema["enum"][0]
-    for choices in ("anyOf", "oneOf"):
-        if choices in schema:
-            return example_of(schema[choices][0], root)
-    kind = schema.get("type", "object")
-    if isinstance(kind, list):
-        kind = kind[0]
-    match kind:
-        case "object":
-            return {name: example_of(field, root) for name, field in schema.get("properties", {}).items()}
-        case "array":
-            return [example_of(schema.get("items", {"type": "string"}), root)]
-        case "integer":
-            return int(schema.get("minimum", 1))
-        case "number":
-            return float(schema.get("minimum", 0.5))
-        case "boolean":
-            return True
-        case "null":
-            return None
-    formats = {"date": "2026-01-31", "date-time": "2026-01-31T12:00:00Z", "time": "12:00:00"}
-    return formats.get(schema.get("format", ""), "echo")
+def _has_schema(path: Path) -> bool:
+    """Tell whether a file may have a request with a JSON schema."""
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"json_schema") >= 0
 
 
 def _read(inputs: Sequence[Path]) -> str:
+    """Return a SELECT of the requests; it fails on a line without a body."""
     files = ", ".join(_quoted(str(path)) for path in inputs)
     return (
-        f"read_json([{files}], format = 'newline_delimited', columns = {{custom_id: 'VARCHAR', body: 'JSON'}}, "
-        "maximum_object_size = 67108864)"
+        "(SELECT custom_id, CASE WHEN starts_with(body, '{') THEN body "
+        "ELSE error('The request ' || coalesce(custom_id, '') || ' has no body that is an object.') END AS body "
+        f"FROM read_json([{files}], format = 'newline_delimited', columns = {{custom_id: 'VARCHAR', body: 'JSON'}}, "
+        "maximum_object_size = 67108864))"
     )
+
+
+def _sql(name: str) -> str:
+    return (resources.files("duckdb_mistral.emulator") / name).read_text(encoding="utf-8")
+
+
+@contextmanager
+def _bad_input_told(inputs: Sequence[Path]) -> Iterator[None]:
+    """Tell what DuckDB says of an input file, without where it lies."""
+    try:
+        yield
+    except duckdb.Error as error:
+        message = str(error).splitlines()[0]
+        for path in inputs:
+            message = message.replace(str(path), path.stem)
+        raise BadInputError(message) from error
 
 
 def _quoted(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,9 @@ ENDPOINTS = (
 MOST_INLINE_REQUESTS = 10_000
 LONGEST_METADATA_KEY = 32
 LONGEST_METADATA_VALUE = 512
+#: What a job may ask of the echo in its metadata, under `emulate`: an ending, with how many requests are answered
+#: by then, or how long it is told as going on.
+EMULATE = r"(SUCCESS|FAILED|TIMEOUT_EXCEEDED|CANCELLED)( \d{1,9})?|seconds \d{1,9}(\.\d{1,9})?"
 
 
 class Refused(Exception):
@@ -65,7 +69,7 @@ def checked_job(body: Any) -> dict[str, Any]:
         "agent_id": body.get("agent_id"),
         "metadata": body.get("metadata"),
         "timeout_hours": timeout_hours,
-        "input_files": input_files,
+        "input_files": [str(UUID(file_id)) for file_id in input_files or ()],
         "requests": requests,
     }
 
@@ -80,6 +84,12 @@ def _check_metadata(metadata: Any) -> None:
             raise Refused(422, detail("metadata", "Keys should have 1 to 32 characters", kind="string_too_long"))
         if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_METADATA_VALUE:
             raise Refused(422, detail("metadata", "Values should be text of 1 to 512 characters", kind="string_type"))
+    if "emulate" in metadata and not re.fullmatch(EMULATE, metadata["emulate"]):
+        message = (
+            "emulate should be an ending (SUCCESS, FAILED, TIMEOUT_EXCEEDED, CANCELLED), with a number of answered "
+            "requests or without, or 'seconds' and a number"
+        )
+        raise Refused(422, detail("metadata", message))
 
 
 def _check_requests(requests: Any) -> None:

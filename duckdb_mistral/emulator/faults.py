@@ -20,7 +20,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 class Rule:
     """What happens to the requests that it meets; the parts can be combined.
 
-    A rule meets requests of `method` whose whole path matches the regular expression `path`; it passes over the
+    A rule meets requests whose method and whole path match the regular expressions; it passes over the
     first `skip` of them and acts on the next `times`.
     """
 
@@ -28,7 +28,7 @@ class Rule:
     path: str
     skip: int = 0
     times: int = 1
-    #: Wait so many seconds first.
+    #: Wait so many seconds first; with `after`, between the work and the answer.
     delay: float = 0.0
     #: Answer this instead; the work is not done, unless `after`.
     status: int | None = None
@@ -47,7 +47,7 @@ class Rule:
 
     def meets(self, method: str, path: str) -> bool:
         """Count a request that the rule is about; tell whether it acts on this one."""
-        if method != self.method or not re.fullmatch(self.path, path):
+        if not (re.fullmatch(self.method, method) and re.fullmatch(self.path, path)):
             return False
         if self.skip:
             self.skip -= 1
@@ -78,7 +78,10 @@ class Faults:
         if rule is None:
             await self._app(scope, receive, send)
             return
-        await asyncio.sleep(rule.delay)
+        if rule.after and rule.delay:
+            send = _late(send, rule.delay)
+        else:
+            await asyncio.sleep(rule.delay)
         instead = rule.close or rule.raw is not None or rule.status is not None
         if instead and rule.after:
             await self._app(scope, receive, _nowhere)
@@ -96,6 +99,17 @@ class Faults:
     def _rule(self, scope: Message) -> Rule | None:
         with self._lock:
             return next((rule for rule in self._rules if rule.meets(scope["method"], scope["path"])), None)
+
+
+def _late(send: Send, seconds: float) -> Send:
+    """Return a send that waits before the answer begins."""
+
+    async def late(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await asyncio.sleep(seconds)
+        await send(message)
+
+    return late
 
 
 async def _nowhere(_: Message) -> None:
@@ -120,22 +134,21 @@ async def _end(receive: Receive, data: bytes) -> None:
 
 
 def _cutting(receive: Receive, send: Send, most: int) -> Send:
-    """Return a send that ends the connection after `most` bytes of body."""
+    """Return a send that ends the connection after `most` bytes of body; a shorter body arrives whole."""
     left = most
+    is_cut = False
 
     async def cutting(message: Message) -> None:
-        nonlocal left
-        if message["type"] != "http.response.body":
+        nonlocal left, is_cut
+        body = bytes(message.get("body", b""))
+        if message["type"] != "http.response.body" or len(body) < left:
+            left -= len(body)
             await send(message)
-            return
-        body = bytes(message.get("body", b""))[: max(left, 0)]
-        if left > 0:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-        left -= len(body)
-        if left <= 0:
+        elif not is_cut:
+            is_cut = True
+            await send({"type": "http.response.body", "body": body[:left], "more_body": True})
             await asyncio.sleep(0.05)  # let what was sent arrive before the reset
-            transport = receive.__self__.transport  # type: ignore[attr-defined]
-            transport.close()
+            receive.__self__.transport.close()  # type: ignore[attr-defined]  # uvicorn's request cycle
 
     return cutting
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -23,23 +24,30 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-START_SECONDS = 30.0
+    from duckdb_mistral.emulator.upstream import Upstream
 
 
 class Emulator:
     """One local batch server on 127.0.0.1; a context manager that starts and stops it."""
 
     def __init__(
-        self, directory: Path | str | None = None, *, port: int = 0, job_seconds: float = 0.0, **options: Any
+        self,
+        directory: Path | str | None = None,
+        *,
+        port: int = 0,
+        job_seconds: float = 0.0,
+        upstream: Upstream | None = None,
+        **options: Any,
     ) -> None:
         """Serve the state in `directory` (a temporary one by default) on `port` (a free one by default).
 
-        `job_seconds` is how long a job is told as going on. `options` are those of `Server`: api_keys,
-        separate_workspaces, max_pending_requests, max_requests_per_job.
+        `job_seconds` is how long a job is told as going on. With an `upstream` its models answer, not the echo.
+        `options` are those of `Server`: api_keys, separate_workspaces, max_pending_requests, max_requests_per_job.
         """
         self._temporary = directory is None
-        self._directory = Path(directory) if directory is not None else fresh_directory()
+        self._directory = Path(directory or "")
         self._job_seconds = job_seconds
+        self._upstream = upstream
         self._options = options
         self._port = port
         self._server: uvicorn.Server | None = None
@@ -59,19 +67,23 @@ class Emulator:
 
     def start(self) -> Self:
         """Listen and serve in a thread; returns once connections are taken."""
-        listener = self._open()
-        self._thread = threading.Thread(target=self._serve, args=([listener],), daemon=True, name="emulator")
+        self._open()
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="emulator")
         self._thread.start()
-        if not self._ready.wait(START_SECONDS):
-            raise RuntimeError("The emulator did not start.")
         return self
 
     def run(self) -> None:
-        """Listen, print the address, and serve until the process is told to stop."""
-        listener = self._open()
+        """Listen, print the address, and serve until the process is interrupted or terminated; then tidy up."""
+        self._open()
         print(self.url, flush=True)  # noqa: T201  the one line that a parent process reads
-        self._serve([listener])
-        self._close()
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            self._serve()
+        except KeyboardInterrupt:
+            pass  # uvicorn raises the signal again when it has stopped
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            self._close()
 
     def stop(self) -> None:
         """Stop serving, and remove a temporary directory."""
@@ -89,12 +101,23 @@ class Emulator:
         """Misbehave by these rules from now on; without any, behave."""
         self._faults.set(rule if isinstance(rule, Rule) else Rule(**rule) for rule in rules)
 
-    def _open(self) -> socket.socket:
+    def _open(self) -> None:
+        """Take the port, then open the state; connections are taken from here on."""
+        listener = socket.socket()
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self._port))
+            listener.listen(512)
+        except OSError:
+            listener.close()
+            raise
+        self._port = listener.getsockname()[1]
+        if self._temporary:
+            self._directory = fresh_directory()
         store = Store(self._directory)
-        self._worker = Worker(store, job_seconds=self._job_seconds)
+        self._worker = Worker(store, job_seconds=self._job_seconds, upstream=self._upstream)
         self._state = Server(store, self._worker, **self._options)
         self._faults = Faults(self._state.app())
-        self._ready = threading.Event()
         config = uvicorn.Config(
             self._app,
             interface="asgi3",
@@ -106,19 +129,14 @@ class Emulator:
             lifespan="off",
         )
         self._server = uvicorn.Server(config)
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self._port))
-        listener.listen(512)
-        self._port = listener.getsockname()[1]
-        self._ready.set()  # the socket takes connections from here on
-        return listener
+        self._listener = listener
 
-    def _serve(self, listeners: list[socket.socket]) -> None:
+    def _serve(self) -> None:
         assert self._server is not None
-        self._server.run(sockets=listeners)
+        self._server.run(sockets=[self._listener])
 
     def _close(self) -> None:
+        self._listener.close()  # uvicorn leaves it open where it is stopped before it has begun
         self._worker.close()
         if self._temporary:
             shutil.rmtree(self._directory, ignore_errors=True)
@@ -131,8 +149,12 @@ class Emulator:
         elif path == "/_emulator/witness":
             await JSONResponse(self.witness())(scope, receive, send)
         elif path == "/_emulator/faults":
-            self.faults(*await _rules(scope, receive))
-            await JSONResponse({})(scope, receive, send)
+            try:
+                self.faults(*await _rules(scope, receive))
+            except (ValueError, TypeError) as error:
+                await JSONResponse({"detail": str(error)}, status_code=422)(scope, receive, send)
+            else:
+                await JSONResponse({})(scope, receive, send)
         else:
             await JSONResponse({"detail": "Not Found"}, status_code=404)(scope, receive, send)
 

@@ -27,6 +27,8 @@ class Store:
         for kind in ("files", "jobs"):
             folder = directory / kind
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for unfinished in (*folder.glob("*.tmp"), *folder.glob("*.part")):
+                unfinished.unlink()
             documents = (json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json"))
             self._documents[kind] = {document["id"]: document for document in documents}
 
@@ -43,7 +45,7 @@ class Store:
         return sorted(found, key=lambda document: (document["made_at"], document["id"]), reverse=True)
 
     def put(self, kind: str, document: Document) -> None:
-        """Keep a document; it is on disk when this returns."""
+        """Keep a document; a process killed after this returns has kept it."""
         path = self.directory / kind / f"{document['id']}.json"
         temporary = path.with_suffix(f".{uuid4()}.tmp")
         with self._lock:
@@ -59,11 +61,13 @@ class Store:
             return document
 
     def delete(self, kind: str, identifier: str) -> None:
-        """Forget a document, and a file's content with it."""
+        """Forget a document, and a file's content with it, unless a job was made from it."""
         with self._lock:
-            del self._documents[kind][identifier]
+            if self._documents[kind].pop(identifier, None) is None:
+                return
             (self.directory / kind / f"{identifier}.json").unlink()
-            if kind == "files":
+            used = any(identifier in job["input_files"] for job in self._documents["jobs"].values())
+            if kind == "files" and not used:
                 self.content(identifier).unlink(missing_ok=True)
 
     def content(self, file_id: str) -> Path:
@@ -71,11 +75,17 @@ class Store:
         return self.directory / "files" / f"{UUID(file_id)}.bytes"
 
     def scratch(self) -> Path:
-        """Return a path for bytes that are still arriving."""
+        """Return a path for bytes that are still arriving; what is left there is removed when the store is opened."""
         return self.directory / "files" / f"{uuid4()}.part"
 
-    def add_file(self, content: Path, *, name: str, purpose: str, workspace: str, sample_type: str) -> Document:
-        """Take over the bytes at `content` as a new file; return its document."""
+    def partial(self, job_id: str, kind: str) -> Path:
+        """Return a path for the lines of a job that is under way; they are still there when the store is opened."""
+        return self.directory / "jobs" / f"{UUID(job_id)}.{kind}"
+
+    def add_file(
+        self, content: Path, *, name: str, purpose: str, workspace: str, sample_type: str, **others: Any
+    ) -> Document:
+        """Take over the bytes at `content` as a new file; return its document, which has `others` too."""
         identifier = str(uuid4())
         lines = count_lines(content)
         document = {
@@ -87,6 +97,7 @@ class Store:
             "bytes": content.stat().st_size,
             "num_lines": lines,
             "sample_type": sample_type,
+            **others,
         }
         content.replace(self.content(identifier))
         self.put("files", document)

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from duckdb_mistral.emulator.store import Document, Store
 
 
+#: As the jobs are read, but a line that is no request counts as a row of NULLs.
+READING = (
+    "format = 'newline_delimited', columns = {custom_id: 'VARCHAR', body: 'JSON'}, "
+    "maximum_object_size = 67108864, ignore_errors = true"
+)
+
+
 class Witness:
     """Counts of one run of the server; the rows accepted are read from the store, restarts included."""
 
@@ -40,7 +47,7 @@ class Witness:
             self._uploads += 1
             self._bytes_uploaded += document["bytes"]
 
-    def created(self, _job: Document, pending: int) -> None:
+    def created(self, pending: int) -> None:
         """Count a stored job, which makes for `pending` requests in its workspace."""
         with self._lock:
             self._jobs += 1
@@ -68,24 +75,22 @@ class Witness:
             }
 
     def _rows(self) -> tuple[int, int]:
-        """Count the rows of all jobs that are stored, and those that stand in more than one."""
-        selects = []
-        for job in self._store.all("jobs"):
-            for file_id in job["input_files"]:
-                path = str(self._store.content(file_id)).replace("'", "''")
-                model = (job.get("model") or "").replace("'", "''")
-                selects.append(f"SELECT md5(line || '{job['endpoint']} {model}') AS row FROM lines('{path}')")
-        if not selects:
+        """Count the rows of all jobs that are stored, and how many different ones stand in more than one place."""
+        rows = [
+            f"SELECT hash({_text(job['endpoint'])}, {_text(job.get('model') or '')}, custom_id, body) AS row "
+            f"FROM read_json({_text(str(self._store.content(file_id)))}, {READING})"
+            for job in self._store.all("jobs")
+            for file_id in job["input_files"]
+        ]
+        if not rows:
             return 0, 0
         with duckdb.connect(":memory:") as engine:
-            engine.execute(
-                "CREATE MACRO lines(path) AS TABLE SELECT to_json(columns(*))::VARCHAR AS line FROM "
-                "(SELECT json_object('c', custom_id, 'b', body) AS line FROM read_json(path, "
-                "format = 'newline_delimited', columns = {custom_id: 'VARCHAR', body: 'JSON'}, "
-                "maximum_object_size = 67108864))"
-            )
-            row = engine.execute(
-                "SELECT coalesce(sum(times), 0), count(*) FILTER (WHERE times > 1) FROM "
-                f"(SELECT row, count(*) AS times FROM ({' UNION ALL '.join(selects)}) GROUP BY row)"
+            counted = engine.execute(
+                "SELECT coalesce(sum(times), 0), count(*) FILTER (WHERE times > 1) "
+                f"FROM (SELECT count(*) AS times FROM ({' UNION ALL '.join(rows)}) GROUP BY row)"
             ).fetchone()
-        return (int(row[0]), int(row[1])) if row else (0, 0)
+        return (int(counted[0]), int(counted[1])) if counted else (0, 0)
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from duckdb_mistral.emulator.answers import BadInputError, answer
+from duckdb_mistral.emulator.answers import BadInputError, answer, count_requests
+from duckdb_mistral.emulator.relay import Relay
+from duckdb_mistral.emulator.shapes import told_job
+from duckdb_mistral.emulator.store import count_lines
 
 if TYPE_CHECKING:
     from duckdb_mistral.emulator.store import Document, Store
+    from duckdb_mistral.emulator.upstream import Upstream
 
 ENDED = ("SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED")
 PENDING = ("QUEUED", "RUNNING", "CANCELLATION_REQUESTED")
+STATUSES = ENDED + PENDING
+#: The lines of a job that an upstream has answered so far.
+PARTIALS = ("output", "errors")
 #: A job is told as QUEUED for this share of its time.
 QUEUED_SHARE = 0.1
 
@@ -22,18 +31,25 @@ QUEUED_SHARE = 0.1
 class Worker:
     """Runs the jobs of a store, one after another, and tells how far they are."""
 
-    def __init__(self, store: Store, *, job_seconds: float = 0.0) -> None:
-        """Run jobs for `store`; each is told as running for at least `job_seconds`."""
+    def __init__(self, store: Store, *, job_seconds: float = 0.0, upstream: Upstream | None = None) -> None:
+        """Run jobs for `store`: by the echo, told as running for at least `job_seconds`, or by `upstream`."""
         self._store = store
         self._job_seconds = job_seconds
+        self._upstream = upstream
+        self._relays: dict[str, Relay] = {}
+        self._is_closing = False
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emulator-job")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for job in reversed(store.all("jobs")):
             if job["outcome"] is None:
                 self._pool.submit(self._run, job["id"])
 
     def close(self) -> None:
-        """Stop after the job at hand; what is left goes on when the store is opened again."""
+        """Stop after the job at hand; what is left, and an upstream's job, goes on when the store is opened again."""
+        with self._lock:
+            self._is_closing = True
+            for relay in self._relays.values():
+                relay.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def create(self, fields: dict[str, Any], *, workspace: str, total: int) -> Document:
@@ -45,7 +61,7 @@ class Worker:
             "total": total,
             "outcome": None,
             "cancelled_at": None,
-            "asked": (fields.get("metadata") or {}).get("emulate", ""),
+            "asked": "" if self._upstream else (fields.get("metadata") or {}).get("emulate", ""),
         }
         self._store.put("jobs", job)
         self._pool.submit(self._run, job["id"])
@@ -55,7 +71,15 @@ class Worker:
         """Ask a job to stop; the requests that were told as done by now keep their answers."""
         with self._lock:
             job = self._store.get("jobs", job["id"]) or job
-            if job["cancelled_at"] is None and not self.ended(job):
+            if job["cancelled_at"] is not None or self.ended(job):
+                return job
+            if self._upstream is not None:
+                job = self._store.change("jobs", job["id"], cancelled_at=time.time())
+                if job["id"] in self._relays:
+                    self._relays[job["id"]].stop()
+                else:
+                    job = self._store.change("jobs", job["id"], outcome=self._collected(job, "CANCELLED"))
+            else:
                 done = self.report(job)["completed_requests"]
                 job = self._store.change(
                     "jobs", job["id"], cancelled_at=time.time(), outcome=None, asked=f"CANCELLED {done}"
@@ -71,38 +95,26 @@ class Worker:
         """Return a job as the API tells it (schema BatchJobOut)."""
         outcome = job["outcome"]
         share = self._share(job)
-        if job["cancelled_at"] is not None and outcome is None:
-            told = {"status": "CANCELLATION_REQUESTED", "completed": 0}
-        elif outcome is not None and (share >= 1 or job["cancelled_at"] is not None):
-            told = outcome
-        elif share < QUEUED_SHARE and self._job_seconds:
-            told = {"status": "QUEUED", "completed": 0}
-        else:
-            told = {"status": "RUNNING", "completed": int(job["total"] * min(share, 0.99))}
-        ended = told is outcome
-        completed = outcome["succeeded"] + outcome["failed"] if ended else told["completed"]
-        return {
-            "id": job["id"],
-            "object": "batch",
-            "input_files": job.get("input_files") or [],
-            "metadata": job.get("metadata"),
-            "endpoint": job["endpoint"],
-            "model": job.get("model"),
-            "agent_id": job.get("agent_id"),
-            "output_file": outcome["output_file"] if ended else None,
-            "error_file": outcome["error_file"] if ended else None,
-            "errors": outcome["errors"] if ended else [],
-            "outputs": None,
-            "status": told["status"],
-            "created_at": int(job["made_at"]),
-            # A recorded answer of the real API has no total while the job is queued.
-            "total_requests": 0 if told["status"] == "QUEUED" else job["total"],
-            "completed_requests": completed,
-            "succeeded_requests": outcome["succeeded"] if ended else completed,
-            "failed_requests": outcome["failed"] if ended else 0,
-            "started_at": None if told["status"] == "QUEUED" else int(job["made_at"]),
-            "completed_at": outcome["ended_at"] if ended else None,
-        }
+        if outcome is None and self._upstream is not None:
+            return self._report_of_relay(job)
+        if outcome is not None and (share >= 1 or job["cancelled_at"] is not None):
+            counts = {"succeeded": outcome["succeeded"], "failed": outcome["failed"]}
+            return told_job(job, outcome["status"], **counts, ended=True)
+        if job["cancelled_at"] is not None:
+            return told_job(job, "CANCELLATION_REQUESTED", succeeded=0, failed=0, ended=False)
+        if share < QUEUED_SHARE:
+            return told_job(job, "QUEUED", succeeded=0, failed=0, ended=False)
+        done = int(job["total"] * min(share, 0.99))
+        return told_job(job, "RUNNING", succeeded=done, failed=0, ended=False)
+
+    def _report_of_relay(self, job: Document) -> dict[str, Any]:
+        """Return a job of an upstream that has not ended, with the counts of this moment."""
+        relay = self._relays.get(job["id"])
+        status = "QUEUED" if relay is None else "RUNNING"
+        if job["cancelled_at"] is not None:
+            status = "CANCELLATION_REQUESTED"
+        succeeded, failed = (relay.succeeded, relay.failed) if relay else (0, 0)
+        return told_job(job, status, succeeded=succeeded, failed=failed, ended=False)
 
     def _share(self, job: Document) -> float:
         seconds = self._job_seconds
@@ -113,44 +125,87 @@ class Worker:
     def _run(self, job_id: str) -> None:
         """Do a job's work and keep its outcome; a cancel that came meanwhile runs it again."""
         job = self._store.get("jobs", job_id)
-        if job is None:
+        if job is None or job["outcome"] is not None:
             return
-        outcome = self._outcome(job)
+        try:
+            outcome = self._outcome(job) if self._upstream is None else self._relayed(job, self._upstream)
+        except Exception as error:  # noqa: BLE001  a job ends, whatever happens
+            traceback.print_exc()
+            outcome = _ending("FAILED") | {"errors": [{"message": f"The server failed: {error}", "count": 1}]}
         with self._lock:
+            self._relays.pop(job_id, None)
             now = self._store.get("jobs", job_id)
-            if now is not None and now["cancelled_at"] == job["cancelled_at"]:
+            is_done_with = self._upstream is not None or (now or job)["cancelled_at"] == job["cancelled_at"]
+            if now is not None and now["outcome"] is None and is_done_with:
                 self._store.change("jobs", job_id, outcome=outcome)
+            if outcome is not None and outcome["status"] != "FAILED":
+                for kind in PARTIALS:
+                    self._store.partial(job_id, kind).unlink(missing_ok=True)
 
     def _outcome(self, job: Document) -> dict[str, Any]:
         asked, _, count = job["asked"].partition(" ")
         status = asked if asked in ENDED else "SUCCESS"
-        result = {"status": status, "succeeded": 0, "failed": 0, "output_file": None, "error_file": None}
-        result |= {"errors": [], "ended_at": int(time.time())}
         if status == "FAILED":
-            return result | {"errors": [{"message": "The job asked to fail.", "count": 1}]}
+            return _ending("FAILED") | {"errors": [{"message": "The job asked to fail.", "count": 1}]}
         output, errors = self._store.scratch(), self._store.scratch()
         try:
             answered = answer(
                 [self._store.content(file_id) for file_id in job["input_files"]],
                 endpoint=job["endpoint"],
-                model=job.get("model") or "",
+                model=job["model"] or job["agent_id"],
                 created=int(job["made_at"]),
                 output=output,
                 errors=errors,
                 most=int(count) if asked in ENDED and count else None,
             )
-            result |= {"succeeded": answered.succeeded, "failed": answered.failed}
-            # A request that asked to be dropped is told as done all the same.
-            if status == "SUCCESS":
-                result["succeeded"] = answered.total - answered.failed
-            result["output_file"] = self._keep(job, output, answered.succeeded, "batch_result")
-            result["error_file"] = self._keep(job, errors, answered.failed, "batch_error")
+            files = {
+                "output_file": self._keep(job, output, answered.succeeded, "batch_result"),
+                "error_file": self._keep(job, errors, answered.failed, "batch_error"),
+            }
         except BadInputError as error:
-            return result | {"status": "FAILED", "errors": [{"message": str(error), "count": 1}]}
+            return _ending("FAILED") | {"errors": [{"message": str(error), "count": 1}]}
         finally:
             output.unlink(missing_ok=True)
             errors.unlink(missing_ok=True)
-        return result | {"ended_at": int(time.time())}
+        # A request that asked to have no answer is told as done all the same.
+        succeeded = answered.total - answered.failed
+        ending = _ending(status) | files | {"succeeded": succeeded, "failed": answered.failed}
+        return ending | {"total": answered.total} if status == "SUCCESS" and not count else ending
+
+    def _relayed(self, job: Document, upstream: Upstream) -> dict[str, Any] | None:
+        """Return what came of a job that an upstream answers, or None where it goes on another time."""
+        inputs = [self._store.content(file_id) for file_id in job["input_files"]]
+        try:
+            total = count_requests(inputs)
+        except BadInputError as error:
+            return _ending("FAILED") | {"errors": [{"message": str(error), "count": 1}]}
+        relay = Relay(upstream, job_id=job["id"], endpoint=job["endpoint"], model=job["model"])
+        with self._lock:
+            now = self._store.get("jobs", job["id"]) or job
+            if self._is_closing or now["outcome"] is not None:
+                return None
+            self._relays[job["id"]] = relay
+        until = job["made_at"] + job["timeout_hours"] * 3600
+        output, errors = (self._store.partial(job["id"], kind) for kind in PARTIALS)
+        if relay.run(inputs, output, errors, total=total, until=until):
+            return self._collected(job, "SUCCESS") | {"total": total}
+        if (self._store.get("jobs", job["id"]) or job)["cancelled_at"] is not None:
+            return self._collected(job, "CANCELLED")
+        return self._collected(job, "TIMEOUT_EXCEEDED") if time.time() >= until else None
+
+    def _collected(self, job: Document, status: str) -> dict[str, Any]:
+        """Return the outcome of a job that an upstream has answered, or has begun to."""
+        paths = [self._store.partial(job["id"], kind) for kind in PARTIALS]
+        counts = [count_lines(path) if path.exists() else 0 for path in paths]
+        ids = []
+        for path, count, sample_type in zip(paths, counts, ("batch_result", "batch_error"), strict=True):
+            copied = self._store.scratch()
+            if count:  # a copy, so that nothing is asked again if the process ends before the outcome is kept
+                shutil.copyfile(path, copied)
+            ids.append(self._keep(job, copied, count, sample_type))
+        return _ending(status) | dict(
+            zip(("output_file", "error_file", "succeeded", "failed"), (*ids, *counts), strict=True)
+        )
 
     def _keep(self, job: Document, path: Any, rows: int, sample_type: str) -> str | None:
         if not rows:
@@ -164,3 +219,9 @@ class Worker:
         )
         identifier: str = document["id"]
         return identifier
+
+
+def _ending(status: str) -> dict[str, Any]:
+    """Return the outcome of a job without any answers."""
+    nothing: dict[str, Any] = {"succeeded": 0, "failed": 0, "output_file": None, "error_file": None, "errors": []}
+    return nothing | {"status": status, "ended_at": int(time.time())}

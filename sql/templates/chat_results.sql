@@ -54,7 +54,8 @@ SELECT
     ELSE 'ok'
   END AS outcome,
   content,
-  try_cast(content AS JSON) AS output,
+  -- Most answers are prose; only what begins as JSON does is tried.
+  CASE WHEN regexp_matches(content, '^\s*([\[{"0-9-]|(true|false|null)\s*$$)') THEN try_cast(content AS JSON) END AS output,
   NULL::FLOAT[] AS embedding,
   failure AS error,
   status_code,

@@ -1,12 +1,13 @@
 -- One request line per row of the source, written by DuckDB's own vectors; then the whole is handed over, once.
--- The source is the caller's own text; everything else is made of quoted nodes.
+-- The source is the caller's own text; everything else is made of quoted nodes. What stands before the source is
+-- named so that no table of the caller's is meant instead.
 WITH
-  source_columns AS (
+  mistral_columns AS (
     SELECT list(column_name) AS names FROM (DESCRIBE $source)
   ),
-  spool AS MATERIALIZED (
+  mistral_spool AS MATERIALIZED (
     SELECT CASE WHEN opened.error IS NULL THEN opened.token ELSE error(opened.error) END AS token
-    FROM (SELECT mistral_internal_open($plan, names) AS opened FROM source_columns)
+    FROM (SELECT mistral_internal_open($plan, names) AS opened FROM mistral_columns)
   ),
   source_rows AS (
     SELECT $known_columns WHERE false UNION ALL BY NAME $source
@@ -19,7 +20,7 @@ WITH
       custom_id,
       problem,
       CASE WHEN problem IS NULL
-        THEN '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10)
+        THEN concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10))
       END AS line
     FROM requests
   ),
@@ -35,14 +36,14 @@ WITH
       min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples,
       -- The sum of both halves is the same whatever the order of the rows and of the threads.
       sum((hash >> 64)::UBIGINT) || '-' || sum((hash & 18446744073709551615::UHUGEINT)::UBIGINT) AS fingerprint,
-      sum(mistral_internal_spool(token, line)) AS spooled
-    FROM hashed, spool
+      sum(mistral_internal_spool(token, custom_id, line)) AS spooled
+    FROM hashed, mistral_spool
   ),
   outcome AS (
-    SELECT mistral_internal_submit(spool.token, {
+    SELECT mistral_internal_submit(mistral_spool.token, {
       'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': fingerprint
     }) AS answer
-    FROM spool LEFT JOIN summary ON true
+    FROM mistral_spool LEFT JOIN summary ON true
     WHERE spooled IS NULL OR spooled = 0
   )
 SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)

@@ -1,0 +1,25 @@
+-- /v1/chat/moderations: one result per conversation, which is a list of messages; of its last message.
+WITH
+  read AS (SELECT custom_id, body->>'$.model' AS model, body->'$.input' AS input FROM requests),
+  texts AS (
+    SELECT
+      *,
+      CASE json_type(input, '$[0]')
+        WHEN 'OBJECT' THEN [content_text(input->'$[#-1].content')]
+        WHEN 'ARRAY' THEN list_transform(
+          json_extract(input, '$[*]'),
+          lambda chat: content_text(json_extract(chat, '$[#-1].content'))
+        )
+      END AS texts
+    FROM read
+  )
+SELECT
+  custom_id,
+  array_to_string(texts, ' ') AS text,
+  CASE WHEN texts IS NULL THEN 'input' END AS wrong,
+  to_json({
+    'id': md5(custom_id),
+    'model': coalesce(model, $model),
+    'results': list_transform(texts, lambda text: moderation(text))
+  }) AS answer
+FROM texts

@@ -1,0 +1,119 @@
+"""Sending again what a submission left: the requests that failed or have no result, and no other."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from duckdb_mistral.batches import Batches, describe
+from duckdb_mistral.client import checked_id
+from duckdb_mistral.collecting import Collector
+from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
+from duckdb_mistral.jobs import OWN_KEYS, Plan
+from duckdb_mistral.leftovers import left_in, spool_left
+from duckdb_mistral.submitting import Submitter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from duckdb_mistral.collecting import Family
+    from duckdb_mistral.jobs import Job
+
+
+class Retrier:
+    """Retries submissions and jobs of one `Batches`."""
+
+    def __init__(self, batches: Batches) -> None:
+        """Work with the ledger and the client of `batches`."""
+        self._batches = batches
+        self._collector = Collector(batches)
+
+    def retry(self, identifier: str) -> list[tuple[Job, bool]]:
+        """Submit what a submission or job and its retries left; return the jobs that are at it.
+
+        A retry that has not ended yet is returned instead of a new one, and nothing where nothing is left. Raises
+        NotEndedError where the submission itself has not ended: its answers may still come.
+        """
+        identifier = checked_id(identifier)
+        root = self._root(identifier)
+        with self._batches.lock(f"retry-{root}"):
+            jobs = self._batches.status(root)
+            first = [job for job in jobs if (job.submission_id or job.job_id) == root]
+            if not all(job.ended for job in first):
+                raise NotEndedError(
+                    f"{describe(first)} What is left can be sent again once that has ended: "
+                    f"FROM mistral_batch_wait('{root}') waits for it. Nothing was sent."
+                )
+            running = {job.submission_id for job in jobs if not job.ended}
+            if running:
+                return [(job, True) for job in jobs if job.submission_id in running]
+            wanted = [job for job in first if job.job_id == identifier] or first
+            latest = jobs[-1].submission_id or root
+            families = self._collector.collect(root, partial=True).families
+            return [row for family in families for row in self._send(wanted, latest, family)]
+
+    def _root(self, identifier: str) -> str:
+        """Return the submission, or the other program's job, that an id's requests were first sent with."""
+        ledger = self._batches.ledger
+        job = ledger.job(identifier)
+        identifier = job.submission_id or identifier if job is not None else identifier
+        submission = ledger.submission(identifier)
+        return self._root(submission.retry_of) if submission is not None and submission.retry_of else identifier
+
+    def _send(self, wanted: Sequence[Job], latest: str, family: Family) -> list[tuple[Job, bool]]:
+        """Submit what the results of one model leave of the requests of `wanted`."""
+        jobs = [job for job in wanted if job.model == family.model]
+        scratch = self._batches.settings.home / "results" / f"scratch-retry-{uuid4()}"
+        spool = self._batches.new_spool()
+        try:
+            scratch.mkdir(mode=0o700)
+            requests = self._requests(jobs, scratch)
+            fingerprint = spool_left(requests, family.generations, spool) if requests else None
+            if fingerprint is None:
+                return []
+            return Submitter(self._batches).submit(self._plan(jobs[0], latest), spool, fingerprint)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            spool.discard()
+
+    def _requests(self, jobs: Sequence[Job], scratch: Path) -> list[Path]:
+        """Return the request files of the jobs that left something."""
+        files = []
+        for job in jobs:
+            if not left_in([self._collector.file(job, partial=True)]):
+                continue
+            file = self._collector.submitted(job, scratch)
+            if file is None:
+                raise IncompleteResultsError(
+                    f"The requests of job {job.job_id or job.part} are neither here nor at the server any more, so "
+                    "what it left cannot be sent again. Submit those rows from your own table: the results WHERE "
+                    "outcome <> 'ok' name them."
+                )
+            files.append(file)
+        return files
+
+    def _plan(self, job: Job, latest: str) -> Plan:
+        """Return the plan of a job's submission for its model alone; or that of another program's job."""
+        submission = self._batches.ledger.submission(job.submission_id) if job.submission_id else None
+        if submission is not None:
+            return Plan(
+                endpoint=submission.endpoint,
+                models=(job.model,),
+                timeout_hours=submission.timeout_hours,
+                metadata=submission.metadata,
+                output=submission.output,
+                retry_of=latest,
+            )
+        if not job.model:
+            raise ArgumentError(
+                f"Job {job.job_id} ran on an agent, not a model; it can only be retried where it began."
+            )
+        metadata = job.report.metadata if job.report is not None else ()
+        return Plan(
+            endpoint=job.endpoint,
+            models=(job.model,),
+            metadata=tuple(pair for pair in metadata if pair[0] not in OWN_KEYS),
+            retry_of=latest,
+        )

@@ -1,0 +1,80 @@
+"""The tables of the ledger, and the steps from an older version's tables to these."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+#: The version of the tables below.
+SCHEMA_VERSION = 2
+#: What makes a ledger of version N one of version N + 1.
+MIGRATIONS = {
+    1: ("ALTER TABLE jobs ADD COLUMN results_bytes BIGINT",),
+}
+
+tables = sa.MetaData()
+
+meta = sa.Table(
+    "meta",
+    tables,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+submissions = sa.Table(
+    "submissions",
+    tables,
+    sa.Column("submission_id", sa.Text, primary_key=True),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("live", sa.Boolean, nullable=False, default=True),
+    sa.Column("server_url", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("models", sa.Text, nullable=False),
+    sa.Column("timeout_hours", sa.Integer, nullable=False),
+    sa.Column("metadata", sa.Text, nullable=False),
+    sa.Column("request_count", sa.BigInteger, nullable=False),
+    sa.Column("input_bytes", sa.BigInteger, nullable=False),
+    sa.Column("output", sa.Text),
+    sa.Column("retry_of", sa.Text),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+)
+sa.Index(
+    "submissions_live",
+    submissions.c.identity,
+    unique=True,
+    sqlite_where=submissions.c.live.is_(True),
+    postgresql_where=submissions.c.live.is_(True),
+)
+
+parts = sa.Table(
+    "parts",
+    tables,
+    sa.Column("submission_id", sa.ForeignKey("submissions.submission_id"), primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True),
+    sa.Column("request_count", sa.BigInteger, nullable=False),
+    sa.Column("input_bytes", sa.BigInteger, nullable=False),
+    sa.Column("file_id", sa.Text),
+)
+
+jobs = sa.Table(
+    "jobs",
+    tables,
+    sa.Column("key", sa.Integer, primary_key=True),
+    sa.Column("submission_id", sa.ForeignKey("submissions.submission_id"), index=True),
+    sa.Column("part", sa.Integer, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("endpoint", sa.Text, nullable=False),
+    sa.Column("server_url", sa.Text, nullable=False),
+    sa.Column("step", sa.Text, nullable=False),
+    sa.Column("request_count", sa.BigInteger, nullable=False),
+    sa.Column("input_bytes", sa.BigInteger, nullable=False),
+    sa.Column("created_here_at", sa.BigInteger, nullable=False),
+    sa.Column("sent_at", sa.BigInteger),
+    sa.Column("checked_at", sa.BigInteger),
+    sa.Column("message", sa.Text),
+    sa.Column("results", sa.Text),
+    sa.Column("job_id", sa.Text, unique=True),
+    sa.Column("status", sa.Text),
+    sa.Column("report", sa.Text),
+    sa.Column("results_bytes", sa.BigInteger),
+)

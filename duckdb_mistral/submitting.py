@@ -1,0 +1,127 @@
+"""Submitting what was spooled: recorded once, whatever the number of statements and processes that ask for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from duckdb_mistral.errors import ApiError
+from duckdb_mistral.failpoints import failpoint
+from duckdb_mistral.jobs import Job, Part, Plan, Step, Submission, now
+
+if TYPE_CHECKING:
+    from duckdb_mistral.batches import Batches
+    from duckdb_mistral.spool import Spool
+
+
+class Submitter:
+    """Submits to the workspace of one `Batches`."""
+
+    def __init__(self, batches: Batches) -> None:
+        """Work with the ledger and the client of `batches`."""
+        self._batches = batches
+        self._ledger = batches.ledger
+
+    def submit(self, plan: Plan, spool: Spool, fingerprint: str) -> list[tuple[Job, bool]]:
+        """Return the jobs of what was spooled, each with whether it had existed before this call.
+
+        The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
+        anew. Raises OutcomeUnknownError where a create's answer was lost.
+        """
+        self._batches.settings.required_key()
+        spool.finish()
+        identity = self._identity(plan, fingerprint)
+        known = self._ledger.live_submission(identity)
+        if known is not None and not self._to_be_sent_anew(known, force=plan.force):
+            return self._continue(known)
+        return self._record(plan, identity, spool)
+
+    def _identity(self, plan: Plan, fingerprint: str) -> str:
+        """Return a hash of everything that makes two submissions the same."""
+        said = {
+            "requests": fingerprint,
+            "models": plan.models,
+            "endpoint": plan.endpoint,
+            "timeout_hours": plan.timeout_hours,
+            "metadata": sorted(plan.metadata),
+            "output": plan.output,
+            "server_url": self._batches.settings.server_url,
+            "retry_of": plan.retry_of,
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+    def _to_be_sent_anew(self, known: Submission, *, force: bool) -> bool:
+        """Retire a submission that failed as a whole, its retries included; tell whether that was done."""
+        with self._batches.lock(known.submission_id):
+            if force:
+                self._ledger.retire(known.submission_id)
+                return True
+            self._batches.check_account(known)
+            jobs = self._batches.find(known.submission_id)
+            self._batches.refresh(jobs)
+            jobs = self._batches.find(known.submission_id)
+            if not all(job.ended_badly for job in jobs):
+                return False
+            self._ledger.retire(known.submission_id)
+            return True
+
+    def _record(self, plan: Plan, identity: str, spool: Spool) -> list[tuple[Job, bool]]:
+        """Record what is about to be sent, then send it.
+
+        Where another process was quicker with the same content, its jobs are returned.
+        """
+        submission, parts = self._planned(plan, identity, spool)
+        with self._batches.lock(submission.submission_id):
+            failpoint("after-spool")
+            if self._ledger.add(submission, parts):
+                spool.keep()
+                failpoint("after-intent")
+                return self._advance(submission, fresh=True)
+        first = self._ledger.live_submission(identity)
+        if first is None:  # retired between the two looks
+            raise ApiError("Another process submitted the same requests and gave them up. Run the statement again.")
+        return self._continue(first)
+
+    def _planned(self, plan: Plan, identity: str, spool: Spool) -> tuple[Submission, list[Part]]:
+        submission_id = spool.directory.name
+        parts = [
+            Part(
+                submission_id=submission_id,
+                part=part.part,
+                request_count=part.request_count,
+                input_bytes=part.input_bytes,
+            )
+            for part in spool.finish()
+        ]
+        submission = Submission(
+            submission_id=submission_id,
+            identity=identity,
+            server_url=self._batches.settings.server_url,
+            account=self._batches.client.account,
+            endpoint=plan.endpoint,
+            models=plan.models,
+            timeout_hours=plan.timeout_hours,
+            metadata=plan.metadata,
+            request_count=sum(part.request_count for part in parts),
+            input_bytes=sum(part.input_bytes for part in parts),
+            created_at=now(),
+            output=plan.output,
+            retry_of=plan.retry_of,
+        )
+        return submission, parts
+
+    def _continue(self, submission: Submission) -> list[tuple[Job, bool]]:
+        """Create what is not created yet, once whoever is at it has finished."""
+        with self._batches.lock(submission.submission_id):
+            return self._advance(submission)
+
+    def _advance(self, submission: Submission, *, fresh: bool = False) -> list[tuple[Job, bool]]:
+        before = {job.key for job in self._jobs(submission) if job.step is Step.CREATED}
+        if any(job.step is not Step.DROPPED and job.key not in before for job in self._jobs(submission)):
+            self._batches.check_account(submission)
+            self._batches.sender().advance(submission, fresh=fresh)
+        return [(job, job.key in before) for job in self._jobs(submission)]
+
+    def _jobs(self, submission: Submission) -> list[Job]:
+        return self._ledger.jobs(submission.submission_id)

@@ -1,0 +1,9 @@
+-- The request lines whose custom_id has no answer yet, as submit writes them.
+SELECT custom_id, '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10) AS line
+FROM read_json(
+  [$requests],
+  format = 'newline_delimited',
+  columns = {custom_id: 'VARCHAR', body: 'JSON'},
+  maximum_object_size = 536870912
+)
+WHERE custom_id IN (SELECT custom_id FROM ($results) WHERE $left)

@@ -1,0 +1,117 @@
+"""One story, from the staging table to the results, that can be told under any fault; and what must be true after."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+from support import KEY, connect, make_staging, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from duckdb_mistral.emulator import Emulator
+
+#: Short enough for tests; a busy machine answers well within them.
+QUICK = {"deadline_seconds": 3, "reconcile_seconds": 0.5}
+CREATE = {"method": "POST", "path": "/v1/batch/jobs"}
+UPLOAD = {"method": "POST", "path": "/v1/files"}
+LIST = {"method": "GET", "path": "/v1/batch/jobs"}
+POLL = {"method": "GET", "path": "/v1/batch/jobs/[^/]+"}
+DOWNLOAD = {"method": "GET", "path": "/v1/files/[^/]+/content"}
+OCTETS = {"content-type": "application/octet-stream"}
+
+
+@dataclass
+class Story:
+    """A staging table of so many rows, and a user who goes on until all answers are there."""
+
+    emulator: Emulator
+    home: Path
+    row_count: int = 10
+    settings: dict[str, Any] = field(default_factory=dict)
+    arguments: str = ""
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Open a connection with the staging table."""
+        self.con = connect(self.emulator, self.home, **QUICK | self.settings)
+        make_staging(self.con, self.row_count)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.con.close()
+
+    def submit(self) -> list[dict[str, Any]]:
+        """Run the submit statement."""
+        return self._told(lambda: rows(self.con, f"FROM mistral_batch_submit('staging'{self.arguments})"))
+
+    def wait(self) -> list[dict[str, Any]]:
+        """Wait for every submission to end; a statement of its own may name the id."""
+        return self._told(
+            lambda: rows(
+                self.con,
+                "SELECT w.* FROM (SELECT DISTINCT submission_id AS id FROM mistral_batch_status()) s, "
+                "LATERAL (FROM mistral_batch_wait(s.id, timeout_seconds := 30)) w",
+            )
+        )
+
+    def results(self, arguments: str = "") -> list[dict[str, Any]]:
+        """Read all results."""
+        return self._told(lambda: rows(self.con, f"FROM mistral_batch_results({arguments}) ORDER BY custom_id"))
+
+    def go_on(self, seconds: float = 30.0) -> list[dict[str, Any]]:
+        """Do what a user does who reads the sentences: the same statements again, until all answers are there."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                self.submit()
+                self.wait()
+                return self.results()
+            except duckdb.Error:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    def _told(self, call: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        try:
+            return call()
+        except duckdb.Error as error:
+            self.said.append(str(error))
+            raise
+
+
+def check_invariants(story: Story, *, jobs: int = 1) -> None:
+    """Check the seven invariants of every case, once the story has come to its end."""
+    witness = story.emulator.witness()
+    asked = witness["requests"]
+    # I1: nothing is paid for twice.
+    assert witness["rows_accepted_more_than_once"] == 0
+    assert witness["rows_accepted"] == story.row_count
+    assert witness["jobs_stored"] == jobs
+    # I2: every job of the server is in the ledger.
+    known = {row["job_id"] for row in rows(story.con, "FROM mistral_batch_status()")}
+    there = {row["job_id"] for row in rows(story.con, "FROM mistral_batch_jobs()")}
+    assert there == known
+    # I3: every row comes back exactly once.
+    found = story.results()
+    assert [row["custom_id"] for row in found] == sorted(str(number) for number in range(story.row_count))
+    # I4: what is kept is whole, and no scratch is left.
+    kept = [path.name for path in (story.home / "results").iterdir()]
+    assert len(kept) == jobs
+    assert all(name.endswith(".parquet") and not name.startswith("partial-") for name in kept)
+    # I5: the key is nowhere.
+    assert_no_key(story.home, *story.said)
+    # I6: nothing was cancelled or deleted.
+    assert not {"cancel", "delete_file"} & set(asked)
+
+
+def assert_no_key(directory: Path, *texts: str) -> None:
+    """Check that the key is in no file under a directory and in none of the texts."""
+    assert not any(KEY in text for text in texts)
+    for path in directory.rglob("*"):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path

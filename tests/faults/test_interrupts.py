@@ -1,0 +1,51 @@
+"""Ctrl-C while a create, a wait or a download goes on: the next statement continues."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from faults.harness import CREATE, DOWNLOAD, QUICK, Story, check_invariants
+from faults.test_every_step import STORY
+from support import clean_environment, environment_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from duckdb_mistral.emulator import Emulator
+
+#: What is going on when Ctrl-C comes: the rule that holds it up, and the server's route that shows that it began.
+MOMENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "create": (CREATE | {"delay": 8, "after": True}, "create"),
+    "wait": ({"method": "GET", "path": "/v1/batch/jobs/.*", "change": {"status": "RUNNING"}, "times": 10_000}, "job"),
+    "download": (DOWNLOAD | {"delay": 8, "after": True}, "download"),
+}
+
+
+@pytest.mark.fault("F39")
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_interrupted(moment: str, emulator: Emulator, home: Path) -> None:
+    """An interrupted statement ends at once, cancels nothing, and is continued by the same statement."""
+    rule, route = MOMENTS[moment]
+    emulator.faults(rule)
+    environment = environment_of(emulator, home) | {"DUCKDB_MISTRAL_DEADLINE_SECONDS": "5"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", STORY], env=clean_environment() | environment, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 60
+    while not emulator.witness()["requests"].get(route) and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=15)
+    assert child.returncode != 0
+    assert "interrupt" in said.lower()
+    emulator.faults()
+    story = Story(emulator, home, settings=QUICK, said=[said])
+    story.go_on()
+    check_invariants(story)
+    story.close()

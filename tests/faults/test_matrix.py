@@ -1,0 +1,124 @@
+"""The server's faults, one line each: what happens, what the user reads, and that all ends well all the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+from faults.harness import CREATE, DOWNLOAD, LIST, OCTETS, POLL, UPLOAD, Story, check_invariants
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from duckdb_mistral.emulator import Emulator
+
+ALWAYS = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A fault; at the first step that names words, the user reads them, and the steps after it are not tried."""
+
+    fault: str
+    what: str
+    rules: list[dict[str, Any]]
+    submit: str = ""
+    wait: str = ""
+    results: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    #: What the server received in all; stored is always one.
+    creates: int = 1
+    uploads: int = 1
+
+
+CLOSED = {"close": True}
+STORED = {"after": True}
+NO_JOBS: dict[str, Any] = {"change": {"data": []}}
+HTML = {"status": 200, "headers": {"content-type": "text/html"}, "body": "<html>busy</html>"}
+SHORT = {"status": 200, "headers": OCTETS, "body": ""}
+BARE = {"raw": "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n\r\n{}\n"}
+UNKNOWN = "is not known"
+ELSEWHERE = {"location": "http://127.0.0.1:9/elsewhere"}
+
+# fmt: off
+CASES = [
+    # The create's answer is lost.
+    Case(fault="F04", what="stored, then the connection ends", rules=[CREATE | CLOSED | STORED]),
+    Case(fault="F04", what="stored, then 502", rules=[CREATE | STORED | {"status": 502}]),
+    Case(fault="F04", what="stored, then 504", rules=[CREATE | STORED | {"status": 504}]),
+    Case(fault="F04", what="stored, answered too late", rules=[CREATE | STORED | {"delay": 3.5}]),
+    Case(fault="F05", what="lost, and the list lags", rules=[CREATE | CLOSED | STORED, LIST | NO_JOBS | {"skip": 2, "times": ALWAYS}], submit=UNKNOWN, settings={"reconcile_seconds": 60}),  # noqa: E501
+    Case(fault="F05", what="lost, and the list does not answer", rules=[CREATE | CLOSED | STORED, LIST | {"skip": 2, "times": ALWAYS, "status": 404}], submit=UNKNOWN, settings={"reconcile_seconds": 60}),  # noqa: E501
+    Case(fault="F06", what="never read by the server", rules=[CREATE | CLOSED], submit=UNKNOWN, creates=1),
+    # The create's answer is odd.
+    Case(fault="F08", what="201 without a body", rules=[CREATE | STORED | {"status": 201}]),
+    Case(fault="F08", what="cut JSON", rules=[CREATE | STORED | {"status": 200, "body": '{"id": "3f'}]),
+    Case(fault="F08", what="HTML", rules=[CREATE | STORED | HTML]),
+    Case(fault="F08", what="fields missing", rules=[CREATE | {"change": {"status": None, "created_at": None, "errors": None, "total_requests": None}}]),  # noqa: E501
+    Case(fault="F08", what="fields of other types", rules=[CREATE | {"change": {"created_at": "soon", "errors": "none", "total_requests": "10", "metadata": 7}}]),  # noqa: E501
+    # The create is refused.
+    Case(fault="F09", what="429, come back in a day", rules=[CREATE | {"status": 429, "headers": {"retry-after": "86400"}}]),  # noqa: E501
+    Case(fault="F10", what="401 on upload", rules=[UPLOAD | {"status": 401}], submit="refused the API key"),
+    Case(fault="F10", what="403 on create", rules=[CREATE | {"status": 403}], submit="refused the API key"),
+    Case(fault="F21", what="404 right after the upload", rules=[CREATE | {"status": 404}]),
+    Case(fault="F36", what="307 to another address", rules=[CREATE | {"status": 307, "headers": ELSEWHERE}], submit="points elsewhere"),  # noqa: E501
+    # The upload fails.
+    Case(fault="F20", what="413", rules=[UPLOAD | {"status": 413}], submit="HTTP 413"),
+    Case(fault="F20", what="the connection ends", rules=[UPLOAD | CLOSED], submit="gave no answer"),
+    Case(fault="F20", what="stored, then the connection ends", rules=[UPLOAD | CLOSED | STORED], submit="gave no answer"),  # noqa: E501
+    Case(fault="F20", what="500", rules=[UPLOAD | {"status": 500}], submit="HTTP 500"),
+    Case(fault="F20", what="no id in the answer", rules=[UPLOAD | {"change": {"id": None}}], submit="names no file"),
+    # A poll fails.
+    Case(fault="F22", what="500", rules=[POLL | {"status": 500, "times": 2}]),
+    Case(fault="F22", what="503, come back in a day", rules=[POLL | {"status": 503, "headers": {"retry-after": "86400"}}]),  # noqa: E501
+    Case(fault="F22", what="429", rules=[POLL | {"status": 429}]),
+    Case(fault="F22", what="the connection ends", rules=[POLL | CLOSED | {"times": 2}]),
+    Case(fault="F22", what="HTML", rules=[POLL | HTML | {"times": 2}]),
+    Case(fault="F22", what="no answer in time", rules=[POLL | {"delay": 3.5}]),
+    Case(fault="F23", what="404 for good", rules=[POLL | {"status": 404, "times": ALWAYS}], wait="does not know job"),
+    Case(fault="F23", what="401 for good", rules=[POLL | {"status": 401, "times": ALWAYS}], wait="refused the API key"),
+    Case(fault="F24", what="an unknown status", rules=[POLL | {"change": {"status": "PAUSED"}, "times": 3}]),
+    Case(fault="F24", what="no status", rules=[POLL | {"change": {"status": None}, "times": 3}]),
+    Case(fault="F24", what="no counts", rules=[POLL | {"change": {"total_requests": 0, "completed_requests": None}, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F24", what="new fields", rules=[POLL | {"change": {"novel": [1], "errors": [{"novel": 1}]}, "times": ALWAYS}]),  # noqa: E501
+    # The result files.
+    Case(fault="F26", what="an empty error file id", rules=[POLL | {"change": {"error_file": ""}, "times": ALWAYS}]),
+    Case(fault="F26", what="503 first", rules=[DOWNLOAD | {"status": 503}]),
+    Case(fault="F27", what="cut, with a length", rules=[DOWNLOAD | {"cut": 100}]),
+    Case(fault="F27", what="cut, without a length", rules=[DOWNLOAD | BARE]),
+    Case(fault="F27", what="an empty file", rules=[DOWNLOAD | SHORT]),
+    Case(fault="F27", what="short for good", rules=[DOWNLOAD | SHORT | {"times": ALWAYS}], results="hold 0 of the 10 rows"),  # noqa: E501
+    Case(fault="F27", what="HTML", rules=[DOWNLOAD | HTML | {"times": ALWAYS}], results="Could not download"),
+    Case(fault="F28", what="no answer in time", rules=[DOWNLOAD | {"delay": 3.5}], results="gave no answer"),
+    Case(fault="F32", what="the server has forgotten the file", rules=[DOWNLOAD | {"status": 404, "times": ALWAYS}], results="does not have result file"),  # noqa: E501
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.fault(case.fault), id=f"{case.fault} {case.what}") for case in CASES]
+)
+def test_fault(case: Case, emulator: Emulator, home: Path) -> None:
+    """The user reads a sentence or nothing, nothing is lost or paid twice, and the same statements end well."""
+    story = Story(emulator, home, settings=case.settings)
+    emulator.faults(*case.rules)
+    for step in ("submit", "wait", "results"):
+        words = getattr(case, step)
+        if words:
+            with pytest.raises(duckdb.Error, match=words):
+                getattr(story, step)()
+            break
+        getattr(story, step)()
+    emulator.faults()
+    found = story.go_on()
+    assert {row["outcome"] for row in found} == {"ok"}
+    check_invariants(story)
+    story.close()
+
+
+def test_cases_have_names_of_their_own() -> None:
+    """No two cases of a fault are called the same."""
+    names = [(case.fault, case.what) for case in CASES]
+    assert len(set(names)) == len(names)

@@ -1,0 +1,136 @@
+"""mistral_batch_retry: what a submission left is sent again, and its results then hold both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+from support import answered, asked_for_money, connect, rows, submitted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from duckdb_mistral.emulator import Emulator
+
+MIXED = """
+CREATE TABLE mixed AS SELECT 'id ' || range AS custom_id, CASE range % 4
+  WHEN 1 THEN '[[error 500]] ' || range WHEN 2 THEN '[[error 422]] ' || range ELSE 'fine ' || range END AS prompt
+FROM range(12)"""
+
+
+def outcomes(con: duckdb.DuckDBPyConnection, identifier: str) -> dict[str, int]:
+    """Return how many results of an id there are per outcome."""
+    found = rows(con, f"SELECT outcome, count(*) AS n FROM mistral_batch_results('{identifier}') GROUP BY ALL")
+    return {row["outcome"]: row["n"] for row in found}
+
+
+def test_only_what_was_left_is_sent(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A retry sends the failed and the missing requests, and no other."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    answered(con, submission_id)
+    assert outcomes(con, submission_id) == {"ok": 6, "error": 6}
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert (row["total_requests"], row["reused"]) == (6, False)
+    assert row["submission_id"] != submission_id
+    assert emulator.witness()["rows_accepted"] == 18
+
+
+def test_results_hold_every_custom_id_once(con: duckdb.DuckDBPyConnection) -> None:
+    """The results of a submission are the union over its retries, each custom_id once."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    answered(con, submission_id)
+    for _ in range(2):
+        con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+        found = answered(con, submission_id)
+        assert len({row["custom_id"] for row in found}) == len(found) == 12
+    everything = rows(con, "FROM mistral_batch_results() ORDER BY custom_id")
+    assert everything == found
+    assert len({row["submission_id"] for row in found}) == 2
+
+
+def test_nothing_left(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A retry of a submission without failures returns no row and sends nothing."""
+    con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello' AS prompt FROM range(3)")
+    submission_id = submitted(con, "fine")
+    answered(con, submission_id)
+    before = asked_for_money(emulator)
+    assert rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id}) == []
+    assert asked_for_money(emulator) == before
+
+
+def test_partly_done_job(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """What a job that timed out had answered is kept, and only the rest is sent again."""
+    con.execute("CREATE TABLE hundred AS SELECT range AS custom_id, 'prompt ' || range AS prompt FROM range(100)")
+    submission_id = submitted(con, "hundred", "metadata := {emulate: 'TIMEOUT_EXCEEDED 40'}")
+    answered(con, submission_id)
+    assert outcomes(con, submission_id) == {"ok": 40, "missing": 60}
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert row["total_requests"] == 60
+
+
+def test_running_submission(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A submission that has not ended is not retried, and the sentence says how far it is."""
+    con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello' AS prompt FROM range(3)")
+    submission_id = submitted(con, "fine", "metadata := {emulate: 'seconds 60'}")
+    with pytest.raises(duckdb.Error, match=r"of 3 requests are done\. What is left can be sent again once"):
+        con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    assert asked_for_money(emulator) == (1, 1)
+
+
+def test_running_retry_is_returned(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A retry that has not ended is returned again instead of a second one."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed", "metadata := {emulate: 'seconds 1'}")
+    answered(con, submission_id)
+    first = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    again = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert [row["job_id"] for row in again] == [row["job_id"] for row in first]
+    assert again[0]["reused"]
+    assert asked_for_money(emulator) == (2, 2)
+
+
+def test_each_model_of_a_submission(con: duckdb.DuckDBPyConnection) -> None:
+    """A submission on two models is retried per model, and every pair of custom_id and model comes back once."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed", "model := ['mistral-small-latest', 'ministral-8b-latest']")
+    answered(con, submission_id)
+    retried = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert sorted((row["model"], row["total_requests"]) for row in retried) == [
+        ("ministral-8b-latest", 6),
+        ("mistral-small-latest", 6),
+    ]
+    assert len(answered(con, submission_id)) == 24
+
+
+def test_submitting_a_cancelled_submission_after_its_retry(con: duckdb.DuckDBPyConnection) -> None:
+    """A submission that was cancelled is not sent anew where a retry of it has ended well."""
+    con.execute("CREATE TABLE ten AS SELECT range AS custom_id, 'prompt ' || range AS prompt FROM range(10)")
+    arguments = "metadata := {emulate: 'seconds 1'}"
+    submission_id = submitted(con, "ten", arguments)
+    con.execute("FROM mistral_batch_cancel($id)", {"id": submission_id}).fetchall()
+    answered(con, submission_id)
+    con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    assert {row["outcome"] for row in answered(con, submission_id)} == {"ok"}
+    assert submitted(con, "ten", arguments) == submission_id
+
+
+def test_truncated_answers_are_kept(con: duckdb.DuckDBPyConnection) -> None:
+    """A truncated answer was paid for and is an answer: a retry does not send it again."""
+    con.execute("CREATE TABLE long AS SELECT 1 AS custom_id, '[[length]] tell me all' AS prompt")
+    submission_id = submitted(con, "long")
+    assert [row["outcome"] for row in answered(con, submission_id)] == ["truncated"]
+    assert rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id}) == []
+
+
+def test_job_of_another_program(con: duckdb.DuckDBPyConnection, emulator: Emulator, tmp_path: Path) -> None:
+    """A job that another program created is retried by its id, from the requests that the server has."""
+    con.execute(MIXED)
+    job_id = rows(con, "FROM mistral_batch_submit('mixed')")[0]["job_id"]
+    con.execute("FROM mistral_batch_wait($id)", {"id": job_id})
+    with connect(emulator, tmp_path / "elsewhere") as other:
+        (row,) = rows(other, "FROM mistral_batch_retry($id)", {"id": job_id})
+        assert row["total_requests"] == 6
+        assert len(answered(other, job_id)) == 12
