@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral.endpoints import Endpoint, all_endpoints, endpoint_of
+from duckdb_mistral.endpoints import OUTPUT_FIELDS, Endpoint, endpoint_of, usual_model
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.jobs import OWN_KEYS, Plan
+from duckdb_mistral.output_types import Output, declared
+from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,22 +35,30 @@ class SubmitArguments:
     plan: Plan
     system: str | None
     params: Mapping[str, Any]
+    output: Output | None
 
 
 def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArguments:
     """Check the arguments of a submit; raise ArgumentError with a sentence on the first that cannot be used."""
-    endpoint = endpoint_of(_endpoint_path(given.get("endpoint")))
+    endpoint = _endpoint(given.get("endpoint"))
+    system = _text("system", given.get("system"))
+    if system is not None and not endpoint.takes_system:
+        raise ArgumentError(f"{endpoint.path} takes no system message. Leave system out. Nothing was sent.")
     _refuse_later(given)
+    output = _output(given.get("output"))
     return SubmitArguments(
         source=_source(given.get("source")),
         endpoint=endpoint,
-        system=_text("system", given.get("system")),
-        params=_object("params", given.get("params")),
+        system=system,
+        params=_with_output(endpoint, _object("params", given.get("params")), output),
+        output=output,
         plan=Plan(
             endpoint=endpoint.path,
-            models=_models(given.get("model"), default_model),
+            models=_models(given.get("model"), usual_model(endpoint, default_model, Settings.model)),
             timeout_hours=_timeout_hours(given.get("timeout_hours")),
             metadata=metadata(given.get("metadata")),
+            output=None if output is None else output.text,
+            max_cost=_max_cost(given.get("max_cost")),
             force=_boolean("force", given.get("force")),
         ),
     )
@@ -94,11 +105,10 @@ def statuses(value: Any) -> list[str] | None:
     return [str(word).upper() for word in words]
 
 
-def _endpoint_path(value: Any) -> str:
+def _endpoint(value: Any) -> Endpoint:
     if not isinstance(value, str):
         raise ArgumentError(f"endpoint must be text such as '/v1/chat/completions', but is {_shown(value)}.")
-    short = f"/v1/{value.strip('/')}"
-    return short if value not in all_endpoints() and short in all_endpoints() else value
+    return endpoint_of(value)
 
 
 def _refuse_later(given: Mapping[str, Any]) -> None:
@@ -111,13 +121,27 @@ def _refuse_later(given: Mapping[str, Any]) -> None:
             "reuse := 'requests' is not available yet. With reuse := 'submission', the default, the same submission "
             "is never paid for twice. Nothing was sent."
         )
-    if given.get("output") is not None:
+
+
+def _output(value: Any) -> Output | None:
+    if isinstance(value, dict):  # a STRUCT that is a JSON schema
+        value = json.dumps(value)
+    text = _text("output", value)
+    return None if text is None else declared(text)
+
+
+def _with_output(endpoint: Endpoint, params: Mapping[str, Any], output: Output | None) -> Mapping[str, Any]:
+    """Return the body fields of every row, with the declared output among them."""
+    if output is None:
+        return params
+    field = OUTPUT_FIELDS.get(endpoint.path)
+    if field is None:
         raise ArgumentError(
-            "output is not available yet. Put a response_format into params or into a column of the source, and read "
-            "the column output of the results as JSON. Nothing was sent."
+            f"{endpoint.path} gives no structured output; {' and '.join(OUTPUT_FIELDS)} do. Nothing was sent."
         )
-    if given.get("max_cost") is not None:
-        raise ArgumentError("max_cost is not available yet, so nothing was sent. Leave it out to submit without.")
+    if any(name.lower() == field for name in params):
+        raise ArgumentError(f"params holds {field}, and output says it too. Leave one of them out. Nothing was sent.")
+    return {**params, field: output.response_format}
 
 
 def _source(value: Any) -> str:
@@ -153,6 +177,14 @@ def _boolean(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ArgumentError(f"{name} must be true or false, but is {_shown(value)}. Nothing was sent.")
     return value
+
+
+def _max_cost(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ArgumentError(f"max_cost must be US dollars, a number of at least 0, but is {value!r}. Nothing was sent.")
+    return float(value)
 
 
 def _text(name: str, value: Any) -> str | None:

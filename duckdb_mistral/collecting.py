@@ -190,7 +190,13 @@ class Collector:
                 gone.append(file_id)
             else:
                 answers.append(path)
-        return ResultFiles(answers=tuple(answers), submitted=self.submitted(job, scratch)), gone
+        submission = self._batches.ledger.submission(job.submission_id) if job.submission_id else None
+        files = ResultFiles(
+            answers=tuple(answers),
+            submitted=self.submitted(job, scratch),
+            output=None if submission is None else submission.output,
+        )
+        return files, gone
 
     def submitted(self, job: Job, scratch: Path) -> Path | None:
         """Return the file of a job's requests: as spooled here, else as the server has them, else None."""

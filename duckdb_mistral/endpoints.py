@@ -10,13 +10,58 @@ from importlib import resources
 from duckdb_mistral.errors import ArgumentError
 
 CHAT = "/v1/chat/completions"
+EMBEDDINGS = "/v1/embeddings"
+FIM = "/v1/fim/completions"
+MODERATIONS = "/v1/moderations"
+CHAT_MODERATIONS = "/v1/chat/moderations"
+OCR = "/v1/ocr"
+CLASSIFICATIONS = "/v1/classifications"
+CHAT_CLASSIFICATIONS = "/v1/chat/classifications"
+CONVERSATIONS = "/v1/conversations"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
-#: What a source row may say its request with, per endpoint; the first is what most people use.
+#: What a source row may say its request with, per endpoint, one of them per row; the first is what most people use.
 CONTENT_COLUMNS = {
     CHAT: ("prompt", "messages"),
+    EMBEDDINGS: ("input",),
+    FIM: ("prompt",),
+    MODERATIONS: ("input",),
+    CHAT_MODERATIONS: ("prompt", "messages", "input"),
+    OCR: ("document",),
+    CLASSIFICATIONS: ("input",),
+    CHAT_CLASSIFICATIONS: ("prompt", "messages", "input"),
+    CONVERSATIONS: ("prompt", "messages", "inputs"),
+    TRANSCRIPTIONS: ("file_url", "file_id"),
 }
-#: Columns of `source` that are no field of a request body.
-OWN_COLUMNS = ("custom_id", "prompt", "messages", "system", "body")
+#: Where a system message goes before the content.
+TAKES_SYSTEM = frozenset({CHAT, CHAT_MODERATIONS, CHAT_CLASSIFICATIONS, CONVERSATIONS})
+#: The model of an endpoint that the chat models do not serve.
+USUAL_MODELS = {
+    EMBEDDINGS: "mistral-embed",
+    FIM: "codestral-latest",
+    MODERATIONS: "mistral-moderation-latest",
+    CHAT_MODERATIONS: "mistral-moderation-latest",
+    OCR: "mistral-ocr-latest",
+    TRANSCRIPTIONS: "voxtral-mini-latest",
+}
+#: Which endpoints answer in the same shape; each has a template `{family}_results`.
+RESULT_FAMILIES = {
+    CHAT: "chat",
+    FIM: "chat",
+    EMBEDDINGS: "embedding",
+    MODERATIONS: "judgement",
+    CHAT_MODERATIONS: "judgement",
+    CLASSIFICATIONS: "judgement",
+    CHAT_CLASSIFICATIONS: "judgement",
+    OCR: "ocr",
+    CONVERSATIONS: "conversation",
+    TRANSCRIPTIONS: "transcription",
+}
+#: The field of the body that asks for a declared output, and the SQL of the text that answers it.
+OUTPUT_FIELDS = {CHAT: "response_format", OCR: "document_annotation_format"}
+OUTPUT_TEXTS = {OCR: "(body->>'$.document_annotation')"}
+#: Columns of `source` that are never a field of a request body.
+OWN_COLUMNS = ("custom_id", "body")
 
 
 @dataclass(frozen=True)
@@ -32,9 +77,20 @@ class Endpoint:
         return CONTENT_COLUMNS[self.path]
 
     @property
+    def takes_system(self) -> bool:
+        """Whether a system message can stand before the content."""
+        return self.path in TAKES_SYSTEM
+
+    @property
+    def own_columns(self) -> tuple[str, ...]:
+        """The columns of `source` that mean something besides the options."""
+        return (*OWN_COLUMNS, *self.content_columns, *(("system",) if self.takes_system else ()))
+
+    @property
     def option_fields(self) -> tuple[str, ...]:
         """The fields that a column of the same name fills, in the order of the API's text."""
-        return tuple(name for name in self.fields if name not in self.content_columns)
+        filled = {*self.content_columns, "messages"} if "messages" in self.content_columns else {*self.content_columns}
+        return tuple(name for name in self.fields if name not in filled)
 
 
 @cache
@@ -47,13 +103,15 @@ def all_endpoints() -> dict[str, Endpoint]:
     }
 
 
-def endpoint_of(path: str) -> Endpoint:
-    """Return the endpoint with this path; raise ArgumentError where there is none that can be used."""
+def endpoint_of(name: str) -> Endpoint:
+    """Return the endpoint with this path or short name; raise ArgumentError where there is none."""
     known = all_endpoints()
+    path = name if name in known else f"/v1/{name.strip('/').removeprefix('v1/')}"
     if path not in known:
-        raise ArgumentError(f"There is no batch endpoint {path!r}; the API has {', '.join(known)}.")
-    if path not in CONTENT_COLUMNS:
-        raise ArgumentError(
-            f"The endpoint {path} cannot be used from SQL yet; {', '.join(CONTENT_COLUMNS)} can. Nothing was sent."
-        )
+        raise ArgumentError(f"There is no batch endpoint {name!r}; the API has {', '.join(known)}. Nothing was sent.")
     return known[path]
+
+
+def usual_model(endpoint: Endpoint, model: str, default: str) -> str:
+    """Return the model of a call that names none: `model`, or the endpoint's where `model` is only the `default`."""
+    return USUAL_MODELS.get(endpoint.path, model) if model == default else model

@@ -37,7 +37,8 @@ INTERRUPTED = "Interrupted. What was sent goes on at the API; the same statement
 
 _OPENED = pa.struct([("token", pa.string()), ("error", pa.string())])
 _SUMMARY = (
-    "STRUCT(rows BIGINT, custom_ids BIGINT, problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], fingerprint VARCHAR)"
+    "STRUCT(rows BIGINT, custom_ids BIGINT, problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], fingerprint VARCHAR, "
+    "input_bytes BIGINT, input_tokens BIGINT, max_output_tokens BIGINT, unlimited BIGINT)"
 )
 
 
@@ -76,6 +77,9 @@ class Functions:
             "mistral_internal_check": (_texts(session.check), [text, "VARCHAR[]"], text),
             "mistral_internal_spool": (self._spool, [text, text, text], "TINYINT"),
             "mistral_internal_submit": _table(session.submit, [text, _SUMMARY], rows.SUBMIT),
+            "mistral_internal_tokens": (_count_tokens, [text], "BIGINT"),
+            "mistral_internal_estimate": _table(session.estimate, [text, _SUMMARY], rows.ESTIMATE),
+            "mistral_internal_cost": _table(session.cost, [text], rows.COST),
             "mistral_internal_status": _table(session.status, [text], rows.STATUS),
             "mistral_internal_wait": _table(session.wait, [text, "DOUBLE"], rows.STATUS),
             "mistral_internal_cancel": _table(session.cancel, [text], rows.STATUS),
@@ -99,9 +103,16 @@ def _listen(_: bool) -> None:
     interrupts.listen()
 
 
+def _count_tokens(texts: pa.Array) -> pa.Array:
+    """Return numbers whose sum is the tokens of the texts."""
+    from duckdb_mistral.tokens import count_tokens
+
+    return count_tokens(texts)
+
+
 def _say_parameters(function: Callable[..., pa.Array], count: int) -> None:
     """Let a function that takes any number of vectors look as DuckDB wants it: with `count` parameters."""
-    if not inspect.ismethod(function):
+    if not inspect.ismethod(function) and function is not _count_tokens:
         kind = inspect.Parameter.POSITIONAL_ONLY
         parameters = [inspect.Parameter(f"vector_{number}", kind) for number in range(count)]
         function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -195,6 +195,8 @@ class Plan:
     timeout_hours: int = 24
     metadata: tuple[tuple[str, str], ...] = ()
     output: str | None = None
+    #: US dollars; a submission that may cost more is refused.
+    max_cost: float | None = None
     force: bool = False
     #: The submission or job of which this sends again what it left.
     retry_of: str | None = None

@@ -5,58 +5,47 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlglot import exp, parse_one
+from sqlglot import exp
 
-from duckdb_mistral.endpoints import OWN_COLUMNS, Endpoint
+from duckdb_mistral.contents import DIALECT, column, content_members, filled, json_text, literal, value
+from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.errors import ArgumentError, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from duckdb_mistral.spool import Spool
 
-DIALECT = "duckdb"
 #: A column whose name is this near to a field's is taken for a misspelt one.
 NEAR = 0.85
 #: Shorter names than this are near to too much.
 SHORTEST_NEAR = 6
 
-# A value as JSON text. Text in a column stands for JSON where the field takes no string.
-# What is no JSON is NULL here, and told by `problem`.
-_JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE to_json(:x) END"
-_STRING_OR_OBJECT = (
-    "CASE WHEN typeof(:x) = 'VARCHAR' AND :x::VARCHAR LIKE '{%' AND json_valid(:x::VARCHAR) "
-    "THEN to_json(:x::VARCHAR::JSON) ELSE to_json(:x) END"
-)
-_STRING = "CASE WHEN typeof(:x) = 'JSON' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
-_ANY = "to_json(:x)"
 _NOT_JSON = "typeof(:x) = 'VARCHAR' AND NOT json_valid(:x::VARCHAR)"
-_MESSAGES = (
-    "CASE WHEN messages IS NULL "
-    "THEN '[' || concat_ws(',', '{\"role\":\"system\",\"content\":' || :system || '}', "
-    "'{\"role\":\"user\",\"content\":' || to_json(prompt::VARCHAR) || '}') || ']' "
-    "WHEN :system IS NULL THEN :messages "
-    'ELSE \'[{"role":"system","content":\' || :system || \'},\' || substr(:messages, 2) END'
-)
 
 
 class RequestColumns:
     """The SQL of one submission's requests: `known_columns`, `problem` and `body`, as text for the templates."""
 
-    def __init__(self, endpoint: Endpoint, *, system: str | None, params: Mapping[str, Any]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, system: str | None, params: Mapping[str, Any], declared: bool = False
+    ) -> None:
         """Plan the requests of `endpoint`; `params` are body fields for every row.
+
+        With `declared`, params holds the format of a declared output, which no row may change.
 
         Raises ArgumentError for params that cannot be body fields.
         """
         _check_params(endpoint, params)
         self._endpoint = endpoint
         self._system = system
+        self._output_field = OUTPUT_FIELDS.get(endpoint.path) if declared else None
         self._params = {
             _field(endpoint, name): _parsed(endpoint, name, value)
             for name, value in params.items()
             if value is not None
         }
-        self._names = tuple(dict.fromkeys((*OWN_COLUMNS, *endpoint.option_fields)))
+        self._names = tuple(dict.fromkeys((*endpoint.own_columns, *endpoint.option_fields)))
 
     @property
     def known_columns(self) -> str:
@@ -66,87 +55,82 @@ class RequestColumns:
     @property
     def body(self) -> str:
         """The request body of a row, as JSON text."""
-        members = [f"'\"messages\":' || {self._messages()}", self._options()]
+        content = content_members(self._endpoint, self._system)
+        members = [self._member(name, text) for name, text in content.items()]
+        members.append(self._options([name for name in self._endpoint.option_fields if name not in content]))
         members += [
-            _literal(f"{json.dumps(name)}:{_json(value)}")
-            for name, value in self._params.items()
+            literal(f"{json.dumps(name)}:{_json(given)}")
+            for name, given in self._params.items()
             if name not in self._endpoint.fields
         ]
         built = f"'{{' || concat_ws(',', {', '.join(members)}) || '}}'"
         # Both branches are VARCHAR: beside JSON, what was built would be parsed again.
-        return f"CASE WHEN body IS NULL THEN {built} ELSE ({_filled(_JSON_ONLY, 'body')})::VARCHAR END"
+        return f"CASE WHEN body IS NULL THEN {built} ELSE ({json_text('body')})::VARCHAR END"
 
     @property
     def problem(self) -> str:
         """What is wrong with a row, in words, or NULL."""
         options = self._endpoint.option_fields
+        content = self._endpoint.content_columns
+        beside = (*(("system",) if self._endpoint.takes_system else ()), *options)
         cases = [
             ("custom_id IS NULL", "no custom_id"),
-            (
-                "body IS NOT NULL AND (" + _any_given(self._endpoint.content_columns) + ")",
-                "both body and prompt",
-            ),
-            (
-                "body IS NOT NULL AND (" + _any_given(("system", *options)) + ")",
-                "a body beside other fields of the request",
-            ),
+            (f"body IS NOT NULL AND ({_any_given(content)})", f"both body and {content[0]}"),
+            (f"body IS NOT NULL AND ({_any_given(beside)})", "a body beside other fields of the request"),
             (
                 f"body IS NOT NULL AND coalesce(json_type({_safe_json('body')}), '') <> 'OBJECT'",
                 "a body that is no JSON object",
             ),
-            ("prompt IS NOT NULL AND messages IS NOT NULL", "both prompt and messages"),
-            ("body IS NULL AND prompt IS NULL AND messages IS NULL", "no prompt"),
-            (
-                f"messages IS NOT NULL AND coalesce(json_type({_safe_json('messages')}), '') <> 'ARRAY'",
-                "messages that are no JSON list",
+            *(
+                (f"{_given(one)} AND {_given(other)}", f"both {one} and {other}")
+                for number, one in enumerate(content)
+                for other in content[number + 1 :]
             ),
-            (
-                "messages IS NOT NULL AND json_array_length(" + _safe_json("messages") + ") = 0",
-                "an empty list of messages",
-            ),
+            (f"body IS NULL AND NOT ({_any_given(content)})", f"no {content[0]}"),
+            *(case for name in content for case in self._content_problems(name)),
         ]
         cases += [
-            (_filled(_NOT_JSON, name), f"a {name} that is no JSON")
+            (filled(_NOT_JSON, name), f"a {name} that is no JSON")
             for name in options
             if "string" not in self._endpoint.fields[name]
         ]
-        whens = " ".join(f"WHEN {condition} THEN {_literal(words)}" for condition, words in cases)
+        if self._output_field is not None:
+            cases.append(
+                (_given(self._output_field), f"{_article(self._output_field)} {self._output_field} beside output")
+            )
+        whens = " ".join(f"WHEN {condition} THEN {literal(words)}" for condition, words in cases)
         return f"CASE {whens} END"
 
-    def _messages(self) -> str:
-        system = "to_json(system::VARCHAR)"
-        if self._system is not None:
-            system = f"to_json(coalesce(system::VARCHAR, {_literal(self._system)}))"
-        tree = exp.replace_placeholders(
-            parse_one(_MESSAGES, dialect=DIALECT),
-            system=parse_one(system, dialect=DIALECT),
-            messages=parse_one(_filled(_JSON_ONLY, "messages") + "::VARCHAR", dialect=DIALECT),
-        )
-        return tree.sql(DIALECT)
+    def _content_problems(self, name: str) -> Iterator[tuple[str, str]]:
+        """Yield what can be wrong with the value of one content column."""
+        types = self._endpoint.fields.get(name, frozenset({"array"} if name == "messages" else {"string"}))
+        found = f"coalesce(json_type({_safe_json(name)}), '')"
+        if "array" in types:
+            empty = f"{_given(name)} AND {found} = 'ARRAY' AND json_array_length({_safe_json(name)}) = 0"
+            yield empty, f"an empty list of {name}"
+        if types == {"array"}:
+            yield f"{_given(name)} AND {found} <> 'ARRAY'", f"{name} that are no JSON list"
+        elif "string" not in types and "array" in types:
+            yield filled(_NOT_JSON, name), f"{_article(name)} {name} that is no JSON"
+        elif types == {"object"}:
+            is_text = f"typeof({column(name).sql(DIALECT)}) = 'VARCHAR'"
+            yield f"{_given(name)} AND NOT {is_text} AND {found} <> 'OBJECT'", f"a {name} that is no JSON object"
 
-    def _options(self) -> str:
+    def _options(self, names: Sequence[str]) -> str:
         """Return the members of the option fields; most rows have none, and are not asked for each."""
-        names = self._endpoint.option_fields
-        members = f"concat_ws(',', {', '.join(self._member(name) for name in names)})"
+        if not names:
+            return "NULL::VARCHAR"
+        members = f"concat_ws(',', {', '.join(self._member(name, value(self._endpoint, name)) for name in names)})"
         if any(name in self._params for name in names):
             return members
         return f"CASE WHEN {_any_given(names)} THEN {members} END"
 
-    def _member(self, name: str) -> str:
-        """Return a member of the body, NULL where the row leaves it out."""
-        types = self._endpoint.fields[name]
-        if "string" not in types:
-            value = _filled(_JSON_ONLY, name)
-        elif types == {"string"}:
-            value = _filled(_STRING, name)
-        elif "object" in types:
-            value = _filled(_STRING_OR_OBJECT, name)
-        else:
-            value = _filled(_ANY, name)
-        member = f"{_literal(json.dumps(name) + ':')} || {value}"
+    def _member(self, name: str, text: str) -> str:
+        """Return a member of the body, NULL where the row leaves it out; `text` is the SQL of the row's own value."""
+        member = f"{_key(name)} || {text}"
         if name not in self._params:
             return member
-        return f"coalesce({member}, {_literal(f'{json.dumps(name)}:{_json(self._params[name])}')})"
+        return f"coalesce({member}, {literal(f'{json.dumps(name)}:{_json(self._params[name])}')})"
 
 
 def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
@@ -162,9 +146,16 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
         wanted = " or ".join((", ".join(content[:-1]), content[-1]))
         near = next((hint for name in content if (hint := _meant(name, given))), "")
         raise SourceError(f"The source has no column {wanted}{near}, so there is nothing to ask. Nothing was sent.")
-    candidates = ["custom_id", "system", *endpoint.option_fields]
+    # custom_id is there; customer_id beside it is another column
+    candidates = [*(("system",) if endpoint.takes_system else ()), *endpoint.option_fields]
+    known = {
+        *endpoint.fields,
+        *endpoint.own_columns,
+        "system",
+        *(name for of in CONTENT_COLUMNS.values() for name in of),
+    }
     for name in given:
-        field = None if name in (*endpoint.fields, *OWN_COLUMNS) else nearest(name, candidates)
+        field = None if name in known else nearest(name, candidates)
         if field is not None:
             raise SourceError(
                 f"The source's column {given[name]} looks like a misspelt {field}, which would be left out of the "
@@ -173,7 +164,7 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
             )
 
 
-def check_rows(summary: Mapping[str, Any], spool: Spool) -> None:
+def check_rows(summary: Mapping[str, Any], spool: Spool | None = None) -> None:
     """Refuse the rows of a source that cannot be sent as they are; raise SourceError, naming them."""
     if not summary["rows"]:
         raise SourceError("The source has no rows, so there is nothing to send.")
@@ -184,10 +175,10 @@ def check_rows(summary: Mapping[str, Any], spool: Spool) -> None:
         which = f" For example {'; '.join(f'custom_id {_example(text)}' for text in examples)}." if examples else ""
         raise SourceError(f"The source cannot be sent: {told}.{which} Nothing was sent.")
     if summary["custom_ids"] < summary["rows"]:
-        repeated = _repeated_ids(spool)
+        repeated = f": {', '.join(_repeated_ids(spool))}" if spool is not None else ""
         raise SourceError(
-            f"The source repeats {summary['rows'] - summary['custom_ids']:,} of its {summary['rows']:,} custom_ids: "
-            f"{', '.join(repeated)}. Answers are joined by custom_id, so each must be there once. Nothing was sent."
+            f"The source repeats {summary['rows'] - summary['custom_ids']:,} of its {summary['rows']:,} custom_ids"
+            f"{repeated}. Answers are joined by custom_id, so each must be there once. Nothing was sent."
         )
 
 
@@ -263,30 +254,29 @@ def _plain(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
 
-def _column(name: str) -> exp.Column:
-    return exp.column(name, quoted=True)
-
-
-def _filled(snippet: str, name: str) -> str:
-    """Return `snippet` with the column `name` in the place of :x."""
-    return exp.replace_placeholders(parse_one(snippet, dialect=DIALECT), x=_column(name)).sql(DIALECT)
-
-
 def _safe_json(name: str) -> str:
     """Return an expression for a column's JSON that is NULL, not an error, where its text is none."""
-    return _filled(
+    return filled(
         "CASE WHEN typeof(:x) <> 'VARCHAR' THEN to_json(:x) WHEN json_valid(:x::VARCHAR) THEN :x::VARCHAR::JSON END",
         name,
     )
 
 
+def _given(name: str) -> str:
+    return f"{column(name).sql(DIALECT)} IS NOT NULL"
+
+
 def _any_given(names: Iterable[str]) -> str:
-    return " OR ".join(f"{_column(name).sql(DIALECT)} IS NOT NULL" for name in names)
+    return " OR ".join(_given(name) for name in names)
 
 
-def _literal(text: str) -> str:
-    return exp.Literal.string(text).sql(DIALECT)
+def _key(name: str) -> str:
+    return literal(json.dumps(name) + ":")
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _article(name: str) -> str:
+    return "an" if name[0] in "aeiou" else "a"
+
+
+def _json(given: Any) -> str:
+    return json.dumps(given, ensure_ascii=False)

@@ -16,7 +16,9 @@ import numpy as np
 import pyarrow as pa
 from sqlglot import exp
 
+from duckdb_mistral.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
 from duckdb_mistral.errors import IncompleteResultsError
+from duckdb_mistral.output_types import declared, output_sql
 from duckdb_mistral.spool import read_ids
 from duckdb_mistral.templates import template
 
@@ -58,6 +60,8 @@ class ResultFiles:
 
     answers: tuple[Path, ...]
     submitted: Path | None
+    #: The declared output that the answers are held against.
+    output: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,21 +130,30 @@ def _convert(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, ta
     """Read the result files into Parquet: by DuckDB's own reader, or line by line where a line is bad."""
     quick = [template("answers").substitute(file=literal(path)) for path in files.answers]
     try:
-        _copy_answers(engine, job, quick, target)
+        _copy_answers(engine, job, quick, target, files.output)
     except (duckdb.Error, UnicodeDecodeError):
         for number, path in enumerate(files.answers):
             engine.register(f"lines_{number}", pa.RecordBatchReader.from_batches(LINES, raw_lines(path)))
         slow = [template("salvaged_answers").substitute(lines=f"lines_{n}") for n in range(len(files.answers))]
-        _copy_answers(engine, job, slow, target)
+        _copy_answers(engine, job, slow, target, files.output)
 
 
-def _copy_answers(engine: duckdb.DuckDBPyConnection, job: Job, selects: list[str], target: Path) -> None:
+def _copy_answers(
+    engine: duckdb.DuckDBPyConnection, job: Job, selects: list[str], target: Path, output: str | None
+) -> None:
     nothing = (
         "SELECT NULL::VARCHAR AS custom_id, NULL::INTEGER AS status_code, NULL::JSON AS body, "
         "NULL::JSON AS error, NULL::VARCHAR AS problem WHERE false"
     )
     answers = " UNION ALL ".join(f"({select})" for select in selects or [nothing])
-    results = template("chat_results").substitute(_constants(job))
+    family = RESULT_FAMILIES.get(job.endpoint, "other")
+    text = OUTPUT_TEXTS.get(job.endpoint, "content")
+    results = template("judged").substitute(
+        _constants(job),
+        read=template(f"{family}_results").substitute(),
+        output=output_sql(text, None if output is None else declared(output)),
+        declared="false" if output is None else f"{text} IS NOT NULL",
+    )
     _copy(engine, f"WITH answers AS ({answers}) FROM ({results})", target)
 
 

@@ -55,6 +55,43 @@ STATUS = pa.struct(
 #: mistral_batch_jobs: as status, without what only the ledger knows.
 WORKSPACE = pa.struct([field for field in STATUS if field.name not in ("submission_id", "part", "checked_at")])
 
+#: mistral_batch_estimate: costs in US dollars, at batch price; `cost` is the most that it can be.
+ESTIMATE = pa.struct(
+    [
+        ("requests", COUNT),
+        ("input_bytes", COUNT),
+        ("jobs", COUNT),
+        ("input_tokens", COUNT),
+        ("max_output_tokens", COUNT),
+        ("input_cost", pa.float64()),
+        ("max_output_cost", pa.float64()),
+        ("cost", pa.float64()),
+        ("tokens_from", TEXT),
+        ("prices_date", pa.date32()),
+        ("note", TEXT),
+    ]
+)
+
+#: mistral_batch_cost: what each job used, and what that costs.
+COST = pa.struct(
+    [
+        ("submission_id", TEXT),
+        ("job_id", TEXT),
+        ("part", pa.int32()),
+        ("model", TEXT),
+        ("endpoint", TEXT),
+        ("answers", COUNT),
+        ("prompt_tokens", COUNT),
+        ("completion_tokens", COUNT),
+        ("total_tokens", COUNT),
+        ("pages", COUNT),
+        ("audio_seconds", COUNT),
+        ("cost", pa.float64()),
+        ("prices_date", pa.date32()),
+        ("note", TEXT),
+    ]
+)
+
 #: mistral_models (schema BaseModelCard and FTModelCard).
 MODELS = pa.struct(
     [
@@ -159,6 +196,7 @@ def sql_type(kind: pa.DataType) -> str:
         pa.int32(): "INTEGER",
         pa.float64(): "DOUBLE",
         pa.bool_(): "BOOLEAN",
+        pa.date32(): "DATE",
     }[kind]
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from duckdb_mistral.batches import Batches
+    from duckdb_mistral.jobs import Plan
     from duckdb_mistral.spool import Spool
 
 
@@ -80,6 +81,7 @@ class Session:
         columns = {
             "submit": rows.columns(rows.SUBMIT),
             "preview": statements.PREVIEW_COLUMNS,
+            "estimate": rows.columns(rows.ESTIMATE),
             "results": COLUMNS,
         }[name]
         try:
@@ -102,7 +104,7 @@ class Session:
         if identifier is not None and not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
         collected = Collector(self.batches()).collect(identifier, partial=bool(partial))
-        return results_statement(collected.families)
+        return results_statement(collected.families, collected.output)
 
     # While a submit runs
 
@@ -135,7 +137,6 @@ class Session:
     def submit(self, token: str, summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         """Check what was spooled, and submit it; return a row per job."""
         from duckdb_mistral import rows
-        from duckdb_mistral.jobs import Plan
         from duckdb_mistral.requests import check_rows
         from duckdb_mistral.submitting import Submitter
 
@@ -143,15 +144,10 @@ class Session:
             batches, spool, text = self._spools.pop(token)
         try:
             check_rows(summary, spool)
-            fields = json.loads(text)
-            plan = Plan(
-                **fields
-                | {
-                    "models": tuple(fields["models"]),
-                    "metadata": tuple(tuple(pair) for pair in fields["metadata"]),
-                }
+            plan = _plan(text)
+            jobs = Submitter(batches).submit(
+                plan, spool, summary["fingerprint"], lambda: self._check_cost(plan, summary)
             )
-            jobs = Submitter(batches).submit(plan, spool, summary["fingerprint"])
             return [rows.submit_row(job, reused) for job, reused in jobs]
         finally:
             spool.discard()
@@ -162,7 +158,45 @@ class Session:
 
         check_columns(endpoint_of(json.loads(plan)["endpoint"]), names)
 
+    def _check_cost(self, plan: Plan, summary: Mapping[str, Any]) -> None:
+        """Refuse what may cost more than the caller allows."""
+        if plan.max_cost is not None:
+            from duckdb_mistral.estimate import refuse_above
+
+            refuse_above(plan.max_cost, self._estimated(plan, summary))
+
+    def _estimated(self, plan: Plan, summary: Mapping[str, Any]) -> dict[str, Any]:
+        from duckdb_mistral.estimate import estimate
+        from duckdb_mistral.prices import load_prices
+
+        settings = self.settings
+        return estimate(plan.models, plan.endpoint, summary, settings, load_prices(settings.prices))
+
     # The few-row functions
+
+    def estimate(self, plan: str, summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+        """Return the one row of an estimate; refuse what a submit of the same arguments would refuse."""
+        from duckdb_mistral.estimate import refuse_above
+        from duckdb_mistral.requests import check_rows
+
+        check_rows(summary)
+        planned = _plan(plan)
+        row = self._estimated(planned, summary)
+        if planned.max_cost is not None:
+            refuse_above(planned.max_cost, row)
+        return [row]
+
+    def cost(self, identifier: str | None) -> Iterable[dict[str, Any]]:
+        """Return what each job of an id has cost, from its kept results."""
+        from duckdb_mistral.collecting import Collector
+        from duckdb_mistral.costs import job_costs
+        from duckdb_mistral.prices import load_prices
+
+        batches = self.batches()
+        identifier = _required(identifier)
+        collected = Collector(batches).collect(identifier)
+        files = [file for family in collected.families for files in family.generations for file in files]
+        return job_costs(batches.find(identifier), files, load_prices(self.settings.prices))
 
     def status(self, identifier: str | None) -> Iterable[dict[str, Any]]:
         """Return a row per job of an id, or of every submission."""
@@ -213,6 +247,19 @@ class Session:
         from duckdb_mistral import rows
 
         return map(rows.model_row, self.batches().models())
+
+
+def _plan(text: str) -> Plan:
+    from duckdb_mistral.jobs import Plan
+
+    fields = json.loads(text)
+    return Plan(
+        **fields
+        | {
+            "models": tuple(fields["models"]),
+            "metadata": tuple(tuple(pair) for pair in fields["metadata"]),
+        }
+    )
 
 
 def _required(identifier: str | None) -> str:

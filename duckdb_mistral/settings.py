@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "max_pending_requests": "DUCKDB_MISTRAL_MAX_PENDING_REQUESTS",
     "reconcile_seconds": "DUCKDB_MISTRAL_RECONCILE_SECONDS",
     "poll_seconds": "DUCKDB_MISTRAL_POLL_SECONDS",
+    "prices": "DUCKDB_MISTRAL_PRICES",
     "deadline_seconds": "DUCKDB_MISTRAL_DEADLINE_SECONDS",
 }
 
@@ -55,6 +56,8 @@ class Settings:
     reconcile_seconds: float = 60.0
     #: The first interval between two polls; it grows to thirty times itself, at most a minute.
     poll_seconds: float = 2.0
+    #: A price table that goes over the package's own.
+    prices: Path | None = None
     #: How long a read is repeated that the API does not answer, and how long it may send nothing.
     deadline_seconds: float = 30.0
 
@@ -109,7 +112,7 @@ def _converted(name: str, value: Any, what: str) -> Any:
             return str(value)
         case "server_url":
             return _server_url(str(value), what)
-        case "home":
+        case "home" | "prices":
             return Path(value).expanduser().absolute()
         case "model":
             return str(value)

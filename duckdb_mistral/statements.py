@@ -11,7 +11,9 @@ import duckdb
 from sqlglot import exp
 
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.estimate import NOTHING_MEASURED, measures
 from duckdb_mistral.leftovers import union_of
+from duckdb_mistral.output_types import declared
 from duckdb_mistral.requests import RequestColumns
 from duckdb_mistral.results import COLUMNS, literal
 from duckdb_mistral.templates import template
@@ -27,9 +29,16 @@ PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 
 
 def request_statement(name: str, arguments: SubmitArguments) -> str:
-    """Return the statement of the template `name` ('submit' or 'preview') for one source."""
-    requests = RequestColumns(arguments.endpoint, system=arguments.system, params=arguments.params)
+    """Return the statement of the template `name` ('submit', 'preview' or 'estimate') for one source."""
+    requests = RequestColumns(
+        arguments.endpoint,
+        system=arguments.system,
+        params=arguments.params,
+        declared=arguments.output is not None,
+    )
+    measured = name == "estimate" or arguments.plan.max_cost is not None
     return template(name).substitute(
+        measures(arguments.endpoint.path) if measured else NOTHING_MEASURED,
         source=source_sql(arguments.source),
         plan=literal(json.dumps(asdict(arguments.plan))),
         known_columns=requests.known_columns,
@@ -38,18 +47,25 @@ def request_statement(name: str, arguments: SubmitArguments) -> str:
     )
 
 
-def results_statement(families: Sequence[Family]) -> str:
-    """Return the scan of kept results: plain files as one scan, then each family that has retries."""
-    columns = ", ".join(exp.column(name, quoted=True).sql("duckdb") for name in COLUMNS)
+def results_statement(families: Sequence[Family], output: str | None = None) -> str:
+    """Return the scan of kept results: plain files as one scan, then each family that has retries.
+
+    `output` is their declared output, where they share one.
+    """
+    kind = "JSON" if output is None else declared(output).sql_type
+    typed = {"output": f'TRY_CAST("output" AS {kind}) AS "output"'}
+    columns = ", ".join(typed.get(name, exp.column(name, quoted=True).sql("duckdb")) for name in COLUMNS)
     plain = [path for family in families if len(family.generations) == 1 for path in family.generations[0]]
     selects = [union_of([plain], columns)] if plain else []
     selects += [union_of(family.generations, columns) for family in families if len(family.generations) > 1]
-    return " UNION ALL ".join(f"({select})" for select in selects) or f"SELECT {_typed_nulls(COLUMNS)} WHERE false"
+    nothing = f"SELECT {_typed_nulls(COLUMNS | {'output': kind})} WHERE false"
+    return " UNION ALL ".join(f"({select})" for select in selects) or nothing
 
 
 def refusal(columns: Mapping[str, str], message: str) -> str:
     """Return a statement with `columns` that ends with `message` as soon as it runs."""
-    return template("refusal").substitute(columns=_typed_nulls(columns), message=literal(message))
+    words = message.replace("\x00", " ")  # DuckDB 1.5 ends a statement at a NUL
+    return template("refusal").substitute(columns=_typed_nulls(columns), message=literal(words))
 
 
 def source_sql(source: str) -> str:

@@ -11,6 +11,8 @@ from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Job, Part, Plan, Step, Submission, now
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.spool import Spool
 
@@ -23,11 +25,14 @@ class Submitter:
         self._batches = batches
         self._ledger = batches.ledger
 
-    def submit(self, plan: Plan, spool: Spool, fingerprint: str) -> list[tuple[Job, bool]]:
+    def submit(
+        self, plan: Plan, spool: Spool, fingerprint: str, before_paying: Callable[[], None] = lambda: None
+    ) -> list[tuple[Job, bool]]:
         """Return the jobs of what was spooled, each with whether it had existed before this call.
 
         The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
-        anew. Raises OutcomeUnknownError where a create's answer was lost.
+        anew. `before_paying` is called before anything new is recorded or sent, and may raise. Raises
+        OutcomeUnknownError where a create's answer was lost.
         """
         self._batches.settings.required_key()
         spool.finish()
@@ -35,6 +40,9 @@ class Submitter:
         known = self._ledger.live_submission(identity)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
             return self._continue(known)
+        before_paying()
+        if known is not None:
+            self._retire(known)
         return self._record(plan, identity, spool)
 
     def _identity(self, plan: Plan, fingerprint: str) -> str:
@@ -52,19 +60,17 @@ class Submitter:
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def _to_be_sent_anew(self, known: Submission, *, force: bool) -> bool:
-        """Retire a submission that failed as a whole, its retries included; tell whether that was done."""
-        with self._batches.lock(known.submission_id):
-            if force:
-                self._ledger.retire(known.submission_id)
-                return True
-            self._batches.check_account(known)
-            jobs = self._batches.find(known.submission_id)
-            self._batches.refresh(jobs)
-            jobs = self._batches.find(known.submission_id)
-            if not all(job.ended_badly for job in jobs):
-                return False
-            self._ledger.retire(known.submission_id)
+        """Tell whether a submission failed as a whole, its retries included, or has to give way."""
+        if force:
             return True
+        with self._batches.lock(known.submission_id):
+            self._batches.check_account(known)
+            self._batches.refresh(self._batches.find(known.submission_id))
+            return all(job.ended_badly for job in self._batches.find(known.submission_id))
+
+    def _retire(self, known: Submission) -> None:
+        with self._batches.lock(known.submission_id):
+            self._ledger.retire(known.submission_id)
 
     def _record(self, plan: Plan, identity: str, spool: Spool) -> list[tuple[Job, bool]]:
         """Record what is about to be sent, then send it.

@@ -1,6 +1,8 @@
 """Make duckdb_mistral/endpoints.json, the fields of each endpoint's request body, from the OpenAPI text.
 
-Run `python scripts/endpoints.py` after the extract under tests/data has changed; a test compares the two.
+Run `python scripts/endpoints.py` after the extract under tests/data has changed; a test compares the two. The extract
+names /v1/conversations as batchable without describing its body: that comes from the SDK's model, which is made
+from the same document.
 """
 
 from __future__ import annotations
@@ -14,6 +16,11 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 OPENAPI = ROOT / "tests" / "data" / "mistral-openapi-extract.yaml"
 TARGET = ROOT / "duckdb_mistral" / "endpoints.json"
+#: Endpoints that the extract does not describe, and the SDK's model of their request body.
+SDK_MODELS = {"/v1/conversations": "ConversationRequest"}
+
+#: How the SDK's models say that a field may be left out.
+UNSET = "#/$defs/Unset"
 
 
 def json_types(schema: dict[str, Any], schemas: dict[str, Any]) -> set[str]:
@@ -22,6 +29,8 @@ def json_types(schema: dict[str, Any], schemas: dict[str, Any]) -> set[str]:
         return json_types(schemas[schema["$ref"].rsplit("/", 1)[1]], schemas)
     found: set[str] = set()
     for choice in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        if choice.get("$ref") == UNSET:
+            continue
         found |= json_types(choice, schemas)
     if isinstance(schema.get("type"), str):
         found.add(schema["type"])
@@ -41,20 +50,41 @@ def resolve(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     return schemas[schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
 
 
-def endpoints(document: dict[str, Any]) -> dict[str, Any]:
-    """Return {endpoint: {fields: {name: [JSON types]}, required: [names]}} for every batchable endpoint."""
+def described(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    """Return {fields: {name: [JSON types]}, required: [names]} of a request body."""
+    return {
+        "fields": {name: sorted(json_types(field, schemas)) for name, field in schema["properties"].items()},
+        "required": sorted(schema.get("required", [])),
+    }
+
+
+def sdk_schema(name: str) -> dict[str, Any]:
+    """Return the JSON schema of one of the SDK's models."""
+    from mistralai.client import models
+
+    schema: dict[str, Any] = getattr(models, name).model_json_schema()
+    return schema
+
+
+def from_extract(document: dict[str, Any]) -> dict[str, Any]:
+    """Return {endpoint: its description} for every batchable endpoint, None where the extract has none."""
     schemas = document["components"]["schemas"]
-    table: dict[str, Any] = {}
-    for endpoint in schemas["ApiEndpoint"]["enum"]:
-        path = document["paths"].get(endpoint)
-        if path is None:  # named as batchable, but its body is not described
-            table[endpoint] = {"fields": {}, "required": []}
-            continue
-        schema = resolve(request_schema(path["post"]), schemas)
-        table[endpoint] = {
-            "fields": {name: sorted(json_types(field, schemas)) for name, field in schema["properties"].items()},
-            "required": sorted(schema.get("required", [])),
-        }
+    paths = document["paths"]
+    return {
+        endpoint: described(resolve(request_schema(paths[endpoint]["post"]), schemas), schemas)
+        if endpoint in paths
+        else None
+        for endpoint in schemas["ApiEndpoint"]["enum"]
+    }
+
+
+def endpoints(document: dict[str, Any]) -> dict[str, Any]:
+    """Return {endpoint: its description} for every batchable endpoint."""
+    table = from_extract(document)
+    for endpoint, model in SDK_MODELS.items():
+        if table[endpoint] is None:
+            schema = sdk_schema(model)
+            table[endpoint] = described(schema, schema["$defs"])
     return table
 
 

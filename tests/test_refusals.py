@@ -71,10 +71,6 @@ SOURCES = {
     ),
     "customId": ("SELECT custom_id AS customId, prompt FROM staging", "was customId meant to be custom_id?"),
     "custom id": ('SELECT custom_id AS "custom id", prompt FROM staging', "was custom id meant to be custom_id?"),
-    "custom_ids beside custom_id": (
-        "SELECT *, 1 AS custom_ids FROM staging",
-        "custom_ids looks like a misspelt custom_id",
-    ),
     "a NULL custom_id": (
         "SELECT nullif(custom_id, '1') AS custom_id, prompt FROM staging",
         "1 row has no custom_id",
@@ -248,10 +244,6 @@ def test_names_that_duckdb_does_not_know(
 
 NOT_AVAILABLE = {
     "reuse := 'requests'": "reuse := 'requests' is not available yet",
-    "output := 'STRUCT(a INTEGER)'": "output is not available yet",
-    "max_cost := 1.5": "max_cost is not available yet",
-    "endpoint := '/v1/embeddings'": "/v1/embeddings cannot be used from SQL yet",
-    "endpoint := 'ocr'": "/v1/ocr cannot be used from SQL yet",
 }
 
 

@@ -37,6 +37,11 @@ RESULTS = """
     total_tokens BIGINT, model VARCHAR, response JSON, job_id VARCHAR, submission_id VARCHAR
 """
 
+ESTIMATE = """
+    requests BIGINT, input_bytes BIGINT, jobs BIGINT, input_tokens BIGINT, max_output_tokens BIGINT,
+    input_cost DOUBLE, max_output_cost DOUBLE, cost DOUBLE, tokens_from VARCHAR, prices_date DATE, note VARCHAR
+"""
+
 #: Each function, called once in plain SQL, and what the contract says of its columns.
 CALLS = {
     "mistral_batch_submit": ("FROM mistral_batch_submit('staging')", SUBMIT),
@@ -45,12 +50,15 @@ CALLS = {
     "mistral_batch_results": ("FROM mistral_batch_results('{id}')", RESULTS),
     "mistral_batch_cancel": ("FROM mistral_batch_cancel('{id}')", STATUS),
     "mistral_batch_preview": ("FROM mistral_batch_preview('staging')", "custom_id VARCHAR, body JSON"),
+    "mistral_batch_estimate": ("FROM mistral_batch_estimate('staging')", ESTIMATE),
+    "mistral_batch_cost": ("FROM mistral_batch_cost('{id}')", None),
     "mistral_batch_jobs": ("FROM mistral_batch_jobs()", None),
     "mistral_models": ("FROM mistral_models()", None),
 }
 #: What these must have at least; the contract leaves the rest open.
 AT_LEAST = {
     "mistral_batch_jobs": ("job_id", "status", "model", "endpoint", "total_requests", "created_at", "metadata"),
+    "mistral_batch_cost": ("submission_id", "job_id", "model", "prompt_tokens", "completion_tokens", "cost", "note"),
     "mistral_models": ("id",),
 }
 PARAMETERS = {

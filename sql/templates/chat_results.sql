@@ -1,4 +1,4 @@
--- One row per answered request of a chat or completion job. A string and a list of chunks are told apart by their
+-- What a chat or completion job answered. A string and a list of chunks are told apart by their
 -- JSON type, asked only where the text could be a list.
 WITH
   parsed AS (
@@ -29,43 +29,9 @@ WITH
         ), '')
       END AS content
     FROM parsed
-  ),
-  judged AS (
-    SELECT
-      *,
-      CASE
-        WHEN problem IS NOT NULL THEN problem
-        WHEN error IS NOT NULL AND error <> 'null'
-          THEN coalesce(error->>'$$.message', error->>'$$.detail', error->>'$$')
-        WHEN status_code >= 400
-          THEN coalesce(body->>'$$.message', body->>'$$.detail', body->>'$$', 'HTTP ' || status_code)
-        WHEN body IS NULL OR body = 'null' THEN 'the result line holds no response'
-        WHEN finish_reason = 'error' THEN 'the model ended with finish_reason error'
-        WHEN content IS NULL AND (tool_calls IS NULL OR tool_calls IN ('null', '[]'))
-          THEN 'the response holds no answer'
-      END AS failure
-    FROM read
   )
 SELECT
-  custom_id,
-  CASE
-    WHEN failure IS NOT NULL THEN 'error'
-    WHEN finish_reason IN ('length', 'model_length') THEN 'truncated'
-    ELSE 'ok'
-  END AS outcome,
-  content,
-  -- Most answers are prose; only what begins as JSON does is tried.
-  CASE WHEN regexp_matches(content, '^\s*([\[{"0-9-]|(true|false|null)\s*$$)') THEN try_cast(content AS JSON) END AS output,
+  *,
   NULL::FLOAT[] AS embedding,
-  failure AS error,
-  status_code,
-  false AS reused,
-  finish_reason,
-  answer.usage.prompt_tokens AS prompt_tokens,
-  answer.usage.completion_tokens AS completion_tokens,
-  answer.usage.total_tokens AS total_tokens,
-  coalesce(answer.model, $model) AS model,
-  body AS response,
-  $job_id AS job_id,
-  $submission_id AS submission_id
-FROM judged
+  content IS NOT NULL OR coalesce(tool_calls NOT IN ('null', '[]'), false) AS answered
+FROM read

@@ -1,0 +1,118 @@
+"""The content of a request body: which of its members a row's prompt, messages, input or document becomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlglot import exp, parse_one
+
+from duckdb_mistral import endpoints
+
+if TYPE_CHECKING:
+    from duckdb_mistral.endpoints import Endpoint
+
+DIALECT = "duckdb"
+
+# A value as JSON text. Text in a column stands for JSON where the field takes no string; what is none becomes NULL, and
+# the check of the rows tells of it.
+_JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE to_json(:x) END"
+_STRING_OR_OBJECT = (
+    "CASE WHEN typeof(:x) = 'VARCHAR' AND :x::VARCHAR LIKE '{%' AND json_valid(:x::VARCHAR) "
+    "THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE to_json(:x) END"
+)
+_STRING = "CASE WHEN typeof(:x) = 'JSON' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
+_STRING_OR_LIST = "CASE WHEN typeof(:x) = 'JSON' OR typeof(:x) LIKE '%]' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
+_ANY = "to_json(:x)"
+# A system message before a prompt, or before messages.
+_MESSAGES = (
+    "CASE WHEN messages IS NULL "
+    "THEN '[' || concat_ws(',', '{\"role\":\"system\",\"content\":' || :system || '}', "
+    "'{\"role\":\"user\",\"content\":' || to_json(prompt::VARCHAR) || '}') || ']' "
+    "WHEN :system IS NULL THEN :messages "
+    'ELSE \'[{"role":"system","content":\' || :system || \'},\' || substr(:messages, 2) END'
+)
+# Text that is no JSON object is the address of a document, or of an image where it says that it is one.
+_DOCUMENT = (
+    "CASE WHEN typeof(:x) <> 'VARCHAR' OR (:x::VARCHAR LIKE '{%' AND json_valid(:x::VARCHAR)) THEN :json "
+    "WHEN regexp_matches(:x::VARCHAR, '^data:image/|\\.(png|jpe?g|gif|webp|avif|bmp|tiff?)([?#].*)?$', 'i') "
+    'THEN \'{"type":"image_url","image_url":\' || to_json(:x::VARCHAR) || \'}\' '
+    'ELSE \'{"type":"document_url","document_url":\' || to_json(:x::VARCHAR) || \'}\' END'
+)
+
+
+def content_members(endpoint: Endpoint, system: str | None) -> dict[str, str]:
+    """Return {member of the body: SQL of its JSON text} for what the content columns of a row fill.
+
+    The SQL is NULL where the row's columns say nothing for that member. `system` is the system message of every
+    row that has none of its own.
+    """
+    said = _system(system)
+    match endpoint.path:
+        case endpoints.CHAT:
+            return {"messages": _messages(said)}
+        case endpoints.CHAT_MODERATIONS:
+            return {"input": f"CASE WHEN input IS NULL THEN {_messages(said)} ELSE {json_text('input')} END"}
+        case endpoints.CHAT_CLASSIFICATIONS:
+            wrapped = f"'{{\"messages\":' || {_messages(said)} || '}}'"
+            return {"input": f"CASE WHEN input IS NULL THEN {wrapped} ELSE {json_text('input')} END"}
+        case endpoints.CONVERSATIONS:
+            inputs = value(endpoint, "inputs")
+            return {
+                "inputs": f"coalesce({inputs}, {json_text('messages')}, to_json(prompt::VARCHAR))",
+                "instructions": f"coalesce({value(endpoint, 'instructions')}, {said})",
+            }
+        case endpoints.OCR:
+            tree = exp.replace_placeholders(
+                parse_one(_DOCUMENT, dialect=DIALECT),
+                x=column("document"),
+                json=parse_one(json_text("document"), dialect=DIALECT),
+            )
+            return {"document": f"CASE WHEN document IS NOT NULL THEN {tree.sql(DIALECT)} END"}
+    return {name: value(endpoint, name) for name in endpoint.content_columns}
+
+
+def value(endpoint: Endpoint, name: str) -> str:
+    """Return the SQL of a column's value as JSON text, of the types that the body's field of that name takes."""
+    types = endpoint.fields[name]
+    if "string" not in types:
+        return json_text(name)
+    if types == {"string"}:
+        return filled(_STRING, name)
+    if types == {"array", "string"}:
+        return filled(_STRING_OR_LIST, name)
+    return filled(_STRING_OR_OBJECT if "object" in types else _ANY, name)
+
+
+def json_text(name: str) -> str:
+    """Return the SQL of a column as JSON text; text in it is taken for JSON."""
+    return filled(_JSON_ONLY, name)
+
+
+def column(name: str) -> exp.Column:
+    """Return a quoted column."""
+    return exp.column(name, quoted=True)
+
+
+def filled(snippet: str, name: str) -> str:
+    """Return `snippet` with the column `name` in the place of :x."""
+    return exp.replace_placeholders(parse_one(snippet, dialect=DIALECT), x=column(name)).sql(DIALECT)
+
+
+def literal(text: str) -> str:
+    """Return text as SQL; DuckDB 1.5 ends a statement at a NUL, so none stands in it."""
+    pieces = [exp.Literal.string(piece).sql(DIALECT) for piece in text.split("\x00")]
+    return pieces[0] if len(pieces) == 1 else f"({' || chr(0) || '.join(pieces)})"
+
+
+def _system(system: str | None) -> str:
+    """Return the SQL of a row's system message as JSON text: its own, else that of every row."""
+    return "to_json(system::VARCHAR)" if system is None else f"to_json(coalesce(system::VARCHAR, {literal(system)}))"
+
+
+def _messages(system: str) -> str:
+    tree = exp.replace_placeholders(
+        parse_one(_MESSAGES, dialect=DIALECT),
+        system=parse_one(system, dialect=DIALECT),
+        messages=parse_one(json_text("messages") + "::VARCHAR", dialect=DIALECT),
+    )
+    return tree.sql(DIALECT)

@@ -1,0 +1,159 @@
+"""What a submission will cost at most, before it is sent, and what a job has cost, from its own results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from duckdb_mistral import tokens
+from duckdb_mistral.endpoints import CHAT, CONVERSATIONS, FIM
+from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.prices import MILLION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from duckdb_mistral.prices import Prices
+    from duckdb_mistral.settings import Settings
+
+#: What a request without max_tokens is taken to answer with at most.
+ASSUMED_OUTPUT_TOKENS = 4096
+#: Endpoints whose answers are paid by the token.
+WRITING = frozenset({CHAT, FIM, CONVERSATIONS})
+#: Where the text of a request lies, in any endpoint's body.
+_TEXTS = (
+    "messages[*].content",
+    "messages[*].content[*].text",
+    "input[*]",
+    "input[*].content",
+    "input[*].content[*].text",
+    "input[*][*].content",
+    "input.messages[*].content",
+    "input[*].messages[*].content",
+    "inputs[*].content",
+    "inputs[*].content[*].text",
+)
+_TEXT = ("input", "inputs", "prompt", "suffix", "instructions")
+#: What a message costs besides its text: a token before it and one after it, and one at the start.
+_MARKS = (
+    "CASE WHEN json_array_length(body, '$.messages') > 0 THEN 1 + 2 * json_array_length(body, '$.messages') ELSE 0 END"
+)
+
+NOTHING_MEASURED = dict.fromkeys(("input_tokens", "max_output_tokens", "unlimited"), "NULL::BIGINT")
+
+
+def measures(endpoint: str) -> dict[str, str]:
+    """Return the SQL aggregates that measure requests with the JSON column `body`: {name: SQL of a BIGINT}."""
+    found = ", ".join(
+        [*(f"body->'$.{path}'" for path in _TEXTS), *(f"[body->'$.{name}']" for name in _TEXT), "[body->'$.tools']"]
+    )
+    said = f"list_filter(flatten([{found}]), lambda part: json_type(part) IN ('VARCHAR'))"
+    text = f"(array_to_string(list_transform({said}, lambda part: part->>'$'), '') || coalesce(body->>'$.tools', ''))"
+    counted = f"mistral_internal_tokens({text})"
+    if tokens.tokens_from() == tokens.BYTES:
+        counted = f"ceil(strlen({text}) / {tokens.BYTES_PER_TOKEN}.0)"
+    limit = (
+        "coalesce(TRY_CAST(body->>'$.max_tokens' AS BIGINT), TRY_CAST(body->>'$.completion_args.max_tokens' AS BIGINT))"
+    )
+    answers = "coalesce(TRY_CAST(body->>'$.n' AS BIGINT), 1)"
+    writes = endpoint in WRITING
+    return {
+        "input_tokens": f"coalesce(sum({counted} + {_MARKS}), 0)::BIGINT",
+        "max_output_tokens": f"coalesce(sum(coalesce({limit}, {ASSUMED_OUTPUT_TOKENS}) * {answers}), 0)::BIGINT"
+        if writes
+        else "0::BIGINT",
+        "unlimited": f"count(*) FILTER (WHERE {limit} IS NULL)" if writes else "0::BIGINT",
+    }
+
+
+def estimate(
+    models: Sequence[str], endpoint: str, measured: Mapping[str, Any], settings: Settings, prices: Prices
+) -> dict[str, Any]:
+    """Return the row of mistral_batch_estimate for requests that were measured; costs are US dollars, in a batch."""
+    most = min(settings.max_requests_per_job, settings.max_pending_requests)
+    parts = max(-(-measured["rows"] // most), -(-measured["input_bytes"] // settings.max_bytes_per_file))
+    row = {
+        "requests": measured["rows"] * len(models),
+        "input_bytes": measured["input_bytes"],
+        "jobs": parts * len(models),
+        "input_tokens": measured["input_tokens"] * len(models),
+        "max_output_tokens": measured["max_output_tokens"] * len(models),
+        "tokens_from": tokens.tokens_from(),
+        "prices_date": prices.date,
+    }
+    notes = [] if row["tokens_from"] == tokens.TOKENIZER else [_BYTES_NOTE]
+    if measured["unlimited"]:
+        notes.append(
+            f"{measured['unlimited']:,} requests have no max_tokens and are taken to answer with at most "
+            f"{ASSUMED_OUTPUT_TOKENS:,} tokens each"
+        )
+    costs = [_costs(model, endpoint, measured, prices) for model in models]
+    notes += [cost for cost in costs if isinstance(cost, str)]
+    known = [cost for cost in costs if not isinstance(cost, str)]
+    whole = len(known) == len(models)
+    paid = sum(cost[0] for cost in known) if whole else None
+    output = sum(cost[1] for cost in known) if whole else None
+    return row | {
+        "input_cost": paid,
+        "max_output_cost": output,
+        "cost": None if paid is None or output is None else paid + output,
+        "note": "; ".join(notes) or None,
+    }
+
+
+def refuse_above(max_cost: float, row: Mapping[str, Any]) -> None:
+    """Raise ArgumentError where an estimate is above `max_cost`, or says no cost."""
+    if row["cost"] is None:
+        raise ArgumentError(
+            f"max_cost is {max_cost:g} US dollars, but what this submission costs is not known: {row['note']}. Nothing "
+            "was sent. Name its price in a file (the setting prices), or leave max_cost out."
+        )
+    if row["cost"] > max_cost:
+        told = f" ({row['note']})" if row["note"] else ""
+        raise ArgumentError(
+            f"This submission may cost up to {row['cost']:.6g} US dollars, which is more than max_cost, {max_cost:g}: "
+            f"{row['requests']:,} requests, {row['input_tokens']:,} tokens in for {row['input_cost']:.6g}, at most "
+            f"{row['max_output_tokens']:,} out for {row['max_output_cost']:.6g}, at batch prices of "
+            f"{row['prices_date']}{told}. Nothing was sent."
+        )
+
+
+def cost(model: str, used: Mapping[str, Any], prices: Prices) -> tuple[float | None, str | None]:
+    """Return what a job has cost in US dollars, from what its results say that it used, or None and why."""
+    price = prices.of(model)
+    if price is None:
+        return None, _unknown(model, prices)
+    total = 0.0
+    for amount, each, unit in (
+        (used["prompt_tokens"] if not used["audio_seconds"] else 0, price.input, "input tokens"),
+        (used["completion_tokens"] if price.audio_minute is None else 0, price.output, "output tokens"),
+        (used["pages"] * MILLION, price.page, "pages"),
+        (used["audio_seconds"] / 60 * MILLION, price.audio_minute, "audio"),
+    ):
+        if amount and each is None:
+            return None, f"the price table of {prices.date} has no price of {model} for {unit}"
+        total += amount * (each or 0) / MILLION
+    return total * prices.batch_share, None
+
+
+_BYTES_NOTE = (
+    f"input tokens are an estimate of one per {tokens.BYTES_PER_TOKEN} bytes of text: pip install "
+    "'duckdb-mistral[tokens]' counts them"
+)
+
+
+def _costs(model: str, endpoint: str, measured: Mapping[str, Any], prices: Prices) -> tuple[float, float] | str:
+    """Return the cost of a model's input and of the most that it can answer, or why they are not known."""
+    price = prices.of(model)
+    if price is None:
+        return _unknown(model, prices)
+    if price.input is None:
+        return f"{model} is paid by the page or the minute, which {endpoint} does not tell beforehand"
+    share = prices.batch_share / MILLION
+    return (
+        measured["input_tokens"] * price.input * share,
+        measured["max_output_tokens"] * (price.output or 0) * share,
+    )
+
+
+def _unknown(model: str, prices: Prices) -> str:
+    return f"the price table of {prices.date} does not know {model}"

@@ -1,0 +1,19 @@
+CREATE OR REPLACE TEMP MACRO mistral_batch_estimate(
+  source,
+  model := NULL,
+  endpoint := '/v1/chat/completions',
+  system := NULL,
+  params := NULL,
+  output := NULL,
+  metadata := NULL,
+  timeout_hours := 24,
+  reuse := 'submission',
+  max_cost := NULL,
+  force := false
+) AS TABLE
+FROM query(mistral_internal_compile('estimate', to_json({
+  'source': source, 'model': model, 'endpoint': endpoint, 'system': system, 'params': params, 'output': output,
+  'metadata': metadata, 'timeout_hours': timeout_hours, 'reuse': reuse, 'max_cost': max_cost, 'force': force
+})));
+COMMENT ON MACRO TABLE mistral_batch_estimate IS
+'What mistral_batch_submit would send for the same arguments, and the most that it can cost in US dollars at batch price. One row; no network, no key.';

@@ -1,0 +1,45 @@
+-- What a submit of the same arguments would send and cost. No network, nothing written.
+WITH
+  mistral_columns AS (
+    SELECT list(column_name) AS names FROM (DESCRIBE $source)
+  ),
+  mistral_checked AS MATERIALIZED (
+    SELECT mistral_internal_check($plan, names) AS problem FROM mistral_columns
+  ),
+  source_rows AS (
+    SELECT $known_columns WHERE false UNION ALL BY NAME $source
+  ),
+  requests AS (
+    SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body FROM source_rows
+  ),
+  lines AS (
+    SELECT
+      custom_id,
+      problem,
+      CASE WHEN problem IS NULL THEN body::JSON END AS body,
+      CASE WHEN problem IS NULL THEN strlen('{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}') + 1 END AS bytes
+    FROM requests
+  ),
+  summary AS (
+    SELECT
+      count(*) AS rows,
+      count(DISTINCT custom_id) AS custom_ids,
+      histogram(problem) AS problems,
+      min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples,
+      coalesce(sum(bytes), 0)::BIGINT AS input_bytes,
+      $input_tokens AS input_tokens,
+      $max_output_tokens AS max_output_tokens,
+      $unlimited AS unlimited
+    FROM lines
+  ),
+  outcome AS (
+    SELECT
+      CASE WHEN problem IS NULL THEN mistral_internal_estimate($plan, {
+        'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': NULL,
+        'input_bytes': input_bytes, 'input_tokens': input_tokens, 'max_output_tokens': max_output_tokens,
+        'unlimited': unlimited
+      }) ELSE error(problem) END AS answer
+    FROM mistral_checked LEFT JOIN summary ON true
+  )
+SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
+FROM outcome

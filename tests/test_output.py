@@ -1,0 +1,280 @@
+"""Declared output: from a DuckDB type to a strict JSON schema, and from answers back to a column of that type."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+from jsonschema import Draft202012Validator
+from openapi import request_problems
+from support import answered, make_staging, rows, submitted
+from test_endpoint_results import job_of
+
+from duckdb_mistral.collecting import Family
+from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.output_types import declared
+from duckdb_mistral.results import ResultFiles, write_results
+from duckdb_mistral.statements import results_statement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NESTED = (
+    "STRUCT(sentiment ENUM('good', 'bad'), score DOUBLE, tags VARCHAR[], visits INTEGER, \"the day\" DATE, "
+    "moment TIMESTAMP, price DECIMAL(9,2), sure BOOLEAN, places STRUCT(name VARCHAR, points DOUBLE[2])[])"
+)
+GOOD: dict[str, Any] = {
+    "sentiment": "good",
+    "score": 0.5,
+    "tags": ["a", "b"],
+    "visits": 3,
+    "the day": "2026-01-31",
+    "moment": "2026-01-31T12:00:00Z",
+    "price": 1234.56,
+    "sure": True,
+    "places": [{"name": "Lyon", "points": [1, 2.5]}],
+}
+READ = {
+    "sentiment": "good",
+    "score": 0.5,
+    "tags": ["a", "b"],
+    "visits": 3,
+    "the day": date(2026, 1, 31),
+    "moment": datetime(2026, 1, 31, 12),  # noqa: DTZ001
+    "price": Decimal("1234.56"),
+    "sure": True,
+    "places": [{"name": "Lyon", "points": (1.0, 2.5)}],
+}
+
+
+def results_of(texts: list[str | None], output: str, directory: Path) -> list[dict[str, Any]]:
+    """Return the results of a chat job whose answers are `texts`, as a caller reads them."""
+    answers, submitted_file = directory / "answers.jsonl", directory / "submitted.jsonl"
+    target = directory / "results.parquet"
+    bodies = [
+        {"choices": [{"finish_reason": "stop", "message": {"content": text, "tool_calls": [1]}}]} for text in texts
+    ]
+    answers.write_text(
+        "".join(
+            json.dumps({"custom_id": f"{number:03}", "response": {"status_code": 200, "body": body}}) + "\n"
+            for number, body in enumerate(bodies)
+        ),
+        encoding="utf-8",
+    )
+    submitted_file.write_text(
+        "".join(f'{{"custom_id": "{number:03}"}}\n' for number in range(len(texts))), encoding="utf-8"
+    )
+    files = ResultFiles(answers=(answers,), submitted=submitted_file, output=output)
+    write_results(job_of("/v1/chat/completions", len(texts)), files, target, partial=False)
+    scan = results_statement([Family(model="", generations=((target,),))], output)
+    with duckdb.connect() as con:
+        return rows(con, f"FROM ({scan}) ORDER BY custom_id")
+
+
+def test_schema_of_a_type() -> None:
+    """A type becomes a schema in which every field is required, may be null, and nothing else is allowed."""
+    output = declared("STRUCT(mood ENUM('up', 'down'), n INTEGER, moment TIMESTAMP, inside STRUCT(tags VARCHAR[]))")
+    schema = output.response_format["json_schema"]["schema"]
+    assert output.response_format["type"] == "json_schema"
+    assert output.response_format["json_schema"]["strict"] is True
+    assert schema == {
+        "type": "object",
+        "properties": {
+            "mood": {"type": ["string", "null"], "enum": ["up", "down", None]},
+            "n": {"type": ["integer", "null"]},
+            "moment": {"type": ["string", "null"], "format": "date-time"},
+            "inside": {
+                "type": ["object", "null"],
+                "properties": {"tags": {"type": ["array", "null"], "items": {"type": "string"}}},
+                "required": ["tags"],
+                "additionalProperties": False,
+            },
+        },
+        "required": ["mood", "n", "moment", "inside"],
+        "additionalProperties": False,
+    }
+
+
+def test_nested_round_trip(tmp_path: Path) -> None:
+    """Each value of a nested type comes back as DuckDB's own value, and a null as NULL."""
+    nulls = dict.fromkeys(GOOD)
+    (full, empty) = results_of([json.dumps(GOOD), json.dumps(nulls)], NESTED, tmp_path)
+    assert (full["outcome"], full["output"]) == ("ok", READ)
+    assert (empty["outcome"], empty["output"]) == ("ok", nulls)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sentiment": "ugly"},
+        {"score": "0.5"},
+        {"score": True},
+        {"tags": "a"},
+        {"tags": [1]},
+        {"tags": [None]},
+        {"visits": 1.5},
+        {"visits": 3_000_000_000},
+        {"the day": "someday"},
+        {"moment": "later"},
+        {"price": 1e12},
+        {"sure": "yes"},
+        {"places": [{"name": "Lyon"}]},
+        {"places": [{"name": "Lyon", "points": [1]}]},
+        {"places": {}},
+        {"another": 1},
+    ],
+)
+def test_answers_that_break_the_type(wrong: dict[str, Any], tmp_path: Path) -> None:
+    """An answer that is not of the type is invalid_output, its text is kept, and the schema forbids it as well."""
+    text = json.dumps(GOOD | wrong)
+    (row,) = results_of([text], NESTED, tmp_path)
+    assert (row["outcome"], row["output"], row["content"], row["error"]) == ("invalid_output", None, text, None)
+    # What a schema says of ranges and formats is not for its validator to decide.
+    if "visits" not in wrong and "price" not in wrong and "the day" not in wrong and "moment" not in wrong:
+        validator = Draft202012Validator(declared(NESTED).response_format["json_schema"]["schema"])
+        assert validator.is_valid(GOOD)
+        assert not validator.is_valid(GOOD | wrong)
+
+
+def test_answers_that_are_no_object(tmp_path: Path) -> None:
+    """Text, cut JSON, null and lists are invalid_output; an answer without text, such as a tool call, is not."""
+    texts: list[str | None] = ["sorry", '{"score": ', "null", "[1]", '"x"', "", None]
+    found = results_of(texts, "STRUCT(score DOUBLE)", tmp_path)
+    assert [row["outcome"] for row in found] == ["invalid_output"] * 6 + ["ok"]
+    assert [row["content"] for row in found] == texts
+    assert [row["output"] for row in found] == [None] * 7
+
+
+def test_whole_numbers(tmp_path: Path) -> None:
+    """A whole number may be written with a point, and a missing field is no NULL."""
+    found = results_of(['{"n": 3.0}', '{"n": 3}', "{}"], "STRUCT(n INTEGER)", tmp_path)
+    assert [(row["outcome"], row["output"]) for row in found] == [
+        ("ok", {"n": 3}),
+        ("ok", {"n": 3}),
+        ("invalid_output", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("STRUCT(a BLOB)", "has a as BLOB, which has no strict form in JSON"),
+        ("STRUCT(a STRUCT(b MAP(VARCHAR, INTEGER)[]))", "has b as MAP"),
+        ("STRUCT(a JSON)", "has a as JSON"),
+        ("STRUCT(a INTERVAL)", "has a as INTERVAL"),
+        ("STRUCT(a HUGEINT)", "has a as HUGEINT"),
+        ("INTEGER[]", r"declare a STRUCT, such as 'STRUCT\(value INTEGER\[\]\)'"),
+        ("mood", "must be a DuckDB type.* is 'mood'"),
+        ("STRUCT(a INTEGER", "must be a DuckDB type"),
+        ("INTEGER) , (1", "must be one DuckDB type"),
+        ("INTEGER); DROP TABLE t; --", "must be a DuckDB type"),
+        ("{'a': 1}", "is no JSON"),
+        ('{"a": 1}', "says no type"),
+    ],
+)
+def test_refused_types(text: str, words: str) -> None:
+    """What is no type, or has no form in JSON, is refused in a sentence before anything is sent."""
+    with pytest.raises(ArgumentError, match=words):
+        declared(text)
+
+
+def test_output_in_the_request(con: duckdb.DuckDBPyConnection) -> None:
+    """The schema travels in each body, as the API's text wants it, and stands in the way of another format."""
+    source = "SELECT 1 AS custom_id, 'hello' AS prompt"
+    (row,) = rows(con, f"FROM mistral_batch_preview($${source}$$, output := $${NESTED}$$)")
+    body = json.loads(row["body"])
+    assert body["response_format"] == declared(NESTED).response_format
+    assert request_problems("/v1/chat/completions", body) == []
+    with pytest.raises(duckdb.Error, match="params holds response_format, and output says it too"):
+        con.execute(
+            f"FROM mistral_batch_preview($${source}$$, output := 'STRUCT(a INT)', "
+            "params := {response_format: {type: 'json_object'}})"
+        )
+    with pytest.raises(duckdb.Error, match="a response_format beside output"):
+        con.execute(
+            "FROM mistral_batch_preview($$SELECT 1 AS custom_id, 'x' AS prompt, {'type': 'text'} AS response_format$$, "
+            "output := 'STRUCT(a INT)')"
+        ).fetchall()
+    with pytest.raises(duckdb.Error, match="/v1/embeddings gives no structured output"):
+        con.execute(
+            "FROM mistral_batch_preview('SELECT 1 AS custom_id, 1 AS input', endpoint := 'embeddings', "
+            "output := 'STRUCT(a INT)')"
+        )
+
+
+def test_output_through_the_server(con: duckdb.DuckDBPyConnection) -> None:
+    """The results of a submission with a declared type have the column output of exactly that type."""
+    con.execute("CREATE TABLE staging AS FROM (VALUES (1, 'fine'), (2, '[[invalid json]]')) t(custom_id, prompt)")
+    declaration = NESTED.replace("DOUBLE[2]", "DOUBLE[]")
+    submission_id = submitted(con, arguments=f"output := $${declaration}$$")
+    found = answered(con, submission_id)
+    assert [row["outcome"] for row in found] == ["ok", "invalid_output"]
+    assert found[0]["output"]["sentiment"] == "good"
+    assert found[0]["output"]["the day"] == date(2026, 1, 31)
+    assert (found[1]["output"], found[1]["content"]) == (None, '{"echo": ')
+    described = rows(con, f"DESCRIBE FROM mistral_batch_results('{submission_id}')")
+    kinds = {row["column_name"]: row["column_type"] for row in described}
+    assert kinds["output"] == declared(declaration).sql_type
+    (by_field,) = rows(
+        con, f"SELECT output.sentiment AS mood FROM mistral_batch_results('{submission_id}') WHERE outcome = 'ok'"
+    )
+    assert by_field == {"mood": "good"}
+
+
+def test_another_type_is_another_submission(con: duckdb.DuckDBPyConnection) -> None:
+    """Two types that look alike in JSON are two submissions, each with its own type; together they are JSON."""
+    make_staging(con, 1)
+    ids = [submitted(con, arguments=f"output := 'STRUCT(price {kind})'") for kind in ("DOUBLE", "DECIMAL(9,2)")]
+    assert len(set(ids)) == 2
+    values = [answered(con, each)[0]["output"]["price"] for each in ids]
+    assert [type(value) for value in values] == [float, Decimal]
+    together = rows(con, "FROM mistral_batch_results()")
+    assert [json.loads(row["output"]) for row in together] == [{"price": 0.5}] * 2
+
+
+def test_schema_as_text(con: duckdb.DuckDBPyConnection) -> None:
+    """A JSON schema is taken as it is; the output is then JSON, and what is none is invalid_output."""
+    con.execute("CREATE TABLE staging AS FROM (VALUES (1, 'fine'), (2, '[[invalid json]]')) t(custom_id, prompt)")
+    schema = {
+        "title": "A book",
+        "type": "object",
+        "properties": {"name": {"type": "string"}},
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    arguments = f"output := '{json.dumps(schema)}'"
+    (body, _) = [json.loads(row["body"]) for row in rows(con, f"FROM mistral_batch_preview('staging', {arguments})")]
+    assert body["response_format"]["json_schema"] == {"name": "A_book", "schema": schema, "strict": True}
+    found = answered(con, submitted(con, arguments=arguments))
+    assert [row["outcome"] for row in found] == ["ok", "invalid_output"]
+    assert json.loads(found[0]["output"]) == {"name": "echo"}
+    assert found[1]["output"] is None
+
+
+def test_output_of_documents(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    """The annotation that OCR makes of a document is its output, and its pages stay the content."""
+    output = "STRUCT(title VARCHAR)"
+    (row,) = rows(
+        con,
+        "FROM mistral_batch_preview($$SELECT 1 AS custom_id, 'https://x/a.pdf' AS document$$, endpoint := 'ocr', "
+        f"output := '{output}')",
+    )
+    body = json.loads(row["body"])
+    assert body["document_annotation_format"] == declared(output).response_format
+    assert request_problems("/v1/ocr", body) == []
+    answers, target = tmp_path / "answers.jsonl", tmp_path / "results.parquet"
+    page = {"index": 0, "markdown": "# A"}
+    lines = [
+        {"custom_id": "0", "response": {"status_code": 200, "body": {"pages": [page], "document_annotation": said}}}
+        for said in ('{"title": "A"}',)
+    ]
+    answers.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_results(
+        job_of("/v1/ocr", 1), ResultFiles(answers=(answers,), submitted=None, output=output), target, partial=False
+    )
+    (found,) = rows(con, results_statement([Family(model="", generations=((target,),))], output))
+    assert (found["outcome"], found["content"], found["output"]) == ("ok", "# A", {"title": "A"})
