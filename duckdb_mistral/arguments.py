@@ -165,7 +165,7 @@ def _models(value: Any, default: str) -> tuple[str, ...]:
 
 
 def _timeout_hours(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST_TIMEOUT_HOURS:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LONGEST_TIMEOUT_HOURS:
         raise ArgumentError(
             f"timeout_hours must be a whole number from 1 to {LONGEST_TIMEOUT_HOURS}, which is 7 days, but is "
             f"{_shown(value)}. Nothing was sent."

@@ -142,7 +142,8 @@ def shell(arguments: tuple[str, ...]) -> None:
 
     The shell's own arguments follow the database: -c "FROM mistral_batch_status()", -f FILE, -csv and so on.
     A TEMP table lives in the shell, where mistral_batch_submit does not see it, and an argument of a function cannot
-    be a subquery. Needs the extra 'shell'.
+    be a subquery. CREATE TABLE from a table of the database is written CALL db.query($$ ... $$), or as a view.
+    Needs the extra 'shell'.
     """
     from duckdb_mistral.shell import run
 

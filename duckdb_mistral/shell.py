@@ -27,7 +27,8 @@ GREETING = """\
 The mistral functions are here: FROM mistral_batch_submit('staging'); FROM mistral_batch_status(); and so on.
 Tables that you create are in {database}, where mistral_batch_submit sees them. A TEMP table lives in this shell, and \
 it does not; leave TEMP out.
-An argument cannot be a subquery. To keep results in a table together with another table, let {database} do it:
+An argument cannot be a subquery. CREATE TABLE and INSERT from a table of {database} are refused by DuckDB's \
+protocol as it is now; make a view, or let {database} do it:
   CALL {alias}.query($$ CREATE TABLE answers AS
     FROM staging JOIN {functions}.mistral_batch_results('…') USING (custom_id) $$);
 """

@@ -23,7 +23,9 @@ import duckdb
 import pytest
 from support import KEY, asked_for_money, clean_environment, environment_of, run_python
 
+import duckdb_mistral
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.quack import macros_of_client, macros_of_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,6 +162,17 @@ def test_file_and_one_liner(emulator: Emulator, home: Path, tmp_path: Path) -> N
     again = run_shell(environment, database, "-csv", "-noheader", "-c", FOUR_STATEMENTS.strip().split("\n")[0])
     assert again.stdout.split() == ["3,true"]
     assert asked_for_money(emulator) == (1, 1)
+
+
+@with_shell
+def test_quickstart(emulator: Emulator, home: Path) -> None:
+    """examples/quickstart.sql runs in the shell and ends with twenty joined answers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).resolve().parent.parent)
+        ran = run_shell(environment_of(emulator, home), "-csv", "-f", "examples/quickstart.sql")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count(",ok,") == 20
+    assert "1790,George Washington,ok," in ran.stdout
 
 
 @with_shell
@@ -338,6 +351,29 @@ def test_serve_on_a_taken_port(emulator: Emulator, home: Path) -> None:
     assert (ran.returncode, ran.stdout) == (1, "")
     assert port in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_every_function_is_forwarded() -> None:
+    """The server's functions and the shell's are those of register, with the same parameters and comments."""
+    surface = (
+        "SELECT function_name, parameters, comment FROM duckdb_functions() "
+        "WHERE database_name = $catalog AND function_type = 'table_macro' AND starts_with(function_name, 'mistral_') "
+        "ORDER BY function_name"
+    )
+    with duckdb_mistral.connect() as con:
+        registered = con.execute(surface, {"catalog": "temp"}).fetchall()
+        con.execute("ATTACH ':memory:' AS mistral")
+        for statement in macros_of_server("mistral"):
+            con.execute(statement)
+        assert con.execute(surface, {"catalog": "mistral"}).fetchall() == registered
+    shell = "\n".join(macros_of_client("quack:127.0.0.1:1", "mistral"))
+    names = re.findall(r"MACRO (mistral_\w+)\([^)]*\) AS TABLE", shell)
+    assert sorted(names) == [name for name, _, _ in registered]
+    for name, parameters, comment in registered:
+        forwarded = re.search(rf"'FROM mistral\.{name}\((.*)\);", shell)
+        assert forwarded is not None
+        assert re.findall(r"(\w+) := '", forwarded[1]) == parameters
+        assert comment.replace("'", "''") in shell
 
 
 @pytest.mark.skipif(INSTALLED, reason="the official shell is in this environment")
