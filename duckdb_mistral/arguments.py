@@ -44,7 +44,7 @@ def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArgu
     system = _text("system", given.get("system"))
     if system is not None and not endpoint.takes_system:
         raise ArgumentError(f"{endpoint.path} takes no system message. Leave system out. Nothing was sent.")
-    _refuse_later(given)
+    models = _models(given.get("model"), usual_model(endpoint, default_model, Settings.model))
     output = _output(given.get("output"))
     return SubmitArguments(
         source=_source(given.get("source")),
@@ -54,11 +54,12 @@ def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArgu
         output=output,
         plan=Plan(
             endpoint=endpoint.path,
-            models=_models(given.get("model"), usual_model(endpoint, default_model, Settings.model)),
+            models=models,
             timeout_hours=_timeout_hours(given.get("timeout_hours")),
             metadata=metadata(given.get("metadata")),
             output=None if output is None else output.text,
             max_cost=_max_cost(given.get("max_cost")),
+            reuse_requests=_reuses_requests(given.get("reuse"), models),
             force=_boolean("force", given.get("force")),
         ),
     )
@@ -111,16 +112,15 @@ def _endpoint(value: Any) -> Endpoint:
     return endpoint_of(value)
 
 
-def _refuse_later(given: Mapping[str, Any]) -> None:
-    """Refuse what this version cannot do yet, rather than leave it out."""
-    reuse = given.get("reuse")
-    if reuse not in REUSE:
-        raise ArgumentError(f"reuse must be 'submission' or 'requests', but is {_shown(reuse)}. Nothing was sent.")
-    if reuse == "requests":
+def _reuses_requests(value: Any, models: tuple[str, ...]) -> bool:
+    if value not in REUSE:
+        raise ArgumentError(f"reuse must be 'submission' or 'requests', but is {_shown(value)}. Nothing was sent.")
+    if value == "requests" and len(models) > 1:
         raise ArgumentError(
-            "reuse := 'requests' is not available yet. With reuse := 'submission', the default, the same submission "
-            "is never paid for twice. Nothing was sent."
+            "reuse := 'requests' goes with one model: what was answered before differs from model to model, and all "
+            "models of a submission run on the same file. Submit once per model. Nothing was sent."
         )
+    return bool(value == "requests")
 
 
 def _output(value: Any) -> Output | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from duckdb_mistral.jobs import Job, JobReport, Status
+from duckdb_mistral.jobs import Job, JobReport, Status, Step
 
 TEXT = pa.string()
 COUNT = pa.int64()
@@ -112,6 +112,7 @@ MODELS = pa.struct(
 
 def submit_row(job: Job, reused: bool) -> dict[str, Any]:
     """Return one row of mistral_batch_submit."""
+    report = job.report or _answered(job)
     return {
         "submission_id": job.submission_id,
         "job_id": job.job_id,
@@ -122,13 +123,27 @@ def submit_row(job: Job, reused: bool) -> dict[str, Any]:
         "total_requests": job.request_count,
         "input_bytes": job.input_bytes,
         "reused": reused,
-        "created_at": job.report.created_at if job.report else None,
+        "created_at": report.created_at if report else None,
     }
+
+
+def _answered(job: Job) -> JobReport | None:
+    """Return the report of rows that were answered before their submission; None for any other job."""
+    if job.step is not Step.ANSWERED:
+        return None
+    return JobReport(
+        job_id="",
+        status=job.status,
+        completed_requests=job.request_count,
+        succeeded_requests=job.request_count,
+        created_at=job.created_here_at,
+        completed_at=job.created_here_at,
+    )
 
 
 def status_row(job: Job) -> dict[str, Any]:
     """Return one row of mistral_batch_status, _wait and _cancel."""
-    report = job.report or JobReport(job_id="", status=job.status)
+    report = job.report or _answered(job) or JobReport(job_id="", status=job.status)
     errors = report.errors or (((job.message, 1),) if job.message else ())
     return reported(report, total=job.request_count) | {
         "submission_id": job.submission_id,

@@ -55,11 +55,22 @@ def results_statement(families: Sequence[Family], output: str | None = None) -> 
     kind = "JSON" if output is None else declared(output).sql_type
     typed = {"output": f'TRY_CAST("output" AS {kind}) AS "output"'}
     columns = ", ".join(typed.get(name, exp.column(name, quoted=True).sql("duckdb")) for name in COLUMNS)
-    plain = [path for family in families if len(family.generations) == 1 for path in family.generations[0]]
+    simple = [family for family in families if len(family.generations) == 1 and family.copies is None]
+    plain = [path for family in simple for path in family.generations[0]]
     selects = [union_of([plain], columns)] if plain else []
-    selects += [union_of(family.generations, columns) for family in families if len(family.generations) > 1]
+    selects += [_family_scan(family, columns) for family in families if family not in simple]
     nothing = f"SELECT {_typed_nulls(COLUMNS | {'output': kind})} WHERE false"
     return " UNION ALL ".join(f"({select})" for select in selects) or nothing
+
+
+def _family_scan(family: Family, columns: str) -> str:
+    """Return the scan of results that have retries, or rows that share a request."""
+    if family.copies is None:
+        return union_of(family.generations, columns)
+    kept = ", ".join(exp.column(name, quoted=True).sql("duckdb") for name in COLUMNS)
+    return template("copied_results").substitute(
+        results=union_of(family.generations, kept), columns=columns, copies=literal(family.copies)
+    )
 
 
 def refusal(columns: Mapping[str, str], message: str) -> str:
