@@ -2,9 +2,10 @@
 
 NEWEST := .venv
 OLDEST := .venv-oldest
+SHELL_ENVIRONMENT := .venv-shell
 BIN := $(NEWEST)/bin
 
-.PHONY: help demo check lint types contracts test test-newest test-oldest format golden bench clean
+.PHONY: help demo check lint types contracts test test-newest test-oldest test-shell format golden bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -24,13 +25,17 @@ types: $(NEWEST)/made ## mypy --strict
 contracts: $(NEWEST)/made ## which module may import which
 	$(BIN)/lint-imports
 
-test: test-newest test-oldest ## the tests, on the newest and the oldest versions of what the package needs
+test: test-newest test-oldest test-shell ## the tests, on the newest and the oldest versions of what the package needs
 
 test-newest: $(NEWEST)/made
 	$(BIN)/python -m pytest -n auto
 
 test-oldest: $(OLDEST)/made
 	$(OLDEST)/bin/python -m pytest -n auto
+
+# The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
+test-shell: $(SHELL_ENVIRONMENT)/made
+	$(SHELL_ENVIRONMENT)/bin/python -m pytest tests/test_shell.py
 
 format: $(NEWEST)/made ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
@@ -43,10 +48,13 @@ bench: $(NEWEST)/made ## how fast and how small, as ratios
 	$(BIN)/python -m benchmarks
 
 clean: ## remove the environments
-	rm -rf $(NEWEST) $(OLDEST)
+	rm -rf $(NEWEST) $(OLDEST) $(SHELL_ENVIRONMENT)
 
 $(NEWEST)/made: pyproject.toml scripts/environment.sh
 	scripts/environment.sh $(NEWEST)
 
 $(OLDEST)/made: pyproject.toml scripts/environment.sh scripts/oldest.py
 	scripts/environment.sh $(OLDEST) oldest
+
+$(SHELL_ENVIRONMENT)/made: pyproject.toml scripts/environment.sh
+	scripts/environment.sh $(SHELL_ENVIRONMENT) shell

@@ -134,6 +134,37 @@ def emulator(port: int, directory: Path | None, job_seconds: float, upstream: st
         fail(f"The local batch server cannot listen on port {port} ({error.strerror}). Choose another with --port.")
 
 
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[DATABASE] [SHELL ARGUMENTS]")
+@told_errors
+def shell(arguments: tuple[str, ...]) -> None:
+    """Open the official duckdb shell with the functions in it.
+
+    The shell's own arguments follow the database: -c "FROM mistral_batch_status()", -f FILE, -csv and so on.
+    A TEMP table lives in the shell, where mistral_batch_submit does not see it, and an argument of a function cannot
+    be a subquery. Needs the extra 'shell'.
+    """
+    from duckdb_mistral.shell import run
+
+    sys.exit(run(arguments))
+
+
+@cli.command()
+@click.argument("database", default=":memory:")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 127.0.0.1 is for this machine.")
+@click.option("--port", type=click.IntRange(0, 65535), default=9494, show_default=True, help="0 takes a free one.")
+@click.option("--token", envvar="DUCKDB_MISTRAL_TOKEN", help="What clients must bring; a new one by default.")
+@told_errors
+def serve(database: str, host: str, port: int, token: str | None) -> None:
+    """Serve DATABASE and the functions to DuckDB clients, over DuckDB's own protocol.
+
+    Prints the address and the token, and on standard error the statements that clients run. Needs the extra 'shell'.
+    """
+    from duckdb_mistral.serve import run
+
+    run(database, host=host, port=port, token=token)
+
+
 @cli.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--database", "-d", default=":memory:", show_default=True, help="The DuckDB database to read from.")

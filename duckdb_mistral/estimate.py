@@ -38,11 +38,11 @@ _MARKS = (
     "CASE WHEN json_array_length(body, '$.messages') > 0 THEN 1 + 2 * json_array_length(body, '$.messages') ELSE 0 END"
 )
 
-NOTHING_MEASURED = dict.fromkeys(("input_tokens", "max_output_tokens", "unlimited"), "NULL::BIGINT")
+NOTHING_MEASURED = dict.fromkeys(("input_bytes", "input_tokens", "max_output_tokens", "unlimited"), "NULL::BIGINT")
 
 
 def measures(endpoint: str) -> dict[str, str]:
-    """Return the SQL aggregates that measure requests with the JSON column `body`: {name: SQL of a BIGINT}."""
+    """Return the SQL aggregates that measure requests, lines with their JSON bodies: {name: SQL of a BIGINT}."""
     found = ", ".join(
         [*(f"body->'$.{path}'" for path in _TEXTS), *(f"[body->'$.{name}']" for name in _TEXT), "[body->'$.tools']"]
     )
@@ -57,6 +57,7 @@ def measures(endpoint: str) -> dict[str, str]:
     answers = "coalesce(TRY_CAST(body->>'$.n' AS BIGINT), 1)"
     writes = endpoint in WRITING
     return {
+        "input_bytes": "coalesce(sum(strlen(line)), 0)::BIGINT",
         "input_tokens": f"coalesce(sum({counted} + {_MARKS}), 0)::BIGINT",
         "max_output_tokens": f"coalesce(sum(coalesce({limit}, {ASSUMED_OUTPUT_TOKENS}) * {answers}), 0)::BIGINT"
         if writes

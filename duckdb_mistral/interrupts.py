@@ -25,12 +25,17 @@ def listen() -> None:
         return
 
     def handler(number: int, frame: FrameType | None) -> None:
-        global _heard
-        _heard += 1
+        interrupt()
         before(number, frame)
 
     handler.counts_interrupts = True  # type: ignore[attr-defined]
     signal.signal(signal.SIGINT, handler)
+
+
+def interrupt() -> None:
+    """End what waits in this process, as Ctrl-C does; for a server, whose calls are none of its own doing."""
+    global _heard
+    _heard += 1
 
 
 def begin() -> None:

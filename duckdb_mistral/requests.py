@@ -12,7 +12,7 @@ from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.errors import ArgumentError, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from duckdb_mistral.spool import Spool
 
@@ -56,17 +56,16 @@ class RequestColumns:
     def body(self) -> str:
         """The request body of a row, as JSON text."""
         content = content_members(self._endpoint, self._system)
-        texts = content | {
-            name: value(self._endpoint, name) for name in self._endpoint.option_fields if name not in content
-        }
-        members = [self._member(name, text) for name, text in texts.items()]
+        members = [self._member(name, text) for name, text in content.items()]
+        members.append(self._options([name for name in self._endpoint.option_fields if name not in content]))
         members += [
             literal(f"{json.dumps(name)}:{_json(given)}")
             for name, given in self._params.items()
             if name not in self._endpoint.fields
         ]
         built = f"'{{' || concat_ws(',', {', '.join(members)}) || '}}'"
-        return f"CASE WHEN body IS NULL THEN {built} ELSE {json_text('body')} END"
+        # Both branches are VARCHAR: beside JSON, what was built would be parsed again.
+        return f"CASE WHEN body IS NULL THEN {built} ELSE ({json_text('body')})::VARCHAR END"
 
     @property
     def problem(self) -> str:
@@ -116,6 +115,13 @@ class RequestColumns:
         elif types == {"object"}:
             is_text = f"typeof({column(name).sql(DIALECT)}) = 'VARCHAR'"
             yield f"{_given(name)} AND NOT {is_text} AND {found} <> 'OBJECT'", f"a {name} that is no JSON object"
+
+    def _options(self, names: Sequence[str]) -> str:
+        """Return the members of the option fields; most rows have none, and are not asked for each."""
+        members = f"concat_ws(',', {', '.join(self._member(name, value(self._endpoint, name)) for name in names)})"
+        if any(name in self._params for name in names):
+            return members
+        return f"CASE WHEN {_any_given(names)} THEN {members} END"
 
     def _member(self, name: str, text: str) -> str:
         """Return a member of the body, NULL where the row leaves it out; `text` is the SQL of the row's own value."""

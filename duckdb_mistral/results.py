@@ -19,6 +19,7 @@ from sqlglot import exp
 from duckdb_mistral.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.output_types import declared, output_sql
+from duckdb_mistral.spool import read_ids
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ COLUMNS = {
     "job_id": "VARCHAR",
     "submission_id": "VARCHAR",
 }
+#: Each thread holds a row group until it is full, so a row group is small; of the columns only those with few values
+#: gain by a dictionary.
+PARQUET = "FORMAT parquet, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '32MB', DICTIONARY_SIZE_LIMIT 100"
 #: Raw lines are handed to DuckDB in batches of about this many bytes.
 SALVAGE_BYTES = 16 << 20
 
@@ -83,7 +87,7 @@ def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) 
     """
     with _engine(target.parent) as engine:
         read = target.with_suffix(".read")
-        submitted = _submitted_sql(files)
+        submitted = _submitted_sql(engine, job, files)
         try:
             _convert(engine, job, files, read)
             engine.execute(f"CREATE TEMP VIEW submitted AS {submitted or _ids_of(read)}")
@@ -170,7 +174,7 @@ def _complete(engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: P
 
 def _copy(engine: duckdb.DuckDBPyConnection, select: str, target: Path) -> None:
     columns = ", ".join(f"{name}::{kind} AS {name}" for name, kind in COLUMNS.items())
-    engine.execute(f"COPY (SELECT {columns} FROM ({select})) TO {literal(target)} (FORMAT parquet)")
+    engine.execute(f"COPY (SELECT {columns} FROM ({select})) TO {literal(target)} ({PARQUET})")
 
 
 def _constants(job: Job) -> dict[str, str]:
@@ -181,10 +185,14 @@ def _constants(job: Job) -> dict[str, str]:
     }
 
 
-def _submitted_sql(files: ResultFiles) -> str | None:
+def _submitted_sql(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles) -> str | None:
     """Return a SELECT of the submitted custom_ids, or None where they cannot be had."""
     if files.submitted is None:
         return None
+    ids = read_ids(files.submitted)
+    if ids is not None and len(ids) == job.request_count:
+        engine.register("submitted_ids", ids)
+        return "SELECT custom_id FROM submitted_ids"
     return (
         f"SELECT custom_id FROM read_json({literal(files.submitted)}, format = 'newline_delimited', "
         "columns = {custom_id: 'VARCHAR'}, maximum_object_size = 536870912)"

@@ -51,7 +51,7 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
             reused = _keep(engine, batches, fresh.directory.name)
             statement = template("unsent_requests").substitute(requests=_paths(requests))
             for batch in engine.sql(statement).to_arrow_reader():
-                fresh.write(batch.column(0))
+                fresh.write(batch.column(1), batch.column(0))
             fresh.finish()
     except BaseException:
         fresh.discard()

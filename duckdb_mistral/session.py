@@ -6,6 +6,7 @@ Heavy modules are imported when a statement first needs them, so that registerin
 from __future__ import annotations
 
 import atexit
+import itertools
 import json
 import threading
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ class Session:
         self._lock = threading.Lock()
         self._given: dict[str, Any] = {}
         self._batches: tuple[Settings, Batches] | None = None
-        self._spools: dict[str, tuple[Batches, Spool]] = {}
+        self._spools: dict[str, tuple[Batches, Spool, str]] = {}
+        self._numbers = itertools.count(1)
         self.configure(given)
         atexit.register(self.close)
 
@@ -59,7 +61,7 @@ class Session:
     def close(self) -> None:
         """Let go of connections to the API, and of spools whose statement never came to its end."""
         with self._lock:
-            for _, spool in self._spools.values():
+            for _, spool, _ in self._spools.values():
                 spool.discard()
             self._spools.clear()
             if self._batches is not None:
@@ -115,14 +117,17 @@ class Session:
         return None
 
     def open(self, plan: str, names: list[str]) -> str:
-        """Check the columns of a source and open a spool for its requests; return the spool's name."""
+        """Check the columns of a source and open a spool for its requests; return the spool's token.
+
+        DuckDB hands the token over with every row, so it is as short as can be.
+        """
         self._check_columns(plan, names)
         batches = self.batches()
         batches.settings.required_key()
         spool = batches.new_spool()
-        token = json.dumps({"spool": spool.directory.name, "plan": plan})
         with self._lock:
-            self._spools[token] = (batches, spool)
+            token = str(next(self._numbers))
+            self._spools[token] = (batches, spool, plan)
         return token
 
     def spool(self, token: str) -> Spool:
@@ -136,10 +141,10 @@ class Session:
         from duckdb_mistral.submitting import Submitter
 
         with self._lock:
-            batches, spool = self._spools.pop(token)
+            batches, spool, text = self._spools.pop(token)
         try:
             check_rows(summary, spool)
-            plan = _plan(json.loads(token)["plan"])
+            plan = _plan(text)
             jobs = Submitter(batches).submit(
                 plan, spool, summary["fingerprint"], lambda: self._check_cost(plan, summary)
             )

@@ -1,6 +1,7 @@
 """Request lines on their way to files: whole vectors in, part files within the API's limits out.
 
-A vector's lines lie in one buffer, so a part is written as slices of it; no line is handled by itself.
+A vector's lines lie in one buffer, so a part is written as slices of it; no line is handled by itself. Beside each
+part lie its custom_ids, so that results are checked without reading the requests again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 #: JSON allows these raw, but readers that split lines as Python's splitlines does would cut a request in two.
 LINE_BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\u0085": "\\u0085"}
+IDS = pa.schema([("custom_id", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class Spool:
         self._lock = threading.Lock()
         self._parts: list[SpooledPart] = []
         self._file: Any = None
+        self._ids_file: Any = None
+        self._ids: Any = None
         self._requests = 0
         self._bytes = 0
         self._release = release
@@ -58,19 +62,21 @@ class Spool:
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700)
 
-    def write(self, lines: pa.Array | pa.ChunkedArray) -> None:
-        """Append request lines, each ending in a newline; NULL is passed over.
+    def write(self, lines: pa.Array | pa.ChunkedArray, custom_ids: pa.Array | pa.ChunkedArray) -> None:
+        """Append request lines, each ending in a newline, and their custom_ids; NULL is passed over.
 
         The first failure is kept in `failure`, and what comes after it is passed over: the query that feeds
         the spool goes on to its end, where the failure is told as a sentence.
         """
-        chunks = lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]
-        with self._lock:
-            for chunk in chunks:
+        for chunk, ids in zip(_chunks(lines), _chunks(custom_ids), strict=True):
+            ready, data = escaped(chunk)
+            if chunk.null_count:
+                ids = ids.filter(chunk.is_valid())
+            with self._lock:
                 if self.failure is not None:
                     return
                 try:
-                    self._append(chunk)
+                    self._append(ready, data, ids)
                 except (OSError, SourceError) as error:
                     self.failure = error
 
@@ -99,6 +105,7 @@ class Spool:
         """Remove the directory and all in it, unless it was kept."""
         with self._lock:
             if self._file is not None:
+                self._ids_file.close()
                 self._file.close()
                 self._file = None
             if not self._done:
@@ -111,8 +118,7 @@ class Spool:
         if release is not None:
             release()
 
-    def _append(self, lines: pa.Array) -> None:
-        lines, data = escaped(lines)
+    def _append(self, lines: pa.Array, data: memoryview, ids: pa.Array) -> None:
         if not len(lines):
             return
         offsets = _offsets(lines)
@@ -124,7 +130,8 @@ class Spool:
             if not taken:
                 self._close_part()
                 continue
-            self._write_slice(data[offsets[start] - offsets[0] : offsets[start + taken] - offsets[0]], taken)
+            piece = data[offsets[start] - offsets[0] : offsets[start + taken] - offsets[0]]
+            self._write_slice(piece, ids.slice(start, taken))
             start += taken
 
     def _fitting(self, offsets: np.ndarray[Any, Any], start: int) -> int:
@@ -133,15 +140,17 @@ class Spool:
         by_bytes = int(np.searchsorted(offsets, last, side="right")) - 1 - start
         return max(0, min(by_bytes, self._max_requests - self._requests, len(offsets) - 1 - start))
 
-    def _write_slice(self, data: memoryview, requests: int) -> None:
+    def _write_slice(self, data: memoryview, ids: pa.Array) -> None:
         if self._file is None:
-            self._file = self._path().open("xb", buffering=0)
-            self._path().chmod(0o600)
+            self._file = _new_file(self._path())
+            self._ids_file = _new_file(ids_path(self._path()))
+            self._ids = pa.ipc.new_file(self._ids_file, IDS)
         failpoint("before-spool-write", writes=True)
         written = 0
         while written < len(data):
             written += self._file.write(data[written:])
-        self._requests += requests
+        self._ids.write_batch(pa.record_batch([ids.cast(pa.string())], schema=IDS))
+        self._requests += len(ids)
         self._bytes += len(data)
 
     def _path(self) -> Path:
@@ -151,12 +160,38 @@ class Spool:
         if self._file is None:
             return
         path = self._path()
+        self._ids.close()
+        self._ids_file.close()
         self._file.close()
         self._file = None
         self._parts.append(
             SpooledPart(part=len(self._parts) + 1, path=path, request_count=self._requests, input_bytes=self._bytes)
         )
         self._requests = self._bytes = 0
+
+
+def _chunks(values: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    return values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+
+
+def _new_file(path: Path) -> Any:
+    file = path.open("xb", buffering=0)
+    path.chmod(0o600)
+    return file
+
+
+def ids_path(part: Path) -> Path:
+    """Return where the custom_ids of a part lie."""
+    return part.with_suffix(".arrow")
+
+
+def read_ids(part: Path) -> pa.Table | None:
+    """Return the custom_ids of a part as a table of one column, mapped from disk; None where they cannot be read."""
+    try:
+        with pa.memory_map(str(ids_path(part))) as source:
+            return pa.ipc.open_file(source).read_all()
+    except (OSError, pa.ArrowInvalid):
+        return None
 
 
 def part_name(part: int) -> str:
@@ -171,14 +206,23 @@ def escaped(lines: pa.Array) -> tuple[pa.Array, memoryview]:
     if lines.null_count:
         lines = lines.drop_null()
     data = _bytes(lines)
-    raw = [character for character in LINE_BREAKS if character.encode() in data]
+    raw = [character for character in LINE_BREAKS if _holds(data, character.encode())]
     if raw:
         import pyarrow.compute as pc
 
         for character in raw:
             lines = pc.replace_substring(lines, pattern=character, replacement=LINE_BREAKS[character])
         data = _bytes(lines)
-    return lines, memoryview(data)
+    return lines, data
+
+
+def _holds(data: memoryview, wanted: bytes) -> bool:
+    """Tell whether `wanted` is in `data`; quicker than `in`, which looks at every byte for itself."""
+    every = np.frombuffer(data, dtype=np.uint8)
+    places = np.flatnonzero(every[: len(every) - len(wanted) + 1] == wanted[0])
+    for distance in range(1, len(wanted)):
+        places = places[every[places + distance] == wanted[distance]]
+    return bool(len(places))
 
 
 def _offsets(lines: pa.Array) -> np.ndarray[Any, Any]:
@@ -188,12 +232,12 @@ def _offsets(lines: pa.Array) -> np.ndarray[Any, Any]:
     return every[lines.offset : lines.offset + len(lines) + 1].astype(np.int64)
 
 
-def _bytes(lines: pa.Array) -> bytes:
+def _bytes(lines: pa.Array) -> memoryview:
+    """Return the lines as they lie in the array's buffer, one after another."""
     if not len(lines):
-        return b""
+        return memoryview(b"")
     offsets = _offsets(lines)
-    data: bytes = lines.buffers()[2].slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes()
-    return data
+    return memoryview(lines.buffers()[2].slice(int(offsets[0]), int(offsets[-1] - offsets[0])))
 
 
 def _too_long(line: str, max_bytes: int) -> str:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Make the virtual environment DIR with the package, all its extras and the tools of the tests:
-#   scripts/environment.sh DIR [oldest]
-# With `oldest`, what the package needs comes in the oldest version that pyproject.toml allows.
+#   scripts/environment.sh DIR [oldest | shell]
+# With `oldest`, what the package needs comes in the oldest version that pyproject.toml allows. With `shell`, the
+# environment has the official duckdb shell, and the version of DuckDB that it needs.
 set -eu
 
 directory=$1
@@ -26,7 +27,10 @@ pip="$directory/bin/python -m pip --disable-pip-version-check -q"
 $pip install 'pip>=25.1' # the first that reads dependency groups
 if [ "${2:-}" = oldest ]; then
   "$directory/bin/python" scripts/oldest.py >"$directory/oldest.txt"
-  $pip install --editable '.[all]' --group test --constraint "$directory/oldest.txt"
+  # Without harlequin: every version of it that reads DuckDB 2 needs click at 8.5.0 and rich above 14.
+  $pip install --editable '.[emulator,dbt]' --group test --constraint "$directory/oldest.txt"
+elif [ "${2:-}" = shell ]; then
+  $pip install --editable '.[emulator,shell]' --group test
 else
   $pip install --editable '.[all]' --group dev
 fi

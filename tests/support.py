@@ -66,7 +66,7 @@ def run_python(code: str, environment: dict[str, str], *arguments: str) -> subpr
     """Run code in a Python process of its own."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env=clean_environment() | environment,
+        env=clean_environment() | dict(environment),
         capture_output=True,
         text=True,
         timeout=120,

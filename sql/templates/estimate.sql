@@ -17,7 +17,9 @@ WITH
       custom_id,
       problem,
       CASE WHEN problem IS NULL THEN body::JSON END AS body,
-      CASE WHEN problem IS NULL THEN strlen('{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}') + 1 END AS bytes
+      CASE WHEN problem IS NULL
+        THEN concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10))
+      END AS line
     FROM requests
   ),
   summary AS (
@@ -26,7 +28,7 @@ WITH
       count(DISTINCT custom_id) AS custom_ids,
       histogram(problem) AS problems,
       min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples,
-      coalesce(sum(bytes), 0)::BIGINT AS input_bytes,
+      $input_bytes AS input_bytes,
       $input_tokens AS input_tokens,
       $max_output_tokens AS max_output_tokens,
       $unlimited AS unlimited

@@ -1,5 +1,5 @@
 -- The request lines whose custom_id has no answer yet, as submit writes them.
-SELECT '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10) AS line
+SELECT custom_id, '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10) AS line
 FROM read_json(
   [$requests],
   format = 'newline_delimited',

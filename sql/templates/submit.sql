@@ -20,7 +20,7 @@ WITH
       custom_id,
       problem,
       CASE WHEN problem IS NULL
-        THEN '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10)
+        THEN concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10))
       END AS line,
       CASE WHEN problem IS NULL THEN body::JSON END AS body
     FROM requests
@@ -40,8 +40,8 @@ WITH
       $input_tokens AS input_tokens,
       $max_output_tokens AS max_output_tokens,
       $unlimited AS unlimited,
-      coalesce(sum(strlen(line)), 0)::BIGINT AS input_bytes,
-      sum(mistral_internal_spool(token, line)) AS spooled
+      $input_bytes AS input_bytes,
+      sum(mistral_internal_spool(token, custom_id, line)) AS spooled
     FROM hashed, mistral_spool
   ),
   outcome AS (

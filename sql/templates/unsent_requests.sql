@@ -1,5 +1,5 @@
 -- The request lines that have to be sent, as submit writes them: one of those that are the same, none that was answered.
-SELECT '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10) AS line
+SELECT custom_id, '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10) AS line
 FROM read_json(
   [$requests],
   format = 'newline_delimited',

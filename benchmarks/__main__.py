@@ -1,0 +1,69 @@
+"""Measure and tell: `python -m benchmarks`, a few minutes; `--help` shows how to measure more."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from tempfile import gettempdir
+
+from benchmarks.cases import CASES, Row, Sizes
+from benchmarks.report import markdown, plot
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def main() -> None:
+    """Run the cases, print the tables, and keep them in docs/benchmarks.md."""
+    given = _arguments()
+    sizes = Sizes(
+        rows=tuple(given.rows),
+        lengths=tuple(given.bytes),
+        repeats=given.repeats,
+        scratch=given.scratch,
+        most_bytes=given.most_bytes,
+    )
+    rows: list[Row] = []
+    for name in given.cases:
+        for row in CASES[name](sizes):
+            rows.append(row)
+            said = ", ".join(f"{column}: {cell}" for column, cell in row.cells.items())
+            print(f"{row.case} {row.rows:,} × {row.length:,}: {said}", file=sys.stderr, flush=True)
+    plotted = False
+    if given.write:
+        given.write.mkdir(parents=True, exist_ok=True)
+        plotted = plot(rows, given.write / "benchmarks.svg")
+    report = markdown(rows, given.repeats, plotted=plotted)
+    print(report)
+    if given.write:
+        (given.write / "benchmarks.md").write_text(report, encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--cases", nargs="+", choices=list(CASES), default=["build", "read", "whole", "start", "status"]
+    )
+    parser.add_argument("--rows", nargs="+", type=int, default=[1_000, 10_000, 100_000], help="numbers of prompts")
+    parser.add_argument("--bytes", nargs="+", type=int, default=[300, 8_000], help="lengths of the prompts")
+    parser.add_argument("--repeats", type=int, default=3, help="how often each contender runs; the quickest counts")
+    parser.add_argument(
+        "--most-bytes",
+        type=int,
+        default=1_000_000_000,
+        help="leave out larger sizes, except in the case memory; one gigabyte by default",
+    )
+    parser.add_argument(
+        "--scratch",
+        type=Path,
+        default=Path(gettempdir()),
+        help="where the files go: up to five times the prompts' size",
+    )
+    parser.add_argument(
+        "--write", nargs="?", type=Path, const=DOCS, help="keep the tables in this directory; docs by default"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

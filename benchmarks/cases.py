@@ -1,0 +1,305 @@
+"""The cases: which contenders take turns on what, and the ratios that are read off them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from benchmarks import data
+from benchmarks.processes import Measured, run_contender, server, take_turns, witness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MEGABYTE = 1_000_000
+JOBS = 1_000
+BARE = "import duckdb, pyarrow; duckdb.default_connection().execute('SELECT 1')"
+REGISTERED = f"{BARE}; import duckdb_mistral; duckdb_mistral.register()"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a case's table: what was measured at one size."""
+
+    case: str
+    rows: int
+    length: int
+    #: {column: text}, in order.
+    cells: dict[str, str]
+    #: {what: value} for the plot.
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What to measure: numbers of prompts, their lengths in bytes, how often, and where to put files."""
+
+    rows: tuple[int, ...]
+    lengths: tuple[int, ...]
+    repeats: int
+    scratch: Path
+    #: Larger data than this is left out where a contender has to hold it in memory.
+    most_bytes: int
+
+    def each(self) -> Iterator[tuple[int, int]]:
+        """Yield every number of prompts with every length."""
+        for length in self.lengths:
+            for rows in self.rows:
+                if rows * length <= self.most_bytes:
+                    yield rows, length
+
+
+def build(sizes: Sizes) -> Iterator[Row]:
+    """Staging table to part files, against COPY … TO … (FORMAT json) of the same lines."""
+    for rows, length in sizes.each():
+        with _scratch(sizes) as scratch:
+            database = scratch / "staging.duckdb"
+            data.make_staging(database, rows, length)
+            given = {"scratch": str(scratch), "database": str(database), "rows": rows}
+            found = take_turns({"build_copy": given, "build_spool": given}, repeats=sizes.repeats)
+        floor, ours = found["build_copy"], found["build_spool"]
+        assert floor.figures["bytes"] == ours.figures["bytes"]
+        yield Row(
+            case="build",
+            rows=rows,
+            length=length,
+            cells={
+                "COPY": _seconds(floor.total),
+                "submit, until the upload": _seconds(ours.total),
+                "ratio": _ratio(ours.total, floor.total),
+                "per request": _each(ours.total, rows),
+                "memory added, COPY": _megabytes(floor.added_bytes),
+                "memory added, submit": _megabytes(ours.added_bytes),
+            },
+            figures={"build": ours.total / rows, "build floor": floor.total / rows},
+        )
+
+
+def read(sizes: Sizes) -> Iterator[Row]:
+    """Downloaded file to a table, verified, against CREATE TABLE AS FROM read_json of the same file."""
+    for rows, length in sizes.each():
+        with _scratch(sizes) as scratch:
+            given = _files(scratch, rows, length)
+            names = ("read_floor", "read_detected", "read_verified")
+            found = take_turns(dict.fromkeys(names, given), repeats=sizes.repeats)
+        floor, detected, ours = (found[name] for name in names)
+        yield Row(
+            case="read",
+            rows=rows,
+            length=length,
+            cells={
+                "read_json, body as JSON": _seconds(floor.total),
+                "read_json, columns detected": _seconds(detected.total),
+                "results": _seconds(ours.total),
+                "ratio to body as JSON": _ratio(ours.total, floor.total),
+                "ratio to detected": _ratio(ours.total, detected.total),
+                "of it to verified Parquet": _seconds(ours.seconds["verify"]),
+                "per request": _each(ours.total, rows),
+                "memory added, read_json": _megabytes(floor.added_bytes),
+                "memory added, results": _megabytes(ours.added_bytes),
+            },
+            figures={"read": ours.total / rows, "read floor": floor.total / rows},
+        )
+
+
+def whole(sizes: Sizes) -> Iterator[Row]:
+    """Everything that the client does, waiting left out, against the loop by hand and against the sum of the floors."""
+    for rows, length in sizes.each():
+        with _scratch(sizes) as scratch, ExitStack() as stack:
+            database = scratch / "staging.duckdb"
+            data.make_staging(database, rows, length)
+            given = _files(scratch, rows, length) | {"database": str(database)}
+            given["url"] = stack.enter_context(server(scratch / "server"))
+            names = ("build_copy", "whole_transfer", "read_floor", "whole_loop", "whole_client")
+            found = take_turns(dict.fromkeys(names, given), repeats=sizes.repeats)
+        floors = sum(found[name].total for name in names[:3])
+        by_hand, ours = found["whole_loop"], found["whole_client"]
+        yield Row(
+            case="whole",
+            rows=rows,
+            length=length,
+            cells={
+                "loop": _steps(by_hand),
+                "SQL": _steps(ours),
+                "loop ÷ SQL": _ratio(by_hand.total, ours.total),
+                "floors: COPY + transfer + read_json": " + ".join(_seconds(found[name].total) for name in names[:3]),
+                "SQL ÷ floors": _ratio(ours.total, floors),
+                "per request": _each(ours.total, rows),
+                "memory, loop": _memory(by_hand),
+                "memory, SQL": _memory(ours),
+                "added, SQL ÷ loop": _ratio(ours.added_bytes, by_hand.added_bytes),
+            },
+            figures={
+                "whole": ours.total / rows,
+                "whole floor": floors / rows,
+                "loop": by_hand.total / rows,
+                "memory": ours.added_bytes,
+                "loop memory": by_hand.added_bytes,
+            },
+        )
+
+
+def start(sizes: Sizes) -> Iterator[Row]:
+    """Import and register, beyond `import duckdb, pyarrow`."""
+    seconds: dict[str, list[float]] = {BARE: [], REGISTERED: []}
+    for _ in range(3 * sizes.repeats):
+        for code, runs in seconds.items():
+            timed = f"import time; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"
+            done = subprocess.run([sys.executable, "-c", timed], capture_output=True, text=True, check=True)
+            runs.append(float(done.stdout))
+    bare, registered = min(seconds[BARE]), min(seconds[REGISTERED])
+    yield Row(
+        case="start",
+        rows=0,
+        length=0,
+        cells={
+            "import duckdb, pyarrow": _seconds(bare),
+            "with duckdb_mistral, registered": _seconds(registered),
+            "more": _seconds(registered - bare),
+        },
+    )
+
+
+def status(sizes: Sizes) -> Iterator[Row]:
+    """mistral_batch_status of a thousand jobs that run."""
+    with _scratch(sizes) as scratch, server(scratch / "server", job_seconds=1_000_000) as url:
+        _fill_ledger(scratch / "home", url, JOBS)
+        given = {"scratch": str(scratch), "home": str(scratch / "home"), "url": url, "jobs": JOBS}
+        before = witness(url)["requests"]
+        runs = [run_contender("status", given) for _ in range(sizes.repeats)]
+        after = witness(url)["requests"]
+    calls = {name: (count - before.get(name, 0)) / sizes.repeats for name, count in after.items()}
+    yield Row(
+        case="status",
+        rows=JOBS,
+        length=0,
+        cells={
+            "time": _seconds(min(run.total for run in runs)),
+            "API calls": ", ".join(f"{count:g} {name}" for name, count in calls.items() if count),
+        },
+    )
+
+
+def memory(sizes: Sizes) -> Iterator[Row]:
+    """The memory that building and reading add, as the number of prompts grows; the source makes its rows as it goes."""
+    for length in sizes.lengths:
+        for rows in sizes.rows:
+            with _scratch(sizes) as scratch:
+                given = {"scratch": str(scratch), "rows": rows, "length": length}
+                built = run_contender("build_spool", given)
+                given = _files(scratch, rows, length) | {"table": False}
+                found = run_contender("read_verified", given)
+            yield Row(
+                case="memory",
+                rows=rows,
+                length=length,
+                cells={
+                    "requests": _megabytes(built.figures["bytes"]),
+                    "parts": str(built.figures["parts"]),
+                    "building": _seconds(built.total),
+                    "building added": _megabytes(built.added_bytes),
+                    "reading": _seconds(found.total),
+                    "reading added": _megabytes(found.added_bytes),
+                },
+                figures={"building added": built.added_bytes, "reading added": found.added_bytes},
+            )
+
+
+CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
+    function.__name__: function for function in (build, read, whole, start, status, memory)
+}
+
+
+def _scratch(sizes: Sizes) -> _Scratch:
+    return _Scratch(sizes.scratch)
+
+
+class _Scratch(TemporaryDirectory[str]):
+    """A temporary directory that is entered as a Path."""
+
+    def __init__(self, parent: Path) -> None:
+        parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(dir=parent, ignore_cleanup_errors=True)
+
+    def __enter__(self) -> Path:  # type: ignore[override]
+        return Path(super().__enter__())
+
+
+def _files(scratch: Path, rows: int, length: int) -> dict[str, Any]:
+    """Make the result file of a job and the file of its requests."""
+    results, requests = scratch / "results.jsonl", scratch / "requests.jsonl"
+    data.make_result_file(results, rows, length)
+    data.make_request_file(requests, rows, length)
+    data.make_ids_file(requests, rows)
+    return {"scratch": str(scratch), "results": str(results), "requests": str(requests), "rows": rows}
+
+
+def _fill_ledger(home: Path, url: str, count: int) -> None:
+    """Put `count` jobs into the server and into a ledger, as if they had been submitted one by one."""
+    from duckdb_mistral.client import BatchClient
+    from duckdb_mistral.jobs import Part, Step, Submission, now
+    from duckdb_mistral.ledger import Ledger
+    from duckdb_mistral.settings import Settings
+
+    settings = Settings.resolve({"api_key": "a-key-of-the-benchmarks", "server_url": url, "home": home}, {})
+    ledger = Ledger(home)
+    requests = home / "requests.jsonl"
+    data.make_request_file(requests, 1, 300)
+    size = requests.stat().st_size
+    submission = Submission(
+        submission_id=str(uuid4()),
+        identity="0",
+        server_url=settings.server_url,
+        account="0",
+        endpoint="/v1/chat/completions",
+        models=("mistral-small-latest",),
+        timeout_hours=24,
+        metadata=(),
+        request_count=count,
+        input_bytes=count * size,
+        created_at=now(),
+    )
+    parts = [
+        Part(submission_id=submission.submission_id, part=number + 1, request_count=1, input_bytes=size)
+        for number in range(count)
+    ]
+    with BatchClient(settings) as client:
+        file_id, _ = client.upload(requests, "requests.jsonl")
+        ledger.add(submission, parts)
+        for job in ledger.jobs(submission.submission_id):
+            client_report = client.create(
+                file_id=file_id, endpoint=submission.endpoint, model=job.model, metadata={}, timeout_hours=24
+            )
+            ledger.move(job, Step.SENDING)
+            ledger.created(job.evolve(step=Step.SENDING), client_report)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1000:.0f} ms"
+
+
+def _steps(measured: Measured) -> str:
+    steps = ", ".join(f"{name} {_seconds(seconds)}" for name, seconds in measured.seconds.items())
+    return f"{_seconds(measured.total)} ({steps})"
+
+
+def _each(seconds: float, rows: int) -> str:
+    return f"{seconds / rows * 1e6:.1f} µs"
+
+
+def _ratio(one: float, other: float) -> str:
+    return f"**{one / other:.2f}**" if other else ""
+
+
+def _megabytes(count: float) -> str:
+    return f"{count / MEGABYTE:,.0f} MB"
+
+
+def _memory(measured: Measured) -> str:
+    return f"{_megabytes(measured.peak_bytes)} ({_megabytes(measured.added_bytes)} added)"

@@ -1,0 +1,344 @@
+"""What is measured: `python -m benchmarks.contenders NAME ARGUMENTS` runs one contender and prints its figures.
+
+Imports are made before the clock starts; they have a case of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import data, loop
+from benchmarks.memory import PeakMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from duckdb_mistral.jobs import Job
+
+KEY = "a-key-of-the-benchmarks"
+MAX_BYTES = 512_000_000
+
+
+class Clock:
+    """The seconds of each step of a contender, and the memory of them all."""
+
+    def __init__(self) -> None:
+        """Begin to count the memory."""
+        self.seconds: dict[str, float] = {}
+        self.figures: dict[str, Any] = {}
+        self._memory = PeakMemory()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count the time of a block."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def leave_out(self, name: str, seconds: float) -> None:
+        """Take waiting out of a step."""
+        self.seconds[name] -= seconds
+
+    def told(self) -> str:
+        """Return the figures as JSON."""
+        return json.dumps(
+            {
+                "seconds": self.seconds,
+                "peak_bytes": self._memory.peak_bytes,
+                "added_bytes": self._memory.added_bytes,
+                "figures": self.figures,
+            }
+        )
+
+
+# Building: from the staging table to files that can be uploaded
+
+
+def build_copy(work: Path, given: dict[str, Any]) -> Clock:
+    """DuckDB's own COPY of the same lines."""
+    import duckdb
+
+    source = _source(given)
+    with duckdb.connect(given.get("database", ":memory:")) as connection:
+        if "database" not in given:
+            data.make_phrases(connection, given["length"])
+        clock = Clock()
+        with clock.step("build"):
+            connection.execute(
+                "COPY (SELECT custom_id, {'messages': [{'role': 'user', 'content': prompt}]} AS body "
+                f"FROM {source}) TO '{work}/requests.jsonl' (FORMAT json)"
+            )
+    clock.figures["bytes"] = (work / "requests.jsonl").stat().st_size
+    return clock
+
+
+def build_spool(work: Path, given: dict[str, Any]) -> Clock:
+    """The statement of mistral_batch_submit, up to where the first upload would begin."""
+    import duckdb_mistral
+    from duckdb_mistral import arguments, collecting, requests, statements  # noqa: F401  as a second call has them
+    from duckdb_mistral.batches import Batches
+
+    spooled = []
+    Batches.submit = lambda _, __, spool, *___: spooled.extend(spool.finish()) or []  # type: ignore[method-assign, assignment, func-returns-value]
+    with duckdb_mistral.connect(given.get("database", ":memory:"), settings=_settings(work, given)) as connection:
+        if "database" not in given:
+            data.make_phrases(connection, given["length"])
+        clock = Clock()
+        with clock.step("build"):
+            connection.execute("FROM mistral_batch_submit($source)", {"source": _source(given)}).fetchall()
+    clock.figures["bytes"] = sum(part.input_bytes for part in spooled)
+    clock.figures["parts"] = len(spooled)
+    return clock
+
+
+# Reading: from a downloaded result file to a table
+
+
+def read_floor(_: Path, given: dict[str, Any]) -> Clock:
+    """DuckDB's read_json straight into a table, the response's body as JSON."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        clock = Clock()
+        with clock.step("read"):
+            connection.execute(
+                f"CREATE TABLE answers AS FROM read_json('{given['results']}', format = 'newline_delimited', columns = "
+                "{id: 'VARCHAR', custom_id: 'VARCHAR', response: 'STRUCT(status_code INTEGER, body JSON)', error: 'JSON'})"
+            )
+    return clock
+
+
+def read_detected(_: Path, given: dict[str, Any]) -> Clock:
+    """DuckDB's read_json straight into a table, its columns found by itself."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        clock = Clock()
+        with clock.step("read"):
+            connection.execute(f"CREATE TABLE answers AS FROM read_json('{given['results']}')")
+    return clock
+
+
+def read_verified(work: Path, given: dict[str, Any]) -> Clock:
+    """The result file to verified Parquet, and that into a table."""
+    import duckdb
+
+    from duckdb_mistral.results import ResultFiles, write_results
+    from duckdb_mistral.statements import results_statement
+
+    target = work / "results.parquet"
+    files = ResultFiles(answers=(Path(given["results"]),), submitted=Path(given["requests"]))
+    with duckdb.connect(":memory:") as connection:
+        clock = Clock()
+        with clock.step("verify"):
+            tally = write_results(_ended_job(given["rows"]), files, target, partial=False)
+        with clock.step("read"):
+            query = results_statement([target])
+            if given.get("table", True):
+                connection.execute(f"CREATE TABLE answers AS {query}")
+            else:
+                connection.execute(f"SELECT count(*), sum(length(content)) FROM ({query})").fetchall()
+    assert tally.clean
+    assert tally.held == given["rows"]
+    clock.figures["bytes"] = target.stat().st_size
+    return clock
+
+
+# The whole of the client's side
+
+
+def whole_loop(work: Path, given: dict[str, Any]) -> Clock:
+    """The loop by hand, from the staging table to the answers by custom_id."""
+    import duckdb
+
+    connection = duckdb.connect(given["database"])
+    with closing(connection), _sdk(given["url"]) as sdk:
+        clock = Clock()
+        with clock.step("submit"):
+            file_ids = loop.submit(sdk, loop.staged(connection), MAX_BYTES)
+        jobs = [loop.create(sdk, file_id) for file_id in file_ids]
+        outputs = [loop.wait(sdk, job_id) for job_id in jobs]
+        answers = {}
+        with clock.step("results"):
+            for file_id in outputs:
+                answers |= loop.read(sdk, file_id, work / "output.jsonl")
+        assert len(answers) == given["rows"]
+    return clock
+
+
+def whole_client(work: Path, given: dict[str, Any]) -> Clock:
+    """mistral_batch_submit and mistral_batch_results, from the staging table to a table of answers."""
+    import mistralai.client  # noqa: F401
+
+    import duckdb_mistral
+    from duckdb_mistral import arguments, collecting, requests, statements  # noqa: F401  as a second call has them
+    from duckdb_mistral.client import BatchClient
+
+    waited = _timed(BatchClient, "create")
+    settings = _settings(work, given) | {"server_url": given["url"], "poll_seconds": loop.POLL_SECONDS}
+    with duckdb_mistral.connect(given["database"], settings=settings) as connection:
+        clock = Clock()
+        with clock.step("submit"):
+            (submission_id, *_), *jobs = connection.execute("FROM mistral_batch_submit('staging')").fetchall()
+        clock.leave_out("submit", sum(waited))
+        connection.execute("FROM mistral_batch_wait($id)", {"id": submission_id}).fetchall()
+        with clock.step("results"):
+            connection.execute(f"CREATE TEMP TABLE answers AS FROM mistral_batch_results('{submission_id}')")
+        rows = connection.execute("SELECT count(*) FROM answers WHERE outcome = 'ok'").fetchone()
+        assert rows == (given["rows"],)
+    clock.figures["parts"] = 1 + len(jobs)
+    return clock
+
+
+def whole_transfer(work: Path, given: dict[str, Any]) -> Clock:
+    """The same bytes up and down with the SDK's HTTP client, and nothing else."""
+    import importlib
+
+    http = importlib.import_module("mistralai.client.httpclient").httpx
+    with http.Client(headers={"authorization": f"Bearer {KEY}"}, timeout=300, trust_env=False) as client:
+        clock = Clock()
+        with clock.step("upload"), Path(given["requests"]).open("rb") as content:
+            answer = client.post(
+                f"{given['url']}/v1/files", data={"purpose": "batch"}, files={"file": ("requests.jsonl", content)}
+            )
+        answer.raise_for_status()
+        file_id = _uploaded_once(client, given)
+        with (
+            clock.step("download"),
+            client.stream("GET", f"{given['url']}/v1/files/{file_id}/content") as stream,
+            (work / "output.jsonl").open("wb") as file,
+        ):
+            for chunk in stream.iter_bytes(1 << 20):
+                file.write(chunk)
+    return clock
+
+
+def _uploaded_once(client: Any, given: dict[str, Any]) -> str:
+    """Put the result file where it can be downloaded; nobody's time counts."""
+    with Path(given["results"]).open("rb") as content:
+        answer = client.post(
+            f"{given['url']}/v1/files", data={"purpose": "batch"}, files={"file": ("results.jsonl", content)}
+        )
+    file_id: str = answer.raise_for_status().json()["id"]
+    return file_id
+
+
+# Status
+
+
+def status(_: Path, given: dict[str, Any]) -> Clock:
+    """mistral_batch_status of a ledger full of jobs that run."""
+    import mistralai.client  # noqa: F401
+
+    import duckdb_mistral
+
+    settings = {"api_key": KEY, "home": given["home"], "server_url": given["url"]}
+    with duckdb_mistral.connect(settings=settings) as connection:
+        clock = Clock()
+        with clock.step("status"):
+            rows = connection.execute("SELECT status FROM mistral_batch_status()").fetchall()
+    assert len(rows) == given["jobs"]
+    clock.figures["rows"] = len(rows)
+    return clock
+
+
+# What they share
+
+
+def _source(given: dict[str, Any]) -> str:
+    """Return the table staging, or rows that are made while they are read."""
+    if "database" in given:
+        return "staging"
+    return f"({data.staging_sql(given['rows'])})"
+
+
+def _settings(work: Path, given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "api_key": KEY,
+        "home": work / "home",
+        "max_requests_per_job": given["rows"],
+        "max_pending_requests": 100_000_000,
+        "max_bytes_per_file": MAX_BYTES,
+    }
+
+
+def _ended_job(rows: int) -> Job:
+    from duckdb_mistral.jobs import Job, JobReport, Step
+
+    report = JobReport(
+        job_id="11111111-0000-4000-8000-000000000000",
+        status="SUCCESS",
+        total_requests=rows,
+        completed_requests=rows,
+        succeeded_requests=rows,
+    )
+    return Job(
+        key=1,
+        submission_id="22222222-0000-4000-8000-000000000000",
+        part=1,
+        model="mistral-small-latest",
+        endpoint="/v1/chat/completions",
+        server_url="http://127.0.0.1:1",
+        step=Step.CREATED,
+        request_count=rows,
+        input_bytes=0,
+        created_here_at=0,
+        report=report,
+    )
+
+
+@contextmanager
+def _sdk(url: str) -> Iterator[Any]:
+    from mistralai.client import Mistral
+
+    with Mistral(api_key=KEY, server_url=url, timeout_ms=600_000) as sdk:
+        yield sdk
+
+
+def _timed(owner: type, name: str) -> list[float]:
+    """Let a method keep the seconds of its calls in the list that is returned."""
+    calls: list[float] = []
+    method = getattr(owner, name)
+
+    def timed(*positional: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return method(*positional, **named)
+        finally:
+            calls.append(time.perf_counter() - started)
+
+    setattr(owner, name, timed)
+    return calls
+
+
+CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
+    function.__name__: function
+    for function in (
+        build_copy,
+        build_spool,
+        read_floor,
+        read_detected,
+        read_verified,
+        whole_loop,
+        whole_client,
+        whole_transfer,
+        status,
+    )
+}
+
+
+def main() -> None:
+    """Run the contender that the command line names."""
+    name, given = sys.argv[1], json.loads(sys.argv[2])
+    with TemporaryDirectory(dir=given["scratch"], prefix=f"{name}-") as work:
+        print(CONTENDERS[name](Path(work), given).told())
+
+
+if __name__ == "__main__":
+    main()

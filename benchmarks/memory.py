@@ -1,0 +1,33 @@
+"""The memory of this process, as Linux counts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PeakMemory:
+    """What the process came to hold at most, and how much of it was added after this was made."""
+
+    def __init__(self) -> None:
+        """Begin to count here."""
+        # 5 sets the peak back to what is held now.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        self._before = _status("VmRSS")
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that the process has held since then, all in all."""
+        return _status("VmHWM")
+
+    @property
+    def added_bytes(self) -> int:
+        """How much more than at the start that is."""
+        return max(0, self.peak_bytes - self._before)
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0]) * 1024
+    raise RuntimeError(f"This system's /proc/self/status has no {name}; the benchmarks need Linux.")

@@ -1,0 +1,108 @@
+"""The findings as Markdown tables, and as a plot where matplotlib is installed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from benchmarks.cases import Row
+
+TITLES = {
+    "build": "Building: from the staging table to files that can be uploaded",
+    "read": "Reading: from a downloaded result file to a table",
+    "whole": "The whole of the client's side, waiting left out",
+    "start": "Import and register",
+    "status": "Status of a thousand jobs",
+    "memory": "Memory as the number of prompts grows",
+}
+LINES = {
+    "loop": ("loop by hand", "tab:red"),
+    "whole": ("SQL, all of it", "tab:blue"),
+    "whole floor": ("sum of the floors", "tab:gray"),
+    "build": ("building", "tab:green"),
+    "read": ("reading", "tab:orange"),
+}
+
+
+def machine() -> str:
+    """Name this machine by its cores and its memory."""
+    gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{os.cpu_count()} cores, {gigabytes:.0f} GB of memory"
+
+
+def versions() -> str:
+    """Name the versions that the figures are for."""
+    import platform
+    from importlib.metadata import version
+
+    names = ("duckdb", "mistralai", "pyarrow")
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)])
+
+
+def markdown(rows: Sequence[Row], repeats: int, *, plotted: bool) -> str:
+    """Return the whole report."""
+    text = [
+        "# Benchmarks",
+        "",
+        f"Made by `make bench` on a machine with {machine()}; {versions()}.",
+        "",
+        "Read the ratios: the contenders of a line took turns on the same data in one run, each in a process of its "
+        f"own, and the quickest of {repeats} counts, with the highest memory of all. Memory added is the peak less "
+        "what the process held after its imports. The server is the local one, in a process of its own. Waiting for "
+        "a job, and the call that creates it (in which the local server counts its requests), are left out.",
+    ]
+    for case, title in TITLES.items():
+        its_rows = [row for row in rows if row.case == case]
+        if its_rows:
+            text += ["", f"## {title}", "", *_table(its_rows)]
+    if plotted:
+        text += ["", "![Time per request as the number of prompts grows](benchmarks.svg)"]
+    return "\n".join(text) + "\n"
+
+
+def _table(rows: Sequence[Row]) -> Iterable[str]:
+    sized = rows[0].rows > 0 and rows[0].length > 0
+    names = [*(("prompts", "bytes each") if sized else ()), *rows[0].cells]
+    yield "| " + " | ".join(names) + " |"
+    yield "|" + " ---: |" * len(names)
+    for row in rows:
+        size = (f"{row.rows:,}", f"{row.length:,}") if sized else ()
+        yield "| " + " | ".join((*size, *row.cells.values())) + " |"
+
+
+def plot(rows: Sequence[Row], path: Path) -> bool:
+    """Draw the time per request over the number of prompts; False where matplotlib is missing or nothing is to draw."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        return False
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    lengths = sorted({row.length for row in rows if row.figures and row.case != "memory"})
+    if not lengths:
+        return False
+    figure, axes = pyplot.subplots(1, len(lengths), figsize=(5.5 * len(lengths), 4), squeeze=False)
+    for length, axis in zip(lengths, axes[0], strict=True):
+        for name, (label, color) in LINES.items():
+            points = sorted(
+                (row.rows, row.figures[name]) for row in rows if row.length == length and name in row.figures
+            )
+            if points:
+                axis.plot(
+                    [count for count, _ in points],
+                    [seconds * 1e6 for _, seconds in points],
+                    "o-",
+                    label=label,
+                    color=color,
+                )
+        axis.set(xscale="log", yscale="log", xlabel="prompts", ylabel="µs per request", title=f"{length:,} bytes each")
+        axis.grid(visible=True, which="both", alpha=0.2)
+        axis.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+    return True

@@ -1,0 +1,3 @@
+SELECT a.id, a.year, a.president, r.outcome, r.content AS summary, r.error
+FROM {{ ref('addresses') }} a
+JOIN ({{ answers_of(ref('submitted')) }}) r ON r.custom_id = a.id::VARCHAR
