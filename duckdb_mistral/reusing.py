@@ -59,6 +59,14 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
     return fresh, reused
 
 
+def unsent_sql(batches: Batches, plan: Plan) -> str:
+    """Return the condition of a statement's requests, with the JSON column `body`, that have to be sent."""
+    (model,) = plan.models
+    answered = [f"SELECT request FROM ({select})" for select in answered_sql(batches, plan.endpoint, model)]
+    known = f" AND md5(body) NOT IN ({' UNION ALL '.join(answered)})" if answered else ""
+    return f"row_number() OVER (PARTITION BY body) = 1{known}"
+
+
 def forget(batches: Batches, submission_id: str) -> None:
     """Remove what `divide` kept for a submission that was not recorded in the end."""
     directory = batches.settings.home / "results"

@@ -11,7 +11,7 @@ import duckdb
 from sqlglot import exp
 
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.estimate import NOTHING_MEASURED, measures
+from duckdb_mistral.estimate import measures
 from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.output_types import declared
 from duckdb_mistral.requests import RequestColumns
@@ -28,17 +28,20 @@ if TYPE_CHECKING:
 PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 
 
-def request_statement(name: str, arguments: SubmitArguments) -> str:
-    """Return the statement of the template `name` ('submit', 'preview' or 'estimate') for one source."""
+def request_statement(name: str, arguments: SubmitArguments, unsent: str | None = None) -> str:
+    """Return the statement of the template `name` ('submit', 'preview' or 'estimate') for one source.
+
+    `unsent` is the condition of the requests that would be sent, where an estimate is not of all.
+    """
     requests = RequestColumns(
         arguments.endpoint,
         system=arguments.system,
         params=arguments.params,
         declared=arguments.output is not None,
     )
-    measured = name == "estimate" or arguments.plan.max_cost is not None
     return template(name).substitute(
-        measures(arguments.endpoint.path) if measured else NOTHING_MEASURED,
+        measures(arguments.endpoint.path) if name == "estimate" else {},
+        only_unsent="" if unsent is None else f"QUALIFY {unsent}",
         source=source_sql(arguments.source),
         plan=literal(json.dumps(asdict(arguments.plan))),
         known_columns=requests.known_columns,

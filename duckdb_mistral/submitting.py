@@ -28,12 +28,12 @@ class Submitter:
         self._ledger = batches.ledger
 
     def submit(
-        self, plan: Plan, spool: Spool, fingerprint: str, before_paying: Callable[[], None] = lambda: None
+        self, plan: Plan, spool: Spool, fingerprint: str, before_paying: Callable[[Spool], None] = lambda _: None
     ) -> list[tuple[Job, bool]]:
         """Return the jobs of what was spooled, each with whether it had existed before this call.
 
         The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
-        anew. `before_paying` is called before anything new is recorded or sent, and may raise. Raises
+        anew. `before_paying` is called with what would be sent before anything is recorded, and may raise. Raises
         OutcomeUnknownError where a create's answer was lost.
         """
         self._batches.settings.required_key()
@@ -42,13 +42,14 @@ class Submitter:
         known = self._ledger.live_submission(identity)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
             return self._continue(known)
-        before_paying()
-        if known is not None:
-            self._retire(known)
         if not plan.reuse_requests:
+            before_paying(spool)
+            self._retire(known)
             return self._record(plan, identity, spool)
         fresh, reused = divide(self._batches, plan, spool)
         try:
+            before_paying(fresh)
+            self._retire(known)
             return self._record(plan, identity, fresh, reused)
         finally:
             if self._ledger.submission(fresh.directory.name) is None:
@@ -79,7 +80,9 @@ class Submitter:
             jobs = [job for job in self._batches.find(known.submission_id) if job.step is not Step.ANSWERED]
             return bool(jobs) and all(job.ended_badly for job in jobs)
 
-    def _retire(self, known: Submission) -> None:
+    def _retire(self, known: Submission | None) -> None:
+        if known is None:
+            return
         with self._batches.lock(known.submission_id):
             self._ledger.retire(known.submission_id)
 

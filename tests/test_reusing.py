@@ -189,3 +189,26 @@ def test_lost_answers_are_told(con: duckdb.DuckDBPyConnection, home: Path) -> No
     with pytest.raises(duckdb.Error, match=r"are gone from .* with force := true"):
         answered(con, submission_id)
     assert [row["reused"] for row in answered(con, submitted(con, "later", f"{REUSE}, force := true"))] == [True, True]
+
+
+def test_estimates_leave_out_what_is_reused(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """An estimate and max_cost are of what would be sent, and not of repeats or of what was answered before."""
+    con.execute(
+        "CREATE TABLE staging AS SELECT range AS custom_id, 'prompt ' || (range % 10) AS prompt FROM range(100)"
+    )
+    (whole,) = rows(con, "FROM mistral_batch_estimate('staging')")
+    (once,) = rows(con, f"FROM mistral_batch_estimate('staging', {REUSE})")
+    assert (whole["requests"], once["requests"]) == (100, 10)
+    assert once["cost"] == pytest.approx(whole["cost"] / 10)
+    with pytest.raises(duckdb.Error, match="more than max_cost"):
+        submitted(con, arguments=f"{REUSE}, max_cost := {once['cost'] * 0.9}")
+    assert asked_for_money(emulator) == (0, 0)
+    answered(con, submitted(con, arguments=f"{REUSE}, max_cost := {once['cost'] * 1.1}"))
+    con.execute("INSERT INTO staging SELECT range, 'prompt ' || range FROM range(100, 102)")
+    (rest,) = rows(con, f"FROM mistral_batch_estimate('staging', {REUSE})")
+    assert (rest["requests"], rest["jobs"]) == (2, 1)
+    assert rest["cost"] == pytest.approx(once["cost"] / 5, rel=0.1)
+    answered(con, submitted(con, arguments=f"{REUSE}, max_cost := {rest['cost'] * 1.001}"))
+    assert sent(emulator) == 12
+    (nothing,) = rows(con, f"FROM mistral_batch_estimate('staging', {REUSE})")
+    assert (nothing["requests"], nothing["jobs"], nothing["cost"]) == (0, 0, 0.0)
