@@ -23,6 +23,8 @@ LONGEST_METADATA_VALUE = 512
 #: The API's pages: "lower than 7 days".
 LONGEST_TIMEOUT_HOURS = 168
 
+#: A pilot is paid at the ordinary price and waited for.
+MOST_PILOTS = 1000
 REUSE = ("submission", "requests")
 
 
@@ -36,6 +38,8 @@ class SubmitArguments:
     system: str | None
     params: Mapping[str, Any]
     output: Output | None
+    #: How many requests an estimate sends to the ordinary endpoint.
+    pilot: int | None = None
 
 
 def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArguments:
@@ -52,6 +56,7 @@ def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArgu
         system=system,
         params=_with_output(endpoint, _object("params", given.get("params")), output),
         output=output,
+        pilot=_pilot(given.get("pilot")),
         plan=Plan(
             endpoint=endpoint.path,
             models=models,
@@ -185,6 +190,14 @@ def _max_cost(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ArgumentError(f"max_cost must be US dollars, a number of at least 0, but is {value!r}. Nothing was sent.")
     return float(value)
+
+
+def _pilot(value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_PILOTS):
+        raise ArgumentError(
+            f"pilot must be a number of requests from 1 to {MOST_PILOTS:,}, but is {value!r}. Nothing was sent."
+        )
+    return value
 
 
 def _text(name: str, value: Any) -> str | None:

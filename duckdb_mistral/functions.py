@@ -80,7 +80,9 @@ class Functions:
             "mistral_internal_spool": (self._spool, [text, text, text], "TINYINT"),
             "mistral_internal_submit": _table(session.submit, [text, _SUMMARY], rows.SUBMIT),
             "mistral_internal_tokens": (_count_tokens, [text], "BIGINT"),
-            "mistral_internal_estimate": _table(session.estimate, [text, _SUMMARY, _MEASURED], rows.ESTIMATE),
+            "mistral_internal_estimate": _table(
+                session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]"], rows.ESTIMATE
+            ),
             "mistral_internal_cost": _table(session.cost, [text], rows.COST),
             "mistral_internal_status": _table(session.status, [text], rows.STATUS),
             "mistral_internal_wait": _table(session.wait, [text, "DOUBLE"], rows.STATUS),

@@ -55,7 +55,8 @@ STATUS = pa.struct(
 #: mistral_batch_jobs: as status, without what only the ledger knows.
 WORKSPACE = pa.struct([field for field in STATUS if field.name not in ("submission_id", "part", "checked_at")])
 
-#: mistral_batch_estimate: costs in US dollars, at batch price; `cost` is the most that it can be.
+#: mistral_batch_estimate: costs in US dollars, at batch price; `cost` is the most that it can be, and
+#: `expected_cost` what a pilot makes of it.
 ESTIMATE = pa.struct(
     [
         ("requests", COUNT),
@@ -66,6 +67,8 @@ ESTIMATE = pa.struct(
         ("input_cost", pa.float64()),
         ("max_output_cost", pa.float64()),
         ("cost", pa.float64()),
+        ("pilot_requests", COUNT),
+        ("expected_cost", pa.float64()),
         ("tokens_from", TEXT),
         ("prices_date", pa.date32()),
         ("note", TEXT),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.jobs import Plan
+    from duckdb_mistral.piloting import Pilot
     from duckdb_mistral.spool import Spool
 
 
@@ -29,6 +30,8 @@ class Session:
     def __init__(self, given: Mapping[str, Any]) -> None:
         """Keep the settings that were given; the rest comes from the environment at each call."""
         self._lock = threading.Lock()
+        self._piloting = threading.Lock()
+        self._pilots: dict[str, list[Pilot]] = {}
         self._given: dict[str, Any] = {}
         self._batches: tuple[Settings, Batches] | None = None
         self._spools: dict[str, tuple[Batches, Spool, str]] = {}
@@ -185,7 +188,9 @@ class Session:
 
     # The few-row functions
 
-    def estimate(self, plan: str, summary: Mapping[str, Any], measured: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    def estimate(
+        self, plan: str, summary: Mapping[str, Any], measured: Mapping[str, Any], pilot: list[str] | None
+    ) -> Iterable[dict[str, Any]]:
         """Return the one row of an estimate; refuse what a submit of the same arguments would refuse."""
         from duckdb_mistral.estimate import refuse_above
         from duckdb_mistral.requests import check_rows
@@ -195,7 +200,19 @@ class Session:
         row = self._estimated(planned, measured)
         if planned.max_cost is not None:
             refuse_above(planned.max_cost, row)
-        return [row]
+        return [self._piloted(row, planned, pilot) if pilot else row]
+
+    def _piloted(self, row: dict[str, Any], plan: Plan, bodies: list[str]) -> dict[str, Any]:
+        """Return an estimate with what a pilot makes of it; the same pilot again is not paid again."""
+        from duckdb_mistral import piloting
+        from duckdb_mistral.prices import load_prices
+
+        settings = self.settings
+        key = piloting.fingerprint(settings.server_url, plan, bodies)
+        with self._piloting:
+            if key not in self._pilots:
+                self._pilots[key] = piloting.run(self.batches().client, plan, bodies)
+        return piloting.with_pilot(row, self._pilots[key], load_prices(settings.prices))
 
     def cost(self, identifier: str | None) -> Iterable[dict[str, Any]]:
         """Return what each job of an id has cost, from its kept results."""

@@ -41,6 +41,7 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
     )
     return template(name).substitute(
         measures(arguments.endpoint.path) if name == "estimate" else {},
+        pilot=0 if arguments.pilot is None else arguments.pilot,
         only_unsent="" if unsent is None else f"QUALIFY {unsent}",
         source=source_sql(arguments.source),
         plan=literal(json.dumps(asdict(arguments.plan))),

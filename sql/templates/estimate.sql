@@ -42,6 +42,9 @@ WITH
       $unlimited AS unlimited
     FROM sent
   ),
+  pilot AS (
+    SELECT list(body::VARCHAR) AS bodies FROM (SELECT body FROM sent ORDER BY md5(body) LIMIT $pilot)
+  ),
   outcome AS (
     SELECT
       CASE WHEN problem IS NULL THEN mistral_internal_estimate($plan, {
@@ -49,8 +52,8 @@ WITH
       }, {
         'requests': requests, 'input_bytes': input_bytes, 'input_tokens': input_tokens,
         'max_output_tokens': max_output_tokens, 'unlimited': unlimited
-      }) ELSE error(problem) END AS answer
-    FROM mistral_checked LEFT JOIN (FROM summary, measured) ON true
+      }, bodies) ELSE error(problem) END AS answer
+    FROM mistral_checked LEFT JOIN (FROM summary, measured, pilot) ON true
   )
 SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
 FROM outcome
