@@ -184,7 +184,8 @@ class BatchClient:
     def download(self, file_id: str, target: Path) -> None:
         """Stream a file's bytes into `target` (API: `GET /v1/files/{file_id}/content`).
 
-        Raises UnreachableError where the connection broke. A clean end proves nothing: the caller counts rows.
+        Raises UnreachableError where the connection broke, and OSError where `target` cannot be written. A clean end
+        proves nothing: the caller counts rows.
         """
         self.retry.read(lambda: self._download_once(checked_id(file_id), target))
 
@@ -228,10 +229,10 @@ class BatchClient:
             with closing(response), target.open("wb") as file:
                 for piece in response.iter_bytes():
                     file.write(piece)
-        except OSError:
-            raise
         except self._transport.error as error:
             raise self._unreachable(what, error) from None
+        except OSError:  # the file's, not the network's: those are the SDK's HTTP errors
+            raise
         except Exception as error:  # noqa: BLE001  mapped by the raw answer
             raise self._refused(what, error) from None
         failpoint("after-request")

@@ -102,7 +102,7 @@ class Collector:
             files = by_model.setdefault(job.model, {}).setdefault(job.submission_id, [])
             files.append(self.file(job, partial=partial))
         for model, generations in by_model.items():
-            copies = copies_path(self._directory, next(iter(generations)) or "")
+            copies = copies_path(self._batches.settings.home, next(iter(generations)) or "")
             yield Family(
                 model=model,
                 generations=tuple(map(tuple, generations.values())),
@@ -237,8 +237,8 @@ class Collector:
         files = [self._kept(other) for other in siblings]
         if all(file is not None and not left_in([file]) for file in files):
             path = spool_path(self._batches.settings.home, job.submission_id, job.part)
-            if path.exists():
-                keep_hashes(path, self._directory, job)
+            if path.exists() and not keep_hashes(path, self._batches.settings.home, job):
+                return  # the requests stay instead
             path.unlink(missing_ok=True)
             ids_path(path).unlink(missing_ok=True)
             with suppress(OSError):  # other parts are still there

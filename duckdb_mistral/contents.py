@@ -99,8 +99,9 @@ def filled(snippet: str, name: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Return text as an SQL literal."""
-    return exp.Literal.string(text).sql(DIALECT)
+    """Return text as SQL; DuckDB 1.5 ends a statement at a NUL, so none stands in it."""
+    pieces = [exp.Literal.string(piece).sql(DIALECT) for piece in text.split("\x00")]
+    return pieces[0] if len(pieces) == 1 else f"({' || chr(0) || '.join(pieces)})"
 
 
 def _system(system: str | None) -> str:

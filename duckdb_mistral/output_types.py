@@ -29,7 +29,7 @@ _SCALARS: dict[str, dict[str, str]] = {
     )
     for name in names.split()
 } | {"timestamp with time zone": {"type": "string", "format": "date-time"}}
-_BEGINS_AS_JSON = r'^\s*([\[{"0-9-]|(true|false|null)\s*$)'
+JSON_BEGINS = r"^\s*([\[{\"0-9-]|(true|false|null)\s*$)"
 #: What DuckDB calls the JSON values that fit a schema's type.
 _JSON_NAMES = {
     "integer": "('BIGINT', 'UBIGINT', 'DOUBLE')",
@@ -68,9 +68,8 @@ def declared(text: str) -> Output:
 def output_sql(text: str, output: Output | None) -> str:
     """Return the SQL of the column output, as JSON, from the SQL of an answer's text; NULL where that is none."""
     parsed = f"TRY_CAST({text} AS JSON)"
-    if output is None:
-        # Most answers are prose; only what begins as JSON does is tried.
-        return f"CASE WHEN regexp_matches({text}, '{_BEGINS_AS_JSON}') THEN {parsed} END"
+    if output is None:  # most answers are prose: only what begins as JSON does is tried
+        return f"CASE WHEN regexp_matches({text}, {exp.Literal.string(JSON_BEGINS).sql('duckdb')}) THEN {parsed} END"
     if output.fits == "true":
         return parsed
     # A list of one value names the value, so that it is parsed once.

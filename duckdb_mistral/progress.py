@@ -71,7 +71,7 @@ def _bars() -> Iterator[Watch]:
                 )
                 progress.update(
                     tasks[job.key],
-                    description=f"{(job.job_id or 'not created')[:8]} {job.status}",
+                    description=f"{job.job_id[:8] if job.job_id else 'not created'} {job.status}",
                     completed=done,
                     speed=f"{task.speed:,.0f}/s" if task.speed else "",
                 )

@@ -118,6 +118,8 @@ class RequestColumns:
 
     def _options(self, names: Sequence[str]) -> str:
         """Return the members of the option fields; most rows have none, and are not asked for each."""
+        if not names:
+            return "NULL::VARCHAR"
         members = f"concat_ws(',', {', '.join(self._member(name, value(self._endpoint, name)) for name in names)})"
         if any(name in self._params for name in names):
             return members
@@ -144,7 +146,8 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
         wanted = " or ".join((", ".join(content[:-1]), content[-1]))
         near = next((hint for name in content if (hint := _meant(name, given))), "")
         raise SourceError(f"The source has no column {wanted}{near}, so there is nothing to ask. Nothing was sent.")
-    candidates = ["custom_id", *(("system",) if endpoint.takes_system else ()), *endpoint.option_fields]
+    # custom_id is there; customer_id beside it is another column
+    candidates = [*(("system",) if endpoint.takes_system else ()), *endpoint.option_fields]
     known = {
         *endpoint.fields,
         *endpoint.own_columns,

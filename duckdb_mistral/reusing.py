@@ -69,29 +69,34 @@ def unsent_sql(batches: Batches, plan: Plan) -> str:
 
 def forget(batches: Batches, submission_id: str) -> None:
     """Remove what `divide` kept for a submission that was not recorded in the end."""
-    directory = batches.settings.home / "results"
-    for path in (found_path(directory, submission_id), copies_path(directory, submission_id)):
+    home = batches.settings.home
+    for path in (found_path(home, submission_id), copies_path(home, submission_id)):
         path.unlink(missing_ok=True)
 
 
-def keep_hashes(requests: Path, directory: Path, job: Job) -> None:
-    """Keep the hashes of a job's request file, before the file goes."""
-    target = _hashes_path(directory, job)
+def keep_hashes(requests: Path, home: Path, job: Job) -> bool:
+    """Keep the hashes of a job's request file, before the file goes; False where they cannot be written."""
+    target = _hashes_path(home, job)
     scratch = target.with_suffix(".unfinished")
-    with duckdb.connect(":memory:") as engine:
-        engine.execute(f"COPY ({_hashed([requests])}) TO {literal(scratch)} (FORMAT parquet)")
-    scratch.chmod(0o600)
-    scratch.replace(target)
+    try:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        with duckdb.connect(":memory:") as engine:
+            engine.execute(f"COPY ({_hashed([requests])}) TO {literal(scratch)} (FORMAT parquet)")
+        scratch.chmod(0o600)
+        scratch.replace(target)
+    except (OSError, duckdb.Error):
+        return False
+    return True
 
 
-def copies_path(directory: Path, submission_id: str) -> Path:
+def copies_path(home: Path, submission_id: str) -> Path:
     """Return the file that says which custom_ids of a submission share the request of another: (custom_id, sent_as)."""
-    return directory / f"copies-{submission_id}.parquet"
+    return home / "requests" / f"copies-{submission_id}.parquet"
 
 
-def found_path(directory: Path, submission_id: str) -> Path:
+def found_path(home: Path, submission_id: str) -> Path:
     """Return the file of the results that a submission found answered before."""
-    return directory / f"found-{submission_id}.parquet"
+    return home / "results" / f"found-{submission_id}.parquet"
 
 
 def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
@@ -101,7 +106,7 @@ def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
     for job in reversed(batches.ledger.jobs()):
         if (job.endpoint, job.model, job.server_url) != (endpoint, model, batches.settings.server_url):
             continue
-        requests = _requests_of(batches, job, directory)
+        requests = _requests_of(batches, job)
         results = directory / job.results if job.results is not None else None
         if requests is not None and results is not None and results.exists():
             yield (
@@ -110,11 +115,11 @@ def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
             )
 
 
-def _requests_of(batches: Batches, job: Job, directory: Path) -> str | None:
+def _requests_of(batches: Batches, job: Job) -> str | None:
     """Return the SELECT of a job's request hashes, where its requests or their hashes are here."""
     if job.submission_id is None:
         return None
-    hashes = _hashes_path(directory, job)
+    hashes = _hashes_path(batches.settings.home, job)
     if hashes.exists():
         return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
     spooled = spool_path(batches.settings.home, job.submission_id, job.part)
@@ -134,12 +139,12 @@ def _find_answers(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint:
 
 def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: str) -> Reused:
     """Write the rows that were answered before and the list of copies; both are read with the submission's results."""
-    directory = batches.settings.home / "results"
-    found, copies = found_path(directory, submission_id), copies_path(directory, submission_id)
+    home = batches.settings.home
+    found, copies = found_path(home, submission_id), copies_path(home, submission_id)
     counts = []
     try:
-        directory.mkdir(mode=0o700, exist_ok=True)
         for name, path in (("found_results", found), ("copied_requests", copies)):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             select = template(name).substitute(submission_id=literal(submission_id))
             counted = engine.execute(f"COPY ({select}) TO {literal(path)} (FORMAT parquet)").fetchall()
             counts.append(int(counted[0][0]))
@@ -148,7 +153,7 @@ def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: st
                 path.unlink()
     except (OSError, duckdb.IOException) as error:
         raise LedgerError(
-            f"What can be reused could not be written to {directory} ({error}), so nothing was sent. Free some space "
+            f"What can be reused could not be written to {home} ({error}), so nothing was sent. Free some space "
             "there and run the statement again."
         ) from error
     return Reused(found=counts[0], copies=counts[1], results=found if counts[0] else None)
@@ -158,8 +163,8 @@ def _hashed(requests: Sequence[Path]) -> str:
     return template("hashed_requests").substitute(requests=_paths(requests))
 
 
-def _hashes_path(directory: Path, job: Job) -> Path:
-    return directory / f"requests-{job.submission_id}-{job.part}.parquet"
+def _hashes_path(home: Path, job: Job) -> Path:
+    return home / "requests" / f"{job.submission_id}-{job.part}.parquet"
 
 
 def _paths(files: Sequence[Path]) -> str:

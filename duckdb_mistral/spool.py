@@ -88,6 +88,9 @@ class Spool:
                     self._close_part()
                 except OSError as error:
                     self.failure = error
+            if self._file is not None:
+                self._file.close()
+                self._file = None
             if isinstance(self.failure, OSError):
                 raise SourceError(
                     f"The requests could not be written to {self.directory}: {self.failure.strerror}. "

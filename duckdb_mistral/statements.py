@@ -79,7 +79,8 @@ def _family_scan(family: Family, columns: str) -> str:
 
 def refusal(columns: Mapping[str, str], message: str) -> str:
     """Return a statement with `columns` that ends with `message` as soon as it runs."""
-    return template("refusal").substitute(columns=_typed_nulls(columns), message=literal(message))
+    words = message.replace("\x00", " ")  # DuckDB 1.5 ends a statement at a NUL
+    return template("refusal").substitute(columns=_typed_nulls(columns), message=literal(words))
 
 
 def source_sql(source: str) -> str:

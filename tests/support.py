@@ -65,8 +65,9 @@ def asked_for_money(emulator: Emulator) -> tuple[int, int]:
 def run_python(code: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run code in a Python process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env=clean_environment() | dict(environment),
+        # Without __file__ DuckDB takes it for a person at a prompt, and draws a progress bar on standard output.
+        [sys.executable, "-c", f"__file__ = 'script.py'\n{code}", *arguments],
+        env={**clean_environment(), **environment},
         capture_output=True,
         text=True,
         timeout=120,

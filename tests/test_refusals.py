@@ -71,10 +71,6 @@ SOURCES = {
     ),
     "customId": ("SELECT custom_id AS customId, prompt FROM staging", "was customId meant to be custom_id?"),
     "custom id": ('SELECT custom_id AS "custom id", prompt FROM staging', "was custom id meant to be custom_id?"),
-    "custom_ids beside custom_id": (
-        "SELECT *, 1 AS custom_ids FROM staging",
-        "custom_ids looks like a misspelt custom_id",
-    ),
     "a NULL custom_id": (
         "SELECT nullif(custom_id, '1') AS custom_id, prompt FROM staging",
         "1 row has no custom_id",

@@ -167,6 +167,27 @@ def test_rows_changed_are_another_submission(con: duckdb.DuckDBPyConnection) -> 
     assert submitted(con, "t") != first
 
 
+WAYS = {
+    "count(*)": ("SELECT count(*) FROM mistral_batch_submit('staging')", 1),
+    "no column": ("SELECT 1 FROM mistral_batch_submit('staging')", 1),
+    "EXISTS": ("SELECT exists(FROM mistral_batch_submit('staging'))", 1),
+    "CREATE TABLE AS": ("CREATE TABLE sent AS FROM mistral_batch_submit('staging')", 1),
+    "EXPLAIN ANALYZE": ("EXPLAIN ANALYZE FROM mistral_batch_submit('staging')", 1),
+    "twice in one statement": ("FROM mistral_batch_submit('staging') a, mistral_batch_submit('staging') b", 1),
+    "no row": ("FROM mistral_batch_submit('staging') LIMIT 0", 0),
+    "never": ("FROM mistral_batch_submit('staging') WHERE false", 0),
+}
+
+
+@pytest.mark.parametrize(("query", "creates"), WAYS.values(), ids=WAYS)
+def test_ways_to_ask(con: duckdb.DuckDBPyConnection, emulator: Emulator, query: str, creates: int) -> None:
+    """However a statement reads the rows of a submit, it submits once; what reads none of them sends nothing."""
+    make_staging(con)
+    before = asked_for_money(emulator)
+    con.execute(query).fetchall()
+    assert asked_for_money(emulator) == (before[0] + creates, before[1] + creates)
+
+
 # Python's own tables
 
 

@@ -93,14 +93,20 @@ def count_requests(inputs: Sequence[Path]) -> int:
 
 
 def _write(engine: duckdb.DuckDBPyConnection, target: Path, condition: str) -> int:
-    """Write the answers that meet a condition as result lines; return how many."""
+    """Write the answers that meet a condition as result lines; return how many.
+
+    The lines are put together as text: their parts are JSON already, which COPY … (FORMAT json) would read once more.
+    """
     counted = engine.execute(
         f"""COPY (
-          SELECT 'batch-' || md5(concat(custom_id, rowid)) AS id, custom_id,
-            {{'status_code': status, 'body': body}} AS response, NULL AS error
+          SELECT concat(
+            '{{"id":"batch-', md5(concat(custom_id, rowid)),
+            '","custom_id":', coalesce(to_json(custom_id), 'null'),
+            ',"response":{{"status_code":', status, ',"body":', body, '}},"error":null}}'
+          )
           FROM results WHERE {condition}
-          ORDER BY hash(custom_id)
-        ) TO {_quoted(str(target))} (FORMAT json)"""
+          ORDER BY hash(rowid)
+        ) TO {_quoted(str(target))} (FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER '\x01')"""
     ).fetchone()
     return int(counted[0]) if counted else 0
 

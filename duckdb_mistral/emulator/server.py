@@ -9,20 +9,19 @@ from uuid import UUID
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from duckdb_mistral.emulator.checks import Refused, checked_job, detail
 from duckdb_mistral.emulator.queries import among, boolean, chosen, moment, page_of, whole
 from duckdb_mistral.emulator.shapes import MODELS, token, told_error, told_file, told_model
+from duckdb_mistral.emulator.uploads import received
 from duckdb_mistral.emulator.witness import Witness
 from duckdb_mistral.emulator.work import PENDING, STATUSES, Worker
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from starlette.requests import Request
 
     from duckdb_mistral.emulator.store import Document, Store
@@ -34,13 +33,12 @@ PURPOSES = ("fine-tune", "batch", "ocr", "audio")
 VISIBILITIES = ("workspace", "user")
 SAMPLE_TYPES = ("pretrain", "instruct", "batch_request", "batch_result", "batch_error")
 SOURCES = ("upload", "repository", "mistral")
-COPY_BYTES = 1 << 20
 
 
 class Download(FileResponse):
     """A file in larger pieces than Starlette's own, which halves the time."""
 
-    chunk_size = COPY_BYTES
+    chunk_size = 1 << 20
 
 
 class Server:
@@ -91,35 +89,31 @@ class Server:
     async def upload(self, request: Request) -> Response:
         """`POST /v1/files`: the form's file is streamed to disk."""
         workspace = self._workspace(request, "upload")
+        path = self.store.scratch()
         try:
-            form = await request.form()
-        except (HTTPException, ValueError) as error:
-            raise Refused(422, detail("body", "the form cannot be read")) from error
-        try:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
+            form = await received(request, path, LARGEST_FILE)
+            if form.filename is None:
                 raise Refused(422, detail("file", "Field required", kind="missing"))
-            (purpose,) = chosen([str(form.get("purpose", "fine-tune"))], "purpose", PURPOSES, place="body")
-            (visibility,) = chosen([str(form.get("visibility", "workspace"))], "visibility", VISIBILITIES, place="body")
-            hours = whole(form, "expiry", 0, place="body")
-            path = self.store.scratch()
-            await run_in_threadpool(_save, file, path)
-        finally:
-            await form.close()
-        if path.stat().st_size > LARGEST_FILE:
-            path.unlink()
-            raise Refused(413, told_error(413, "The file is larger than 512 MB."))
-        document = await run_in_threadpool(
-            lambda: self.store.add_file(
+            (purpose,) = chosen([form.fields.get("purpose", "fine-tune")], "purpose", PURPOSES, place="body")
+            visibility = form.fields.get("visibility", "workspace")
+            chosen([visibility], "visibility", VISIBILITIES, place="body")
+            hours = whole(form.fields, "expiry", 0, place="body")
+            if form.size > LARGEST_FILE:
+                raise Refused(413, told_error(413, "The file is larger than 512 MB."))
+            document = self.store.add_file(
                 path,
-                name=file.filename or "file.jsonl",
+                name=form.filename or "file.jsonl",
                 purpose=purpose,
                 workspace=workspace,
                 sample_type="batch_request" if purpose == "batch" else "instruct",
+                num_lines=form.lines,
                 visibility=visibility,
                 expires_at=int(time.time()) + hours * 3600 if hours else None,
             )
-        )
+        except (ValueError, ClientDisconnect) as error:
+            raise Refused(422, detail("body", str(error))) from error
+        finally:
+            path.unlink(missing_ok=True)
         self.witness.uploaded(document)
         return JSONResponse(told_file(document))
 
@@ -289,9 +283,3 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _no_route(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"detail": error.detail}, status_code=error.status_code, headers=error.headers)
-
-
-def _save(file: UploadFile, path: Path) -> None:
-    with path.open("wb") as target:
-        while block := file.file.read(COPY_BYTES):
-            target.write(block)

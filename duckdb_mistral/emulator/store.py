@@ -85,9 +85,11 @@ class Store:
     def add_file(
         self, content: Path, *, name: str, purpose: str, workspace: str, sample_type: str, **others: Any
     ) -> Document:
-        """Take over the bytes at `content` as a new file; return its document, which has `others` too."""
+        """Take over the bytes at `content` as a new file; return its document, which has `others` too.
+
+        Lines are counted here unless `num_lines` is among the others.
+        """
         identifier = str(uuid4())
-        lines = count_lines(content)
         document = {
             "id": identifier,
             "workspace": workspace,
@@ -95,7 +97,7 @@ class Store:
             "filename": name,
             "purpose": purpose,
             "bytes": content.stat().st_size,
-            "num_lines": lines,
+            "num_lines": others["num_lines"] if "num_lines" in others else count_lines(content),
             "sample_type": sample_type,
             **others,
         }

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 class Child:
     """A server in a process of its own, with the interface of an Emulator that a caller needs."""
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, command: str = "duckdb_mistral.emulator", environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start it and wait until it serves."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "duckdb_mistral.emulator", *arguments],
+            [sys.executable, "-m", *command.split(), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

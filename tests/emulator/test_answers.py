@@ -228,7 +228,14 @@ def test_chat(caller: Caller) -> None:
 
 def test_text_of_any_kind(caller: Caller) -> None:
     """Any text comes back unchanged."""
-    texts = ['"quotes" \\ and \n newlines', "\u2028 \u0085 \x00 \x1f", "é 漢字 🙂", "'; DROP TABLE x; --", "", "{}"]
+    texts = [
+        '"quotes" \\ and \n newlines',
+        "\u2028 \u0085 \x00 \x01 \x1f",
+        "é 漢字 🙂",
+        "'; DROP TABLE x; --",
+        "",
+        "{}",
+    ]
     answers = caller.bodies(*({"messages": [{"role": "user", "content": text}]} for text in texts))
     assert [answer["choices"][0]["message"]["content"] for answer in answers] == [f"echo: {text}" for text in texts]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,40 @@ def test_no_form(caller: Caller, content_type: str) -> None:
     answer = caller.ask("POST", "/v1/files", body=b"{}", headers={"Content-Type": content_type})
     assert answer.status == 422
     assert answer.json()["detail"][0]["loc"][0] == "body"
+
+
+def test_cut_form(caller: Caller, tmp_path: Path) -> None:
+    """A form that ends before its last line is refused, and nothing is kept of it."""
+    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhalf'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = caller.ask("POST", "/v1/files", body=body, headers=headers)
+    assert (answer.status, answer.json()["detail"][0]["loc"]) == (422, ["body", "body"])
+    assert list((tmp_path / "server" / "files").iterdir()) == []
+
+
+def test_two_files_in_a_form(caller: Caller) -> None:
+    """Of two files in one form the second is kept, whole and alone."""
+    answer = caller.post_form((FILE, b"first\nand longer"), (FILE, b"second")).json()
+    assert (answer["bytes"], answer["num_lines"]) == (6, 1)
+    assert caller.get(f"/v1/files/{answer['id']}/content").content == b"second"
+
+
+def test_client_hangs_up(caller: Caller, emulator: Emulator, tmp_path: Path) -> None:
+    """An upload whose client hangs up leaves nothing behind."""
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    with socket.create_connection(("127.0.0.1", int(emulator.url.rsplit(":", 1)[1]))) as connection:
+        connection.sendall(
+            b"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\nContent-Length: 99999\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + head + b"half"
+        )
+        deadline = time.monotonic() + 30
+        while not list((tmp_path / "server" / "files").iterdir()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    while list((tmp_path / "server" / "files").iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert caller.get("/v1/files").json()["total"] == 0
 
 
 def test_too_large(caller: Caller, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

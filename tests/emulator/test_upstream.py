@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from emulator.calling import Caller, chats, requests_of
 from emulator.child import Child, caller_of
+from support import answered, connect, make_staging, submitted
 
 from duckdb_mistral.emulator import Emulator, Upstream
 
@@ -355,8 +356,33 @@ def test_options_that_cannot_be_right(options: dict[str, Any], message: str) -> 
     assert SECRET not in str(caught.value)
 
 
-def test_wrong_usage() -> None:
-    """The command refuses an upstream that is no address, as wrong usage."""
-    child = Child("--upstream", "nonsense")
+@pytest.mark.parametrize("command", ["duckdb_mistral.emulator", "duckdb_mistral emulator"])
+def test_wrong_usage(command: str) -> None:
+    """Both commands refuse an upstream that is no address, as wrong usage."""
+    child = Child("--upstream", "nonsense", command=command)
     assert child.process.wait(60) == 2
     assert "is no address" in child.process.communicate()[1]
+
+
+def test_command_line(models: Models, tmp_path: Path) -> None:
+    """`duckdb-mistral emulator --upstream` serves the upstream's answers, so many at once, with its key."""
+    arguments = ("--port", "0", "--dir", str(tmp_path), "--upstream", models.url, "--concurrency", "2")
+    child = Child(*arguments, command="duckdb_mistral emulator", environment={"EMULATOR_UPSTREAM_KEY": SECRET})
+    models.seconds = 0.02
+    caller = caller_of(child)
+    job = caller.ended(caller.create(chats(*"abcdef")))
+    assert contents_of(caller, job)["000"] == "A"
+    assert child.end(signal.SIGTERM)[0] == 0
+    assert models.most == 2
+    assert {key for *_, key in models.seen} == {f"Bearer {SECRET}"}
+
+
+def test_from_sql(models: Models, tmp_path: Path) -> None:
+    """A table of prompts gets the upstream's answers through SQL and the SDK."""
+    with (
+        Emulator(tmp_path / "server", upstream=Upstream(url=models.url)) as emulator,
+        connect(emulator, tmp_path / "home") as con,
+    ):
+        make_staging(con, 3)
+        found = answered(con, submitted(con))
+    assert [(row["outcome"], row["content"]) for row in found] == [("ok", f"PROMPT {number}") for number in range(3)]

@@ -1,0 +1,296 @@
+"""The ledger: what is written is read back, one of two writers wins, and damage is told."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+from support import KEY, connect, make_staging, run_python, submitted
+
+from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.jobs import JobReport, Part, Status, Step, Submission
+from duckdb_mistral.ledger import SCHEMA_VERSION, Ledger
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from duckdb_mistral.emulator import Emulator
+
+JOB_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
+
+
+@pytest.fixture
+def ledger(home: Path) -> Ledger:
+    """Return an empty ledger."""
+    return Ledger(home)
+
+
+def submission(**changes: Any) -> Submission:
+    """Return a submission of two parts."""
+    made = Submission(
+        submission_id=str(uuid4()),
+        identity="identity",
+        server_url="https://example.com",
+        account="account",
+        endpoint="/v1/chat/completions",
+        models=("a", "b"),
+        timeout_hours=24,
+        metadata=(("team", "é'\""),),
+        request_count=30,
+        input_bytes=300,
+        created_at=1,
+    )
+    return replace(made, **changes)
+
+
+def parts_of(made: Submission) -> list[Part]:
+    """Return its parts."""
+    return [Part(submission_id=made.submission_id, part=number, request_count=15, input_bytes=150) for number in (1, 2)]
+
+
+def added(ledger: Ledger, **changes: Any) -> Submission:
+    """Add a submission and return it."""
+    made = submission(**changes)
+    assert ledger.add(made, parts_of(made))
+    return made
+
+
+def report(**changes: Any) -> JobReport:
+    """Return a job with something in every field."""
+    made = JobReport(
+        job_id=JOB_ID,
+        status="RUNNING",
+        endpoint="/v1/chat/completions",
+        model="a",
+        total_requests=15,
+        created_at=1,
+        errors=(("bad\u2028", 2),),
+        metadata=(("team", "é'\""),),
+        input_files=("in",),
+        output_file="out",
+    )
+    return replace(made, **changes)
+
+
+def test_what_is_added(ledger: Ledger) -> None:
+    """A submission, its parts, and a planned job per part and model come back as they were."""
+    made = added(ledger, output="STRUCT(a INTEGER)", retry_of="other")
+    assert ledger.submission(made.submission_id) == ledger.live_submission("identity") == made
+    assert ledger.submissions() == ledger.retries("other") == [made]
+    assert ledger.parts(made.submission_id) == parts_of(made)
+    jobs = ledger.jobs(made.submission_id)
+    assert [(job.part, job.model, job.step, job.request_count, job.input_bytes) for job in jobs] == [
+        (part, model, Step.PLANNED, 15, 150) for part in (1, 2) for model in ("a", "b")
+    ]
+    assert ledger.jobs() == jobs
+    assert ledger.jobs_by_key([jobs[2].key, jobs[0].key]) == [jobs[2], jobs[0]]
+
+
+def test_what_is_not_there(ledger: Ledger) -> None:
+    """What is not there is None or empty."""
+    assert (ledger.submission("x"), ledger.live_submission("x"), ledger.job("x")) == (None, None, None)
+    assert (ledger.submissions(), ledger.jobs(), ledger.jobs("x"), ledger.parts("x")) == ([], [], [], [])
+    assert ledger.jobs_by_key([]) == []
+
+
+def test_same_content_twice(ledger: Ledger) -> None:
+    """The same content is recorded once while it lives, and nothing of the second stays."""
+    first = added(ledger)
+    second = submission()
+    assert not ledger.add(second, parts_of(second))
+    assert ledger.submission(second.submission_id) is None
+    assert ledger.parts(second.submission_id) == []
+    ledger.retire(first.submission_id)
+    assert ledger.live_submission("identity") is None
+    assert ledger.add(second, parts_of(second))
+    assert ledger.live_submission("identity") == second
+
+
+def test_writers_at_once(home: Path) -> None:
+    """Of many writers of the same content one wins, whoever it is, and a move happens once."""
+    Ledger(home)
+    barrier = threading.Barrier(6)
+
+    def add(_: int) -> bool:
+        made = submission()
+        barrier.wait()
+        return Ledger(home).add(made, parts_of(made))
+
+    def move(ledger: Ledger) -> bool:
+        barrier.wait()
+        return ledger.move(job, Step.SENDING)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(add, range(6))) == [False] * 5 + [True]
+        job = Ledger(home).jobs()[0]
+        assert sorted(pool.map(move, [Ledger(home) for _ in range(6)])) == [False] * 5 + [True]
+
+
+def test_moves(ledger: Ledger) -> None:
+    """A move notes why, and the sending when; a stale view moves nothing."""
+    job = ledger.jobs(added(ledger).submission_id)[0]
+    assert ledger.move(job, Step.HELD, message="no room")
+    assert not ledger.move(job, Step.SENDING)
+    (held,) = ledger.jobs_by_key([job.key])
+    assert (held.step, held.message, held.sent_at) == (Step.HELD, "no room", None)
+    assert ledger.move(held, Step.SENDING)
+    (sending,) = ledger.jobs_by_key([job.key])
+    assert (sending.step, sending.message) == (Step.SENDING, None)
+    assert sending.sent_at
+    assert ledger.created(sending, report())
+    (created,) = ledger.jobs_by_key([job.key])
+    assert (created.step, created.report, created.status) == (Step.CREATED, report(), "RUNNING")
+    assert ledger.job(JOB_ID) == created
+    assert created.checked_at
+    assert not ledger.created(sending, report(job_id="another"))
+
+
+@pytest.mark.parametrize("step", [Step.PLANNED, Step.HELD, Step.CREATED])
+def test_moves_that_there_are_none_of(ledger: Ledger, step: Step) -> None:
+    """What is no arrow of Step is a mistake of the program, and changes nothing."""
+    job = ledger.jobs(added(ledger).submission_id)[0]
+    assert ledger.move(job, Step.DROPPED)
+    (dropped,) = ledger.jobs_by_key([job.key])
+    with pytest.raises(ValueError, match=f"no job moves from dropped to {step}"):
+        ledger.move(dropped, step)
+    assert ledger.jobs_by_key([job.key]) == [dropped]
+
+
+@pytest.mark.parametrize("ended", ["SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED"])
+def test_ended_jobs_do_not_go_on(ledger: Ledger, ended: str) -> None:
+    """A late answer about a job that has ended does not open it again."""
+    ledger.adopt(report(), "https://example.com")
+    ledger.record(report(status=ended, completed_requests=15))
+    for late in (Status.RUNNING, Status.UNKNOWN, "SHINY"):
+        ledger.record(report(status=late))
+        job = ledger.job(JOB_ID)
+        assert job is not None
+        assert (job.status, job.report and job.report.completed_requests) == (ended, 15)
+
+
+def test_record_of_an_unknown_job(ledger: Ledger) -> None:
+    """What the API says of a job that the ledger does not have is passed over."""
+    ledger.record(report())
+    assert ledger.job(JOB_ID) is None
+
+
+def test_adopted_jobs(ledger: Ledger) -> None:
+    """A job of another program is kept by its id, once, and is no submission of ours."""
+    first = ledger.adopt(report(), "https://example.com")
+    again = ledger.adopt(report(status="SUCCESS"), "https://example.com")
+    assert again == ledger.job(JOB_ID)
+    assert (again.key, again.status, again.submission_id) == (first.key, "SUCCESS", None)
+    assert (first.step, first.request_count, first.endpoint) == (Step.CREATED, 15, "/v1/chat/completions")
+    assert ledger.jobs() == []
+
+
+def test_files_results_and_account(ledger: Ledger) -> None:
+    """Uploaded files, kept results and a changed account are noted, and can be taken back."""
+    made = added(ledger)
+    first, second = ledger.parts(made.submission_id)
+    ledger.set_file(second, "file")
+    assert ledger.parts(made.submission_id) == [first, replace(second, file_id="file")]
+    ledger.set_file(second, None)
+    assert ledger.parts(made.submission_id) == [first, second]
+    job = ledger.jobs()[0]
+    ledger.keep_results(job, "name.parquet")
+    assert ledger.jobs()[0].results == "name.parquet"
+    ledger.keep_results(job, None)
+    assert ledger.jobs()[0].results is None
+    ledger.set_account(made.submission_id, "other")
+    assert ledger.submission(made.submission_id) == replace(made, account="other")
+
+
+def test_retire_drops_what_was_never_created(ledger: Ledger) -> None:
+    """Giving a submission up drops its waiting jobs, and leaves what was sent."""
+    made = added(ledger)
+    first, second, third, _ = ledger.jobs()
+    assert ledger.move(first, Step.SENDING)
+    assert ledger.created(ledger.jobs_by_key([first.key])[0], report())
+    assert ledger.move(second, Step.SENDING)
+    assert ledger.move(third, Step.HELD)
+    ledger.retire(made.submission_id)
+    assert [job.step for job in ledger.jobs()] == [Step.CREATED, Step.SENDING, Step.DROPPED, Step.DROPPED]
+
+
+def test_order_of_submissions(ledger: Ledger) -> None:
+    """Jobs and submissions come in the order in which they were made."""
+    late = added(ledger, identity="late", created_at=2)
+    early = added(ledger, identity="early", created_at=1)
+    assert ledger.submissions() == [early, late]
+    assert list(dict.fromkeys(job.submission_id for job in ledger.jobs())) == [early.submission_id, late.submission_id]
+
+
+# The file
+
+
+def test_for_the_owner_alone(home: Path, ledger: Ledger) -> None:
+    """The directory and its files are for their owner alone."""
+    added(ledger)
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in home.iterdir()} == {0o600}
+
+
+def test_wal(home: Path, ledger: Ledger) -> None:
+    """The ledger is kept in WAL, so that readers and a writer do not stop each other."""
+    with sqlite3.connect(ledger.path) as plain:
+        assert plain.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    plain.close()
+
+
+def test_newer_version(home: Path, ledger: Ledger) -> None:
+    """A ledger of a newer version is refused by both numbers, and not touched."""
+    with sqlite3.connect(ledger.path) as plain:
+        plain.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
+    plain.close()
+    with pytest.raises(LedgerError, match=rf"newer .*\(its version is 99, this one knows {SCHEMA_VERSION}\)"):
+        Ledger(home)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+def test_damaged_file(home: Path, ledger: Ledger, kept: float) -> None:
+    """A file that is damaged is told by its path, with what to do."""
+    for number in range(50):
+        added(ledger, identity=str(number))
+    with sqlite3.connect(ledger.path) as plain:
+        plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    plain.close()
+    data = ledger.path.read_bytes()
+    start = max(4096, int(len(data) * kept)) if kept else 0
+    ledger.path.write_bytes(data[:start] + b"\xa5" * (len(data) - start))
+    with pytest.raises(LedgerError, match=re.escape(f"The ledger {ledger.path} cannot be used")):
+        Ledger(home).jobs()
+
+
+def test_home_that_is_a_file(tmp_path: Path) -> None:
+    """A home that cannot be made is told, with what to set."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(LedgerError, match=r"cannot be written.*DUCKDB_MISTRAL_HOME"):
+        Ledger(tmp_path / "file")
+
+
+def test_second_process(home: Path, ledger: Ledger) -> None:
+    """What one process wrote, another reads while the first is still there."""
+    made = added(ledger)
+    code = (
+        "import sys; from pathlib import Path; from duckdb_mistral.ledger import Ledger; "
+        "print(Ledger(Path(sys.argv[1])).live_submission('identity').submission_id)"
+    )
+    child = run_python(code, {}, str(home))
+    assert child.stdout.strip() == made.submission_id, child.stderr
+
+
+def test_key_is_never_written(emulator: Emulator, home: Path) -> None:
+    """After a submission the key stands in no file under home."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submitted(con)
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]

@@ -1,0 +1,94 @@
+"""The rows that the functions return: every field of the contract, whatever the API said."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from duckdb_mistral import rows
+from duckdb_mistral.jobs import Job, JobReport, Step
+
+JOB = Job(
+    key=1,
+    submission_id="submission",
+    part=2,
+    model="m",
+    endpoint="/v1/chat/completions",
+    server_url="https://example.com",
+    step=Step.PLANNED,
+    request_count=10,
+    input_bytes=500,
+    created_here_at=0,
+    checked_at=7,
+)
+
+
+def created(status: str = "RUNNING", **report: int) -> Job:
+    """Return a job that the API reports."""
+    return JOB.evolve(step=Step.CREATED, report=JobReport(job_id="job", status=status, created_at=5, **report))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("job", [JOB, created(), JOB.evolve(step=Step.HELD, message="why")])
+def test_rows_have_every_field(job: Job) -> None:
+    """Each row has exactly the fields of its type, and Arrow takes them."""
+    assert set(rows.submit_row(job, True)) == {field.name for field in rows.SUBMIT}
+    assert set(rows.status_row(job)) == {field.name for field in rows.STATUS}
+    assert pa.array([rows.submit_row(job, True)], rows.SUBMIT).to_pylist()[0]["part"] == 2
+    assert pa.array([rows.status_row(job)], rows.STATUS).to_pylist()[0]["submission_id"] == "submission"
+    assert set(rows.reported(JobReport(job_id="a", status="b"))) == {field.name for field in rows.WORKSPACE}
+    assert set(rows.model_row({})) == {field.name for field in rows.MODELS}
+
+
+@pytest.mark.parametrize(
+    ("job", "progress"),
+    [
+        (JOB, 0.0),
+        (created(), 0.0),
+        (created(completed_requests=5), 0.5),
+        (created(total_requests=20, completed_requests=5), 0.25),
+        (created(completed_requests=50), 1.0),
+        (created("SUCCESS"), 1.0),
+        (created("FAILED", completed_requests=4), 0.4),
+        (created().evolve(request_count=0), 0.0),
+    ],
+)
+def test_progress(job: Job, progress: float) -> None:
+    """Progress is between 0 and 1, by our own count of requests where the API has none yet."""
+    assert rows.status_row(job)["progress"] == progress
+
+
+def test_total_before_the_api_counts() -> None:
+    """The API's total may be 0 at first; the row tells our own count."""
+    assert rows.status_row(created(total_requests=0))["total_requests"] == 10
+    assert rows.submit_row(created(total_requests=0), False)["total_requests"] == 10
+
+
+def test_errors() -> None:
+    """The job's errors are the API's, or else what kept it from being created."""
+    assert rows.status_row(JOB.evolve(message="no room"))["errors"] == [{"message": "no room", "count": 1}]
+    report = JobReport(job_id="a", status="FAILED", errors=(("bad", 3),))
+    assert rows.status_row(JOB.evolve(report=report, message="x"))["errors"] == [{"message": "bad", "count": 3}]
+
+
+def test_model_row() -> None:
+    """A model card is read as far as it is what the API's text says."""
+    row = rows.model_row(
+        {
+            "id": "a",
+            "capabilities": {"vision": True, "completion_chat": True, "audio": False, "odd": "yes"},
+            "aliases": ["b", 7],
+            "max_context_length": 5,
+            "default_model_temperature": 1,
+        }
+    )
+    assert (row["capabilities"], row["aliases"]) == (["completion_chat", "vision"], ["b"])
+    assert (row["max_context_length"], row["default_model_temperature"], row["name"]) == (5, 1.0, None)
+    odd = rows.model_row({"id": 5, "capabilities": [], "aliases": "x", "max_context_length": "5"})
+    assert (odd["id"], odd["capabilities"], odd["aliases"], odd["max_context_length"]) == (None, [], [], None)
+
+
+def test_sql_types() -> None:
+    """Arrow types have the DuckDB types that stand for them."""
+    assert rows.sql_type(rows.STATUS.field("metadata").type) == "MAP(VARCHAR, VARCHAR)"
+    assert rows.sql_type(rows.STATUS.field("errors").type) == 'STRUCT("message" VARCHAR, "count" BIGINT)[]'
+    assert rows.columns(rows.SUBMIT)["created_at"] == "TIMESTAMPTZ"

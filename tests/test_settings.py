@@ -1,0 +1,132 @@
+"""The settings: given, else of the environment, else the default; checked by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from duckdb_mistral.errors import MissingKeyError, SettingError
+from duckdb_mistral.settings import ENVIRONMENT, Settings, is_loopback
+
+DEFAULTS = {
+    "api_key": None,
+    "server_url": "https://api.mistral.ai",
+    "model": "mistral-small-latest",
+    "max_requests_per_job": 100_000,
+    "max_bytes_per_file": 512_000_000,
+    "max_pending_requests": 1_000_000,
+    "reconcile_seconds": 60.0,
+    "poll_seconds": 2.0,
+}
+OTHERS = {
+    "api_key": "key",
+    "server_url": "https://example.com",
+    "home": "/somewhere",
+    "model": "ministral-8b-latest",
+    "max_requests_per_job": "7",
+    "max_bytes_per_file": "8",
+    "max_pending_requests": "9",
+    "reconcile_seconds": "0",
+    "poll_seconds": "0.5",
+}
+READ = OTHERS | {
+    "home": Path("/somewhere"),
+    "max_requests_per_job": 7,
+    "max_bytes_per_file": 8,
+    "max_pending_requests": 9,
+    "reconcile_seconds": 0.0,
+    "poll_seconds": 0.5,
+}
+
+
+def test_defaults() -> None:
+    """Without anything given the settings are the contract's defaults, and home is the platform's."""
+    settings = Settings.resolve({}, {})
+    assert {name: getattr(settings, name) for name in DEFAULTS} == DEFAULTS
+    assert "duckdb_mistral" in settings.home.parts[-1]
+    assert settings.home.is_absolute()
+
+
+def test_variables_of_the_contract() -> None:
+    """Each setting has the contract's environment variable."""
+    assert {name: variable for name, variable in ENVIRONMENT.items() if name not in ("api_key", "server_url")} == {
+        name: f"DUCKDB_MISTRAL_{name.upper()}" for name in (*DEFAULTS, "home") if name not in ("api_key", "server_url")
+    }
+    assert (ENVIRONMENT["api_key"], ENVIRONMENT["server_url"]) == ("MISTRAL_API_KEY", "MISTRAL_SERVER_URL")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_given_beats_environment_beats_default(name: str) -> None:
+    """What is given wins over the environment, and that over the default; empty counts as not set."""
+    variable = {ENVIRONMENT[name]: OTHERS[name]}
+    assert getattr(Settings.resolve({}, variable), name) == READ[name]
+    assert getattr(Settings.resolve({name: OTHERS[name]}, {ENVIRONMENT[name]: "1"}), name) == READ[name]
+    assert Settings.resolve({name: None}, {ENVIRONMENT[name]: ""}) == Settings.resolve({}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("max_requests_per_job", value) for value in (0, -1, "x", "1.5", True)),
+        *(("poll_seconds", value) for value in (0, -1, "x", "nan", "inf")),
+        *(("reconcile_seconds", value) for value in (-1, "x", "nan", "inf")),
+        *(("server_url", value) for value in ("x", "ftp://a", "https://", "https://a?b", "https://a#b", "https://u@a")),
+        *(("server_url", value) for value in ("http://a", "http://10.0.0.1", "http://localhost.a", "https://a:b")),
+    ],
+)
+def test_refused(name: str, value: Any) -> None:
+    """A value that cannot be used is refused, by the name of the setting or of the variable, with the value."""
+    with pytest.raises(SettingError, match=re.escape(f"The setting {name} ")) as caught:
+        Settings.resolve({name: value}, {})
+    assert repr(value) in str(caught.value)
+    with pytest.raises(SettingError, match=ENVIRONMENT[name]):
+        Settings.resolve({}, {ENVIRONMENT[name]: str(value) if value is not True else "x"})
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://api.mistral.ai/", "https://api.mistral.ai"),
+        ("https://proxy.example/mistral/", "https://proxy.example/mistral"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://localhost:8000/", "http://localhost:8000"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_addresses(given: str, kept: str) -> None:
+    """Https is taken from anywhere, and http from this machine, without a slash at the end."""
+    assert Settings.resolve({"server_url": given}, {}).server_url == kept
+
+
+def test_is_loopback() -> None:
+    """Only this machine's own names and addresses are loopback."""
+    assert all(map(is_loopback, ("127.0.0.1", "127.8.8.8", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "10.0.0.1", "localhost.example", "", "127.0.0.1.example")))  # noqa: S104
+
+
+def test_unknown_setting() -> None:
+    """A name that is no setting is refused with the names that are."""
+    with pytest.raises(SettingError, match="There is no setting key; the settings are api_key, server_url"):
+        Settings.resolve({"key": "x"}, {})
+
+
+def test_home_of_a_user() -> None:
+    """A tilde in home is the user's directory, and a relative path is made absolute."""
+    assert Settings.resolve({"home": "~/x"}, {}).home == Path.home() / "x"
+    assert Settings.resolve({"home": "x"}, {}).home == Path.cwd() / "x"
+
+
+def test_key() -> None:
+    """The key is kept out of repr, asked for only when needed, and refused where no header can hold it."""
+    settings = Settings.resolve({"api_key": "canary"}, {})
+    assert "canary" not in repr(settings)
+    assert settings.required_key() == "canary"
+    with pytest.raises(MissingKeyError, match="MISTRAL_API_KEY"):
+        Settings.resolve({}, {}).required_key()
+    for bad in ("canary\n", "canary canary", "canary\x00", "canaré"):
+        with pytest.raises(SettingError) as caught:
+            Settings.resolve({"api_key": bad}, {}).required_key()
+        assert "canar" not in str(caught.value)

@@ -1,0 +1,191 @@
+"""The spool: whole vectors in, part files within the limits out."""
+
+from __future__ import annotations
+
+import json
+import resource
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from duckdb_mistral.errors import SourceError
+from duckdb_mistral.spool import Spool, escaped
+
+
+def spool_of(directory: Path, *, requests: int = 1000, size: int = 1_000_000) -> Spool:
+    """Return an empty spool."""
+    return Spool(directory / "spool", max_requests=requests, max_bytes=size)
+
+
+def vector(*lines: str | None, kind: pa.DataType | None = None) -> pa.Array:
+    """Return lines as DuckDB hands them over, each ended by a newline."""
+    return pa.array([None if line is None else f"{line}\n" for line in lines], kind or pa.string())
+
+
+def contents(spool: Spool) -> list[str]:
+    """Finish a spool and return the text of its parts."""
+    parts = spool.finish()
+    assert [part.part for part in parts] == list(range(1, len(parts) + 1))
+    for part in parts:
+        data = part.path.read_bytes()
+        assert part.input_bytes == len(data)
+        assert part.request_count == data.count(b"\n")
+        assert part.path.stat().st_mode & 0o777 == 0o600
+    return [part.path.read_text(encoding="utf-8") for part in parts]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_lines_as_they_are(tmp_path: Path, kind: pa.DataType) -> None:
+    """Lines of any Arrow text type are written one after the other, NULLs left out."""
+    spool = spool_of(tmp_path)
+    spool.write(vector("a", None, "é日", kind=kind))
+    spool.write(pa.chunked_array([vector("b", kind=kind), vector(None, "c", kind=kind)]))
+    spool.write(vector(kind=kind))
+    assert contents(spool) == ["a\né日\nb\nc\n"]
+
+
+def test_slices_of_a_vector(tmp_path: Path) -> None:
+    """A slice of a larger array writes its own lines alone."""
+    spool = spool_of(tmp_path)
+    lines = vector("zero", "one", None, "three", "four")
+    spool.write(lines.slice(1, 3))
+    spool.write(lines.slice(4))
+    spool.write(lines.slice(2, 1))
+    assert contents(spool) == ["one\nthree\nfour\n"]
+
+
+def test_nothing(tmp_path: Path) -> None:
+    """A spool without lines has no parts."""
+    spool = spool_of(tmp_path)
+    spool.write(vector(None, None))
+    assert contents(spool) == []
+
+
+@pytest.mark.parametrize("requests", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("step", [1, 4, 10])
+def test_split_by_requests(tmp_path: Path, requests: int, step: int) -> None:
+    """No part holds more requests than allowed, all but the last are full, and the order is kept."""
+    spool = spool_of(tmp_path, requests=requests)
+    lines = [str(number) for number in range(10)]
+    for start in range(0, 10, step):
+        spool.write(vector(*lines[start : start + step]))
+    parts = [text.split() for text in contents(spool)]
+    assert [line for part in parts for line in part] == lines
+    assert [len(part) for part in parts[:-1]] == [requests] * (len(parts) - 1)
+
+
+@pytest.mark.parametrize("size", [6, 7, 11, 12, 13, 1000])
+@pytest.mark.parametrize("step", [1, 3, 10])
+def test_split_by_bytes(tmp_path: Path, size: int, step: int) -> None:
+    """No part holds more bytes than allowed, and no part could have taken the next line."""
+    spool = spool_of(tmp_path, size=size)
+    lines = [f"{'é' * (number % 3)}{number}" for number in range(10)]
+    for start in range(0, 10, step):
+        spool.write(vector(*lines[start : start + step]))
+    parts = contents(spool)
+    assert "".join(parts) == "".join(f"{line}\n" for line in lines)
+    sizes = [len(part.encode()) for part in parts]
+    assert max(sizes) <= size
+    for filled, following in zip(sizes, parts[1:], strict=False):
+        assert filled + len(following.splitlines(keepends=True)[0].encode()) > size
+
+
+def test_line_that_is_too_long(tmp_path: Path) -> None:
+    """A line that no file may hold is refused with its size and beginning, also among others."""
+    for before in ((), ("short",)):
+        spool = spool_of(tmp_path / str(len(before)), size=50)
+        spool.write(vector(*before, "x" * 60, "short"))
+        spool.write(vector("more"))
+        with pytest.raises(SourceError, match=r"61 bytes.*50, the setting max_bytes_per_file.*begins xxx"):
+            spool.finish()
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085"])
+def test_line_breaks_of_other_alphabets(tmp_path: Path, character: str) -> None:
+    """Characters at which some readers break lines are escaped, and mean the same."""
+    text = json.dumps({"prompt": f"a{character}b'\"é"}, ensure_ascii=False)
+    spool = spool_of(tmp_path)
+    spool.write(vector(text, "{}"))
+    (part,) = contents(spool)
+    assert len(part.splitlines()) == 2
+    assert json.loads(part.splitlines()[0]) == json.loads(text)
+
+
+def test_escaped_counts_the_new_bytes() -> None:
+    """What is returned as bytes is what the array holds."""
+    lines, data = escaped(vector("\u2028", None, "x"))
+    assert bytes(data) == b"\\u2028\nx\n"
+    assert lines.to_pylist() == ["\\u2028\n", "x\n"]
+
+
+def test_threads(tmp_path: Path) -> None:
+    """Lines written by several threads are all there, each whole, and no part is too large."""
+    spool = spool_of(tmp_path, requests=700)
+
+    def work(name: int) -> None:
+        for start in range(0, 1000, 50):
+            spool.write(vector(*(f"{name}-{number}-{'x' * (number % 50)}" for number in range(start, start + 50))))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    parts = [text.split() for text in contents(spool)]
+    assert sorted(line for part in parts for line in part) == sorted(
+        f"{name}-{number}-{'x' * (number % 50)}" for name in range(4) for number in range(1000)
+    )
+    assert [len(part) for part in parts] == [700] * 5 + [500]
+
+
+def test_disk_that_fills_up(tmp_path: Path) -> None:
+    """A disk that fills up is told as a sentence at the end, and what comes after is passed over."""
+    spool = spool_of(tmp_path)
+    spool._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115  the spool closes it
+    spool.write(vector("a"))
+    spool.write(vector("b"))
+    assert isinstance(spool.failure, OSError)
+    with pytest.raises(
+        SourceError, match=r"could not be written to .*spool: No space left on device\. Nothing was sent\. Free"
+    ):
+        spool.finish()
+    spool.discard()
+    assert not (tmp_path / "spool").exists()
+
+
+def test_file_that_may_not_grow(tmp_path: Path) -> None:
+    """A write that only succeeds in part is told, and is no shorter file."""
+    import signal
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        spool = spool_of(tmp_path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        spool.write(vector("x" * 600))
+        spool.write(vector("y" * 600))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    with pytest.raises(SourceError, match="File too large"):
+        spool.finish()
+
+
+def test_directory_is_the_owners_alone(tmp_path: Path) -> None:
+    """The directory of a spool is made for it, for nobody else to read, and goes with it."""
+    spool = spool_of(tmp_path)
+    assert spool.directory.stat().st_mode & 0o777 == 0o700
+    spool.write(vector("a"))
+    spool.discard()
+    assert not spool.directory.exists()
+    with pytest.raises(FileExistsError):
+        Spool(tmp_path, max_requests=1, max_bytes=1)
+
+
+def test_finishing_twice(tmp_path: Path) -> None:
+    """Finishing again returns the same parts."""
+    spool = spool_of(tmp_path)
+    spool.write(vector("a"))
+    assert spool.finish() == spool.finish()
