@@ -23,6 +23,8 @@ LONGEST_METADATA_VALUE = 512
 #: The API's pages: "lower than 7 days".
 LONGEST_TIMEOUT_HOURS = 168
 
+#: A pilot is paid at the ordinary price and waited for.
+MOST_PILOTS = 1000
 REUSE = ("submission", "requests")
 
 
@@ -36,6 +38,8 @@ class SubmitArguments:
     system: str | None
     params: Mapping[str, Any]
     output: Output | None
+    #: How many requests an estimate sends to the ordinary endpoint.
+    pilot: int | None = None
 
 
 def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArguments:
@@ -44,7 +48,7 @@ def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArgu
     system = _text("system", given.get("system"))
     if system is not None and not endpoint.takes_system:
         raise ArgumentError(f"{endpoint.path} takes no system message. Leave system out. Nothing was sent.")
-    _refuse_later(given)
+    models = _models(given.get("model"), usual_model(endpoint, default_model, Settings.model))
     output = _output(given.get("output"))
     return SubmitArguments(
         source=_source(given.get("source")),
@@ -52,13 +56,15 @@ def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArgu
         system=system,
         params=_with_output(endpoint, _object("params", given.get("params")), output),
         output=output,
+        pilot=_pilot(given.get("pilot")),
         plan=Plan(
             endpoint=endpoint.path,
-            models=_models(given.get("model"), usual_model(endpoint, default_model, Settings.model)),
+            models=models,
             timeout_hours=_timeout_hours(given.get("timeout_hours")),
             metadata=metadata(given.get("metadata")),
             output=None if output is None else output.text,
             max_cost=_max_cost(given.get("max_cost")),
+            reuse_requests=_reuses_requests(given.get("reuse"), models),
             force=_boolean("force", given.get("force")),
         ),
     )
@@ -111,16 +117,15 @@ def _endpoint(value: Any) -> Endpoint:
     return endpoint_of(value)
 
 
-def _refuse_later(given: Mapping[str, Any]) -> None:
-    """Refuse what this version cannot do yet, rather than leave it out."""
-    reuse = given.get("reuse")
-    if reuse not in REUSE:
-        raise ArgumentError(f"reuse must be 'submission' or 'requests', but is {_shown(reuse)}. Nothing was sent.")
-    if reuse == "requests":
+def _reuses_requests(value: Any, models: tuple[str, ...]) -> bool:
+    if value not in REUSE:
+        raise ArgumentError(f"reuse must be 'submission' or 'requests', but is {_shown(value)}. Nothing was sent.")
+    if value == "requests" and len(models) > 1:
         raise ArgumentError(
-            "reuse := 'requests' is not available yet. With reuse := 'submission', the default, the same submission "
-            "is never paid for twice. Nothing was sent."
+            "reuse := 'requests' goes with one model: what was answered before differs from model to model, and all "
+            "models of a submission run on the same file. Submit once per model. Nothing was sent."
         )
+    return bool(value == "requests")
 
 
 def _output(value: Any) -> Output | None:
@@ -185,6 +190,14 @@ def _max_cost(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ArgumentError(f"max_cost must be US dollars, a number of at least 0, but is {value!r}. Nothing was sent.")
     return float(value)
+
+
+def _pilot(value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_PILOTS):
+        raise ArgumentError(
+            f"pilot must be a number of requests from 1 to {MOST_PILOTS:,}, but is {value!r}. Nothing was sent."
+        )
+    return value
 
 
 def _text(name: str, value: Any) -> str | None:

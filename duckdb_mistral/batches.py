@@ -282,6 +282,7 @@ def describe(jobs: Sequence[Job]) -> str:
 
     counts = Counter(job.status for job in jobs)
     done = sum(job.report.completed_requests for job in jobs if job.report)
+    done += sum(job.request_count for job in jobs if job.step is Step.ANSWERED)
     total = sum(job.request_count for job in jobs)
     words = ", ".join(f"{count} {status}" for status, count in counts.items())
     if len(jobs) == 1:

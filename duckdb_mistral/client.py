@@ -51,6 +51,7 @@ class BatchClient:
         self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
         key = settings.required_key()
         self.account = account_of(key)
+        self._authorization: Callable[[], dict[str, str]] = lambda: {"authorization": f"Bearer {key}"}
         self._hide_key: Callable[[str], str] = lambda text: text.replace(key, "[API key]")
         client = importlib.import_module("mistralai.client")
         self._transport = Transport(self.server_url, settings.deadline_seconds, transport=transport)
@@ -192,6 +193,18 @@ class BatchClient:
         """Return the models that the key may use (API: `GET /v1/models`, schema ModelList)."""
         body = self._read("list the models", lambda: self._sdk.models.list(retries=None))
         return [card for card in body.get("data") or [] if isinstance(card, dict)]
+
+    def ask(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer of the ordinary endpoint to one request: exactly one POST, paid at the ordinary price.
+
+        The path of the endpoint is the API's own, such as '/v1/chat/completions'; the SDK has a method for each.
+        """
+        return self._call(
+            f"ask {endpoint}",
+            lambda: self._transport.client.post(
+                f"{self.server_url}{endpoint}", json=body, headers=self._authorization()
+            ),
+        )
 
     def _page(self, page: int, options: dict[str, Any]) -> list[dict[str, Any]]:
         what = "list the batch jobs"

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.errors import IncompleteResultsError, LedgerError, NotEndedError, NotFoundError
 from duckdb_mistral.failpoints import failpoint
+from duckdb_mistral.jobs import Step
 from duckdb_mistral.leftovers import left_in
 from duckdb_mistral.results import ResultFiles, write_results
+from duckdb_mistral.reusing import copies_path, keep_hashes
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import ids_path
 
@@ -31,6 +33,8 @@ class Family:
 
     model: str
     generations: tuple[tuple[Path, ...], ...]
+    #: Which rows share the request of another one.
+    copies: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +102,12 @@ class Collector:
             files = by_model.setdefault(job.model, {}).setdefault(job.submission_id, [])
             files.append(self.file(job, partial=partial))
         for model, generations in by_model.items():
-            yield Family(model=model, generations=tuple(map(tuple, generations.values())))
+            copies = copies_path(self._batches.settings.home, next(iter(generations)) or "")
+            yield Family(
+                model=model,
+                generations=tuple(map(tuple, generations.values())),
+                copies=copies if copies.exists() else None,
+            )
 
     def _output(self, jobs: Sequence[Job]) -> str | None:
         """Return the declared output type, where all jobs share one."""
@@ -112,6 +121,11 @@ class Collector:
         kept = self._kept(job)
         if kept is not None:
             return kept
+        if job.step is Step.ANSWERED:
+            raise LedgerError(
+                f"The answers that submission {job.submission_id} found again are gone from {self._directory}, or "
+                "damaged. Submit the same rows with force := true: what is still kept is not sent again."
+            )
         with self._batches.lock(f"results-{job.key}"):
             job = self._batches.ledger.jobs_by_key([job.key])[0]
             kept = self._kept(job)
@@ -223,6 +237,8 @@ class Collector:
         files = [self._kept(other) for other in siblings]
         if all(file is not None and not left_in([file]) for file in files):
             path = spool_path(self._batches.settings.home, job.submission_id, job.part)
+            if path.exists() and not keep_hashes(path, self._batches.settings.home, job):
+                return  # the requests stay instead
             path.unlink(missing_ok=True)
             ids_path(path).unlink(missing_ok=True)
             with suppress(OSError):  # other parts are still there

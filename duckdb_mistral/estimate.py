@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import duckdb
+from sqlglot import exp
+
 from duckdb_mistral import tokens
 from duckdb_mistral.endpoints import CHAT, CONVERSATIONS, FIM
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.prices import MILLION
+from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from duckdb_mistral.prices import Prices
     from duckdb_mistral.settings import Settings
+    from duckdb_mistral.spool import SpooledPart
 
 #: What a request without max_tokens is taken to answer with at most.
 ASSUMED_OUTPUT_TOKENS = 4096
@@ -37,8 +42,6 @@ _TEXT = ("input", "inputs", "prompt", "suffix", "instructions")
 _MARKS = (
     "CASE WHEN json_array_length(body, '$.messages') > 0 THEN 1 + 2 * json_array_length(body, '$.messages') ELSE 0 END"
 )
-
-NOTHING_MEASURED = dict.fromkeys(("input_tokens", "max_output_tokens", "unlimited"), "NULL::BIGINT")
 
 
 def measures(endpoint: str) -> dict[str, str]:
@@ -65,14 +68,33 @@ def measures(endpoint: str) -> dict[str, str]:
     }
 
 
+def measure(endpoint: str, parts: Sequence[SpooledPart]) -> dict[str, Any]:
+    """Measure the requests of a finished spool, as a statement measures a source."""
+    wanted = measures(endpoint)
+    measured = dict.fromkeys(wanted, 0)
+    if parts:
+        statement = template("measured_requests").substitute(
+            measures=", ".join(f"{sql} AS {name}" for name, sql in wanted.items()),
+            requests=", ".join(exp.Literal.string(str(part.path)).sql("duckdb") for part in parts),
+        )
+        with duckdb.connect(":memory:") as engine:
+            tokens.create_function(engine)
+            found = engine.execute(statement).fetchall()
+        measured = dict(zip(wanted, found[0], strict=True))
+    return measured | {
+        "requests": sum(part.request_count for part in parts),
+        "input_bytes": sum(part.input_bytes for part in parts),
+    }
+
+
 def estimate(
     models: Sequence[str], endpoint: str, measured: Mapping[str, Any], settings: Settings, prices: Prices
 ) -> dict[str, Any]:
     """Return the row of mistral_batch_estimate for requests that were measured; costs are US dollars, in a batch."""
     most = min(settings.max_requests_per_job, settings.max_pending_requests)
-    parts = max(-(-measured["rows"] // most), -(-measured["input_bytes"] // settings.max_bytes_per_file))
+    parts = max(-(-measured["requests"] // most), -(-measured["input_bytes"] // settings.max_bytes_per_file))
     row = {
-        "requests": measured["rows"] * len(models),
+        "requests": measured["requests"] * len(models),
         "input_bytes": measured["input_bytes"],
         "jobs": parts * len(models),
         "input_tokens": measured["input_tokens"] * len(models),

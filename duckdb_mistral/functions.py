@@ -37,8 +37,10 @@ INTERRUPTED = "Interrupted. What was sent goes on at the API; the same statement
 
 _OPENED = pa.struct([("token", pa.string()), ("error", pa.string())])
 _SUMMARY = (
-    "STRUCT(rows BIGINT, custom_ids BIGINT, problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], fingerprint VARCHAR, "
-    "input_bytes BIGINT, input_tokens BIGINT, max_output_tokens BIGINT, unlimited BIGINT)"
+    "STRUCT(rows BIGINT, custom_ids BIGINT, problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], fingerprint VARCHAR)"
+)
+_MEASURED = (
+    "STRUCT(requests BIGINT, input_bytes BIGINT, input_tokens BIGINT, max_output_tokens BIGINT, unlimited BIGINT)"
 )
 
 
@@ -78,7 +80,9 @@ class Functions:
             "mistral_internal_spool": (self._spool, [text, text, text], "TINYINT"),
             "mistral_internal_submit": _table(session.submit, [text, _SUMMARY], rows.SUBMIT),
             "mistral_internal_tokens": (_count_tokens, [text], "BIGINT"),
-            "mistral_internal_estimate": _table(session.estimate, [text, _SUMMARY], rows.ESTIMATE),
+            "mistral_internal_estimate": _table(
+                session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]"], rows.ESTIMATE
+            ),
             "mistral_internal_cost": _table(session.cost, [text], rows.COST),
             "mistral_internal_status": _table(session.status, [text], rows.STATUS),
             "mistral_internal_wait": _table(session.wait, [text, "DOUBLE"], rows.STATUS),

@@ -59,6 +59,8 @@ class Step(StrEnum):
     CREATED = "created"
     #: Cancelled before it was created: the last step.
     DROPPED = "dropped"
+    #: No job at all, but the rows of a submission that were answered before: the first and last step.
+    ANSWERED = "answered"
 
 
 ARROWS = {
@@ -67,6 +69,7 @@ ARROWS = {
     Step.HELD: frozenset({Step.SENDING, Step.DROPPED}),
     Step.CREATED: frozenset[Step](),
     Step.DROPPED: frozenset[Step](),
+    Step.ANSWERED: frozenset[Step](),
 }
 
 
@@ -169,12 +172,14 @@ class Job:
                 return Status.UNKNOWN
             case Step.DROPPED:
                 return Status.CANCELLED
+            case Step.ANSWERED:
+                return Status.SUCCESS
         return Status.HELD
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will come of this job."""
-        return self.step is Step.DROPPED or (self.report is not None and self.report.ended)
+        return self.step in (Step.DROPPED, Step.ANSWERED) or (self.report is not None and self.report.ended)
 
     @property
     def ended_badly(self) -> bool:
@@ -197,6 +202,8 @@ class Plan:
     output: str | None = None
     #: US dollars; a submission that may cost more is refused.
     max_cost: float | None = None
+    #: Whether requests that are the same, or were answered before, are left out.
+    reuse_requests: bool = False
     force: bool = False
     #: The submission or job of which this sends again what it left.
     retry_of: str | None = None

@@ -106,16 +106,22 @@ class Ledger:
 
     # Writing
 
-    def add(self, submission: Submission, its_parts: Sequence[Part]) -> bool:
+    def add(
+        self, submission: Submission, its_parts: Sequence[Part], answered: tuple[int, str, int] | None = None
+    ) -> bool:
         """Record what is about to be sent: the submission, its parts, and a planned job per part and model.
 
+        `answered` are the rows that were answered before: how many, and the name and bytes of their results file.
         Returns False, and records nothing, where another process has recorded the same content first.
         """
         try:
             with self._writing() as connection:
                 connection.execute(submissions.insert(), _submission_row(submission))
-                connection.execute(parts.insert(), [asdict(part) for part in its_parts])
-                connection.execute(jobs.insert(), list(_planned(submission, its_parts)))
+                if its_parts:
+                    connection.execute(parts.insert(), [asdict(part) for part in its_parts])
+                    connection.execute(jobs.insert(), list(_planned(submission, its_parts)))
+                if answered is not None:
+                    connection.execute(jobs.insert(), _answered(submission, *answered))
         except sa.exc.IntegrityError:
             return False
         return True
@@ -349,6 +355,23 @@ def _planned(submission: Submission, its_parts: Iterable[Part]) -> Iterator[dict
                 "input_bytes": part.input_bytes,
                 "created_here_at": submission.created_at,
             }
+
+
+def _answered(submission: Submission, count: int, results: str, size: int) -> dict[str, Any]:
+    """Return the row that stands for what a submission found answered; no part of it is sent."""
+    return {
+        "submission_id": submission.submission_id,
+        "part": 0,
+        "model": submission.models[0],
+        "endpoint": submission.endpoint,
+        "server_url": submission.server_url,
+        "step": Step.ANSWERED,
+        "request_count": count,
+        "input_bytes": 0,
+        "created_here_at": submission.created_at,
+        "results": results,
+        "results_bytes": size,
+    }
 
 
 def _reported(report: JobReport) -> dict[str, Any]:

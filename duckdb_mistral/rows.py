@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from duckdb_mistral.jobs import Job, JobReport, Status
+from duckdb_mistral.jobs import Job, JobReport, Status, Step
 
 TEXT = pa.string()
 COUNT = pa.int64()
@@ -55,7 +55,8 @@ STATUS = pa.struct(
 #: mistral_batch_jobs: as status, without what only the ledger knows.
 WORKSPACE = pa.struct([field for field in STATUS if field.name not in ("submission_id", "part", "checked_at")])
 
-#: mistral_batch_estimate: costs in US dollars, at batch price; `cost` is the most that it can be.
+#: mistral_batch_estimate: costs in US dollars, at batch price; `cost` is the most that it can be, and
+#: `expected_cost` what a pilot makes of it.
 ESTIMATE = pa.struct(
     [
         ("requests", COUNT),
@@ -66,6 +67,8 @@ ESTIMATE = pa.struct(
         ("input_cost", pa.float64()),
         ("max_output_cost", pa.float64()),
         ("cost", pa.float64()),
+        ("pilot_requests", COUNT),
+        ("expected_cost", pa.float64()),
         ("tokens_from", TEXT),
         ("prices_date", pa.date32()),
         ("note", TEXT),
@@ -112,6 +115,7 @@ MODELS = pa.struct(
 
 def submit_row(job: Job, reused: bool) -> dict[str, Any]:
     """Return one row of mistral_batch_submit."""
+    report = job.report or _answered(job)
     return {
         "submission_id": job.submission_id,
         "job_id": job.job_id,
@@ -122,13 +126,27 @@ def submit_row(job: Job, reused: bool) -> dict[str, Any]:
         "total_requests": job.request_count,
         "input_bytes": job.input_bytes,
         "reused": reused,
-        "created_at": job.report.created_at if job.report else None,
+        "created_at": report.created_at if report else None,
     }
+
+
+def _answered(job: Job) -> JobReport | None:
+    """Return the report of rows that were answered before their submission; None for any other job."""
+    if job.step is not Step.ANSWERED:
+        return None
+    return JobReport(
+        job_id="",
+        status=job.status,
+        completed_requests=job.request_count,
+        succeeded_requests=job.request_count,
+        created_at=job.created_here_at,
+        completed_at=job.created_here_at,
+    )
 
 
 def status_row(job: Job) -> dict[str, Any]:
     """Return one row of mistral_batch_status, _wait and _cancel."""
-    report = job.report or JobReport(job_id="", status=job.status)
+    report = job.report or _answered(job) or JobReport(job_id="", status=job.status)
     errors = report.errors or (((job.message, 1),) if job.message else ())
     return reported(report, total=job.request_count) | {
         "submission_id": job.submission_id,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.jobs import Plan
+    from duckdb_mistral.piloting import Pilot
     from duckdb_mistral.spool import Spool
 
 
@@ -29,6 +30,8 @@ class Session:
     def __init__(self, given: Mapping[str, Any]) -> None:
         """Keep the settings that were given; the rest comes from the environment at each call."""
         self._lock = threading.Lock()
+        self._piloting = threading.Lock()
+        self._pilots: dict[str, list[Pilot]] = {}
         self._given: dict[str, Any] = {}
         self._batches: tuple[Settings, Batches] | None = None
         self._spools: dict[str, tuple[Batches, Spool, str]] = {}
@@ -87,9 +90,20 @@ class Session:
         try:
             if name == "results":
                 return self._results(given)
-            return statements.request_statement(name, self._submit_arguments(given))
+            return self._requests(name, given)
         except MistralBatchError as error:
             return statements.refusal(columns, str(error))
+
+    def _requests(self, name: str, given: Mapping[str, Any]) -> str:
+        from duckdb_mistral.statements import request_statement
+
+        arguments = self._submit_arguments(given)
+        unsent = None
+        if name == "estimate" and arguments.plan.reuse_requests:
+            from duckdb_mistral.reusing import unsent_sql
+
+            unsent = unsent_sql(self.batches(), arguments.plan)
+        return request_statement(name, arguments, unsent)
 
     def _submit_arguments(self, given: Mapping[str, Any]) -> Any:
         from duckdb_mistral.arguments import submit_arguments
@@ -146,7 +160,7 @@ class Session:
             check_rows(summary, spool)
             plan = _plan(text)
             jobs = Submitter(batches).submit(
-                plan, spool, summary["fingerprint"], lambda: self._check_cost(plan, summary)
+                plan, spool, summary["fingerprint"], lambda sent: self._check_cost(plan, sent)
             )
             return [rows.submit_row(job, reused) for job, reused in jobs]
         finally:
@@ -158,33 +172,47 @@ class Session:
 
         check_columns(endpoint_of(json.loads(plan)["endpoint"]), names)
 
-    def _check_cost(self, plan: Plan, summary: Mapping[str, Any]) -> None:
+    def _check_cost(self, plan: Plan, sent: Spool) -> None:
         """Refuse what may cost more than the caller allows."""
         if plan.max_cost is not None:
-            from duckdb_mistral.estimate import refuse_above
+            from duckdb_mistral.estimate import measure, refuse_above
 
-            refuse_above(plan.max_cost, self._estimated(plan, summary))
+            refuse_above(plan.max_cost, self._estimated(plan, measure(plan.endpoint, sent.finish())))
 
-    def _estimated(self, plan: Plan, summary: Mapping[str, Any]) -> dict[str, Any]:
+    def _estimated(self, plan: Plan, measured: Mapping[str, Any]) -> dict[str, Any]:
         from duckdb_mistral.estimate import estimate
         from duckdb_mistral.prices import load_prices
 
         settings = self.settings
-        return estimate(plan.models, plan.endpoint, summary, settings, load_prices(settings.prices))
+        return estimate(plan.models, plan.endpoint, measured, settings, load_prices(settings.prices))
 
     # The few-row functions
 
-    def estimate(self, plan: str, summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    def estimate(
+        self, plan: str, summary: Mapping[str, Any], measured: Mapping[str, Any], pilot: list[str] | None
+    ) -> Iterable[dict[str, Any]]:
         """Return the one row of an estimate; refuse what a submit of the same arguments would refuse."""
         from duckdb_mistral.estimate import refuse_above
         from duckdb_mistral.requests import check_rows
 
         check_rows(summary)
         planned = _plan(plan)
-        row = self._estimated(planned, summary)
+        row = self._estimated(planned, measured)
         if planned.max_cost is not None:
             refuse_above(planned.max_cost, row)
-        return [row]
+        return [self._piloted(row, planned, pilot) if pilot else row]
+
+    def _piloted(self, row: dict[str, Any], plan: Plan, bodies: list[str]) -> dict[str, Any]:
+        """Return an estimate with what a pilot makes of it; the same pilot again is not paid again."""
+        from duckdb_mistral import piloting
+        from duckdb_mistral.prices import load_prices
+
+        settings = self.settings
+        key = piloting.fingerprint(settings.server_url, plan, bodies)
+        with self._piloting:
+            if key not in self._pilots:
+                self._pilots[key] = piloting.run(self.batches().client, plan, bodies)
+        return piloting.with_pilot(row, self._pilots[key], load_prices(settings.prices))
 
     def cost(self, identifier: str | None) -> Iterable[dict[str, Any]]:
         """Return what each job of an id has cost, from its kept results."""

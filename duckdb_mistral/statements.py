@@ -11,7 +11,7 @@ import duckdb
 from sqlglot import exp
 
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.estimate import NOTHING_MEASURED, measures
+from duckdb_mistral.estimate import measures
 from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.output_types import declared
 from duckdb_mistral.requests import RequestColumns
@@ -28,17 +28,21 @@ if TYPE_CHECKING:
 PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 
 
-def request_statement(name: str, arguments: SubmitArguments) -> str:
-    """Return the statement of the template `name` ('submit', 'preview' or 'estimate') for one source."""
+def request_statement(name: str, arguments: SubmitArguments, unsent: str | None = None) -> str:
+    """Return the statement of the template `name` ('submit', 'preview' or 'estimate') for one source.
+
+    `unsent` is the condition of the requests that would be sent, where an estimate is not of all.
+    """
     requests = RequestColumns(
         arguments.endpoint,
         system=arguments.system,
         params=arguments.params,
         declared=arguments.output is not None,
     )
-    measured = name == "estimate" or arguments.plan.max_cost is not None
     return template(name).substitute(
-        measures(arguments.endpoint.path) if measured else NOTHING_MEASURED,
+        measures(arguments.endpoint.path) if name == "estimate" else {},
+        pilot=0 if arguments.pilot is None else arguments.pilot,
+        only_unsent="" if unsent is None else f"QUALIFY {unsent}",
         source=source_sql(arguments.source),
         plan=literal(json.dumps(asdict(arguments.plan))),
         known_columns=requests.known_columns,
@@ -55,11 +59,22 @@ def results_statement(families: Sequence[Family], output: str | None = None) -> 
     kind = "JSON" if output is None else declared(output).sql_type
     typed = {"output": f'TRY_CAST("output" AS {kind}) AS "output"'}
     columns = ", ".join(typed.get(name, exp.column(name, quoted=True).sql("duckdb")) for name in COLUMNS)
-    plain = [path for family in families if len(family.generations) == 1 for path in family.generations[0]]
+    simple = [family for family in families if len(family.generations) == 1 and family.copies is None]
+    plain = [path for family in simple for path in family.generations[0]]
     selects = [union_of([plain], columns)] if plain else []
-    selects += [union_of(family.generations, columns) for family in families if len(family.generations) > 1]
+    selects += [_family_scan(family, columns) for family in families if family not in simple]
     nothing = f"SELECT {_typed_nulls(COLUMNS | {'output': kind})} WHERE false"
     return " UNION ALL ".join(f"({select})" for select in selects) or nothing
+
+
+def _family_scan(family: Family, columns: str) -> str:
+    """Return the scan of results that have retries, or rows that share a request."""
+    if family.copies is None:
+        return union_of(family.generations, columns)
+    kept = ", ".join(exp.column(name, quoted=True).sql("duckdb") for name in COLUMNS)
+    return template("copied_results").substitute(
+        results=union_of(family.generations, kept), columns=columns, copies=literal(family.copies)
+    )
 
 
 def refusal(columns: Mapping[str, str], message: str) -> str:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.errors import ApiError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Job, Part, Plan, Step, Submission, now
+from duckdb_mistral.reusing import divide, forget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from duckdb_mistral.batches import Batches
+    from duckdb_mistral.reusing import Reused
     from duckdb_mistral.spool import Spool
 
 
@@ -26,12 +28,12 @@ class Submitter:
         self._ledger = batches.ledger
 
     def submit(
-        self, plan: Plan, spool: Spool, fingerprint: str, before_paying: Callable[[], None] = lambda: None
+        self, plan: Plan, spool: Spool, fingerprint: str, before_paying: Callable[[Spool], None] = lambda _: None
     ) -> list[tuple[Job, bool]]:
         """Return the jobs of what was spooled, each with whether it had existed before this call.
 
         The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
-        anew. `before_paying` is called before anything new is recorded or sent, and may raise. Raises
+        anew. `before_paying` is called with what would be sent before anything is recorded, and may raise. Raises
         OutcomeUnknownError where a create's answer was lost.
         """
         self._batches.settings.required_key()
@@ -40,10 +42,19 @@ class Submitter:
         known = self._ledger.live_submission(identity)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
             return self._continue(known)
-        before_paying()
-        if known is not None:
+        if not plan.reuse_requests:
+            before_paying(spool)
             self._retire(known)
-        return self._record(plan, identity, spool)
+            return self._record(plan, identity, spool)
+        fresh, reused = divide(self._batches, plan, spool)
+        try:
+            before_paying(fresh)
+            self._retire(known)
+            return self._record(plan, identity, fresh, reused)
+        finally:
+            if self._ledger.submission(fresh.directory.name) is None:
+                forget(self._batches, fresh.directory.name)
+            fresh.discard()
 
     def _identity(self, plan: Plan, fingerprint: str) -> str:
         """Return a hash of everything that makes two submissions the same."""
@@ -66,13 +77,16 @@ class Submitter:
         with self._batches.lock(known.submission_id):
             self._batches.check_account(known)
             self._batches.refresh(self._batches.find(known.submission_id))
-            return all(job.ended_badly for job in self._batches.find(known.submission_id))
+            jobs = [job for job in self._batches.find(known.submission_id) if job.step is not Step.ANSWERED]
+            return bool(jobs) and all(job.ended_badly for job in jobs)
 
-    def _retire(self, known: Submission) -> None:
+    def _retire(self, known: Submission | None) -> None:
+        if known is None:
+            return
         with self._batches.lock(known.submission_id):
             self._ledger.retire(known.submission_id)
 
-    def _record(self, plan: Plan, identity: str, spool: Spool) -> list[tuple[Job, bool]]:
+    def _record(self, plan: Plan, identity: str, spool: Spool, reused: Reused | None = None) -> list[tuple[Job, bool]]:
         """Record what is about to be sent, then send it.
 
         Where another process was quicker with the same content, its jobs are returned.
@@ -80,8 +94,12 @@ class Submitter:
         submission, parts = self._planned(plan, identity, spool)
         with self._batches.lock(submission.submission_id):
             failpoint("after-spool")
-            if self._ledger.add(submission, parts):
-                spool.keep()
+            answered = None
+            if reused is not None and reused.results is not None:
+                answered = (reused.found, reused.results.name, reused.results.stat().st_size)
+            if self._ledger.add(submission, parts, answered):
+                if parts:
+                    spool.keep()
                 failpoint("after-intent")
                 return self._advance(submission, fresh=True)
         first = self._ledger.live_submission(identity)
@@ -123,7 +141,7 @@ class Submitter:
             return self._advance(submission)
 
     def _advance(self, submission: Submission, *, fresh: bool = False) -> list[tuple[Job, bool]]:
-        before = {job.key for job in self._jobs(submission) if job.step is Step.CREATED}
+        before = {job.key for job in self._jobs(submission) if job.step in (Step.CREATED, Step.ANSWERED)}
         if any(job.step is not Step.DROPPED and job.key not in before for job in self._jobs(submission)):
             self._batches.check_account(submission)
             self._batches.sender().advance(submission, fresh=fresh)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import duckdb
 
 TOKENIZER = "mistral-common"
 BYTES = "bytes"
@@ -37,6 +40,19 @@ def count_tokens(texts: pa.Array) -> pa.Array:
     if words:
         found[0] = sum(_joined(words[start:end]) for start, end in _slices(words))
     return pa.array(found)
+
+
+def create_function(engine: duckdb.DuckDBPyConnection) -> None:
+    """Give a connection of our own the function that a registered one has: mistral_internal_tokens."""
+    engine.create_function(
+        "mistral_internal_tokens",
+        count_tokens,
+        ["VARCHAR"],
+        "BIGINT",
+        type=PythonUDFType.ARROW,
+        null_handling=FunctionNullHandling.SPECIAL,
+        side_effects=True,
+    )
 
 
 def _joined(words: Sequence[str]) -> int:

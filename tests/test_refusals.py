@@ -242,19 +242,6 @@ def test_names_that_duckdb_does_not_know(
     assert emulator.witness()["requests"] == before
 
 
-NOT_AVAILABLE = {
-    "reuse := 'requests'": "reuse := 'requests' is not available yet",
-}
-
-
-@pytest.mark.parametrize(("arguments", "words"), NOT_AVAILABLE.items(), ids=NOT_AVAILABLE)
-def test_not_available_yet(staged: duckdb.DuckDBPyConnection, emulator: Emulator, arguments: str, words: str) -> None:
-    """What this version cannot do is refused, and not ignored."""
-    before = emulator.witness()["requests"]
-    assert words in refusal(staged, with_arguments(arguments))
-    assert emulator.witness()["requests"] == before
-
-
 @pytest.mark.parametrize("function", ["status", "wait", "results", "cancel"])
 def test_unknown_job(staged: duckdb.DuckDBPyConnection, emulator: Emulator, function: str) -> None:
     """An id that neither the ledger nor the workspace knows is told so, after one look at the server."""

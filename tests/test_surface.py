@@ -39,7 +39,8 @@ RESULTS = """
 
 ESTIMATE = """
     requests BIGINT, input_bytes BIGINT, jobs BIGINT, input_tokens BIGINT, max_output_tokens BIGINT,
-    input_cost DOUBLE, max_output_cost DOUBLE, cost DOUBLE, tokens_from VARCHAR, prices_date DATE, note VARCHAR
+    input_cost DOUBLE, max_output_cost DOUBLE, cost DOUBLE, pilot_requests BIGINT, expected_cost DOUBLE,
+    tokens_from VARCHAR, prices_date DATE, note VARCHAR
 """
 
 #: Each function, called once in plain SQL, and what the contract says of its columns.

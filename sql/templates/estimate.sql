@@ -17,7 +17,9 @@ WITH
       custom_id,
       problem,
       CASE WHEN problem IS NULL THEN body::JSON END AS body,
-      CASE WHEN problem IS NULL THEN strlen('{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}') + 1 END AS bytes
+      CASE WHEN problem IS NULL
+        THEN concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10))
+      END AS line
     FROM requests
   ),
   summary AS (
@@ -25,21 +27,33 @@ WITH
       count(*) AS rows,
       count(DISTINCT custom_id) AS custom_ids,
       histogram(problem) AS problems,
-      min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples,
-      coalesce(sum(bytes), 0)::BIGINT AS input_bytes,
+      min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples
+    FROM lines
+  ),
+  sent AS (
+    SELECT * FROM lines WHERE problem IS NULL $only_unsent
+  ),
+  measured AS (
+    SELECT
+      count(*) AS requests,
+      coalesce(sum(strlen(line)), 0)::BIGINT AS input_bytes,
       $input_tokens AS input_tokens,
       $max_output_tokens AS max_output_tokens,
       $unlimited AS unlimited
-    FROM lines
+    FROM sent
+  ),
+  pilot AS (
+    SELECT list(body::VARCHAR) AS bodies FROM (SELECT body FROM sent ORDER BY md5(body) LIMIT $pilot)
   ),
   outcome AS (
     SELECT
       CASE WHEN problem IS NULL THEN mistral_internal_estimate($plan, {
-        'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': NULL,
-        'input_bytes': input_bytes, 'input_tokens': input_tokens, 'max_output_tokens': max_output_tokens,
-        'unlimited': unlimited
-      }) ELSE error(problem) END AS answer
-    FROM mistral_checked LEFT JOIN summary ON true
+        'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': NULL
+      }, {
+        'requests': requests, 'input_bytes': input_bytes, 'input_tokens': input_tokens,
+        'max_output_tokens': max_output_tokens, 'unlimited': unlimited
+      }, bodies) ELSE error(problem) END AS answer
+    FROM mistral_checked LEFT JOIN (FROM summary, measured, pilot) ON true
   )
 SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
 FROM outcome

@@ -21,8 +21,7 @@ WITH
       problem,
       CASE WHEN problem IS NULL
         THEN concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10))
-      END AS line,
-      CASE WHEN problem IS NULL THEN body::JSON END AS body
+      END AS line
     FROM requests
   ),
   hashed AS (
@@ -37,18 +36,12 @@ WITH
       min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples,
       -- The sum of both halves is the same whatever the order of the rows and of the threads.
       sum((hash >> 64)::UBIGINT) || '-' || sum((hash & 18446744073709551615::UHUGEINT)::UBIGINT) AS fingerprint,
-      $input_tokens AS input_tokens,
-      $max_output_tokens AS max_output_tokens,
-      $unlimited AS unlimited,
-      coalesce(sum(strlen(line)), 0)::BIGINT AS input_bytes,
       sum(mistral_internal_spool(token, custom_id, line)) AS spooled
     FROM hashed, mistral_spool
   ),
   outcome AS (
     SELECT mistral_internal_submit(mistral_spool.token, {
-      'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': fingerprint,
-      'input_bytes': input_bytes, 'input_tokens': input_tokens, 'max_output_tokens': max_output_tokens,
-      'unlimited': unlimited
+      'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': fingerprint
     }) AS answer
     FROM mistral_spool LEFT JOIN summary ON true
     WHERE spooled IS NULL OR spooled = 0

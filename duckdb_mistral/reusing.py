@@ -1,0 +1,182 @@
+"""Paying once per request: requests that are the same, within one submission or answered before under this `home`.
+
+A request is known by the hash of its body; its endpoint, model and server by the ledger's jobs. All of it is joins of
+DuckDB over the requests that wait here, the hashes kept of those that do not, and the kept results.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.results import COLUMNS, literal
+from duckdb_mistral.sending import spool_path
+from duckdb_mistral.templates import template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from duckdb_mistral.batches import Batches
+    from duckdb_mistral.jobs import Job, Plan
+    from duckdb_mistral.spool import Spool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reused:
+    """What a submission does not send: rows answered before, kept as results; and copies of requests that are sent."""
+
+    found: int
+    copies: int
+    #: The file, under `home`/results, of the rows answered before; None where there are none.
+    results: Path | None
+
+
+def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
+    """Return a spool of the requests that have to be sent, and what is reused for the rest of `spool`.
+
+    Of requests that are the same, one is sent. The new spool's directory names the submission that its files are of.
+    """
+    (model,) = plan.models
+    requests = [part.path for part in spool.finish()]
+    fresh = batches.new_spool()
+    try:
+        with _engine(batches, fresh) as engine:
+            engine.execute(f"CREATE TEMP TABLE wanted AS {_hashed(requests)}")
+            _find_answers(engine, batches, plan.endpoint, model)
+            reused = _keep(engine, batches, fresh.directory.name)
+            statement = template("unsent_requests").substitute(requests=_paths(requests))
+            for batch in engine.sql(statement).to_arrow_reader():
+                fresh.write(batch.column(1), batch.column(0))
+            fresh.finish()
+    except BaseException:
+        fresh.discard()
+        raise
+    return fresh, reused
+
+
+def unsent_sql(batches: Batches, plan: Plan) -> str:
+    """Return the condition of a statement's requests, with the JSON column `body`, that have to be sent."""
+    (model,) = plan.models
+    answered = [f"SELECT request FROM ({select})" for select in answered_sql(batches, plan.endpoint, model)]
+    known = f" AND md5(body) NOT IN ({' UNION ALL '.join(answered)})" if answered else ""
+    return f"row_number() OVER (PARTITION BY body) = 1{known}"
+
+
+def forget(batches: Batches, submission_id: str) -> None:
+    """Remove what `divide` kept for a submission that was not recorded in the end."""
+    home = batches.settings.home
+    for path in (found_path(home, submission_id), copies_path(home, submission_id)):
+        path.unlink(missing_ok=True)
+
+
+def keep_hashes(requests: Path, home: Path, job: Job) -> bool:
+    """Keep the hashes of a job's request file, before the file goes; False where they cannot be written."""
+    target = _hashes_path(home, job)
+    scratch = target.with_suffix(".unfinished")
+    try:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        with duckdb.connect(":memory:") as engine:
+            engine.execute(f"COPY ({_hashed([requests])}) TO {literal(scratch)} (FORMAT parquet)")
+        scratch.chmod(0o600)
+        scratch.replace(target)
+    except (OSError, duckdb.Error):
+        return False
+    return True
+
+
+def copies_path(home: Path, submission_id: str) -> Path:
+    """Return the file that says which custom_ids of a submission share the request of another: (custom_id, sent_as)."""
+    return home / "requests" / f"copies-{submission_id}.parquet"
+
+
+def found_path(home: Path, submission_id: str) -> Path:
+    """Return the file of the results that a submission found answered before."""
+    return home / "results" / f"found-{submission_id}.parquet"
+
+
+def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
+    """Yield SELECTs of the answers that are kept: (request, …), newest job first."""
+    directory = batches.settings.home / "results"
+    columns = ", ".join(f"results.{name}" for name in COLUMNS)
+    for job in reversed(batches.ledger.jobs()):
+        if (job.endpoint, job.model, job.server_url) != (endpoint, model, batches.settings.server_url):
+            continue
+        requests = _requests_of(batches, job)
+        results = directory / job.results if job.results is not None else None
+        if requests is not None and results is not None and results.exists():
+            yield (
+                f"SELECT requests.request, {columns} FROM ({requests}) AS requests "
+                f"JOIN read_parquet({literal(results)}) AS results USING (custom_id) WHERE results.outcome = 'ok'"
+            )
+
+
+def _requests_of(batches: Batches, job: Job) -> str | None:
+    """Return the SELECT of a job's request hashes, where its requests or their hashes are here."""
+    if job.submission_id is None:
+        return None
+    hashes = _hashes_path(batches.settings.home, job)
+    if hashes.exists():
+        return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
+    spooled = spool_path(batches.settings.home, job.submission_id, job.part)
+    return _hashed([spooled]) if spooled.exists() else None
+
+
+def _find_answers(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str) -> None:
+    """Fill the table `answered` with one answer per wanted request that has one."""
+    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+    engine.execute(f"CREATE TEMP TABLE answered (request VARCHAR, {columns})")
+    for select in answered_sql(batches, endpoint, model):
+        engine.execute(
+            f"INSERT INTO answered SELECT DISTINCT ON (request) * FROM ({select}) "
+            "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
+        )
+
+
+def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: str) -> Reused:
+    """Write the rows that were answered before and the list of copies; both are read with the submission's results."""
+    home = batches.settings.home
+    found, copies = found_path(home, submission_id), copies_path(home, submission_id)
+    counts = []
+    try:
+        for name, path in (("found_results", found), ("copied_requests", copies)):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            select = template(name).substitute(submission_id=literal(submission_id))
+            counted = engine.execute(f"COPY ({select}) TO {literal(path)} (FORMAT parquet)").fetchall()
+            counts.append(int(counted[0][0]))
+            path.chmod(0o600)
+            if not counts[-1]:
+                path.unlink()
+    except (OSError, duckdb.IOException) as error:
+        raise LedgerError(
+            f"What can be reused could not be written to {home} ({error}), so nothing was sent. Free some space "
+            "there and run the statement again."
+        ) from error
+    return Reused(found=counts[0], copies=counts[1], results=found if counts[0] else None)
+
+
+def _hashed(requests: Sequence[Path]) -> str:
+    return template("hashed_requests").substitute(requests=_paths(requests))
+
+
+def _hashes_path(home: Path, job: Job) -> Path:
+    return home / "requests" / f"{job.submission_id}-{job.part}.parquet"
+
+
+def _paths(files: Sequence[Path]) -> str:
+    return ", ".join(literal(path) for path in files)
+
+
+@contextmanager
+def _engine(batches: Batches, spool: Spool) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB of our own: the caller's connection is busy with the caller's statement."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "temp_directory": str(batches.settings.home / "spool" / f"{spool.directory.name}-spill")
+    }
+    with duckdb.connect(":memory:", config=config) as engine:
+        engine.execute("SET preserve_insertion_order = false")
+        yield engine

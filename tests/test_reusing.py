@@ -1,0 +1,214 @@
+"""Paid once per request: repeats within a submission, and requests that were answered before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+from support import answered, asked_for_money, connect, make_staging, rows, submitted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from duckdb_mistral.emulator import Emulator
+
+REUSE = "reuse := 'requests'"
+
+
+def sent(emulator: Emulator) -> int:
+    """Return how many requests the server was given in all jobs."""
+    accepted: int = emulator.witness()["rows_accepted"]
+    return accepted
+
+
+def test_repeats_are_sent_once(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Of 10,000 rows of which 9,000 are repeats, 1,000 are sent and 10,000 answered; 10 more rows send 10."""
+    con.execute(
+        "CREATE TABLE staging AS SELECT range AS custom_id, 'prompt ' || (range % 1000) AS prompt FROM range(10000)"
+    )
+    first = submitted(con, arguments=REUSE)
+    found = answered(con, first)
+    assert sent(emulator) == 1000
+    assert len(found) == 10000
+    assert {(row["custom_id"], row["content"]) for row in found} == {
+        (str(number), f"echo: prompt {number % 1000}") for number in range(10000)
+    }
+    assert {row["outcome"] for row in found} == {"ok"}
+    assert sum(row["reused"] for row in found) == 9000
+    assert {row["submission_id"] for row in found} == {first}
+
+    con.execute("INSERT INTO staging SELECT range, 'prompt ' || range FROM range(10000, 10010)")
+    second = submitted(con, arguments=REUSE)
+    more = answered(con, second)
+    assert sent(emulator) == 1010
+    assert len(more) == 10010
+    assert sum(not row["reused"] for row in more) == 10
+    assert {(row["custom_id"], row["content"]) for row in more} == {
+        (str(number), f"echo: prompt {number if number >= 10000 else number % 1000}") for number in range(10010)
+    }
+    assert {row["submission_id"] for row in more} == {second}
+
+
+def test_answers_of_any_submission(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Answers of an ordinary submission are found again, under other custom_ids too."""
+    make_staging(con, 4)
+    answered(con, submitted(con))
+    con.execute("CREATE TABLE later AS SELECT 'new ' || custom_id AS custom_id, prompt FROM staging")
+    con.execute("INSERT INTO later VALUES ('fresh', 'another prompt')")
+    found = answered(con, submitted(con, "later", REUSE))
+    assert sent(emulator) == 5
+    assert [(row["custom_id"], row["content"], row["reused"]) for row in found] == [
+        ("fresh", "echo: another prompt", False),
+        *((f"new {number}", f"echo: prompt {number}", True) for number in range(4)),
+    ]
+
+
+def test_everything_was_answered(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A submission whose rows were all answered has one row without a job, is ended, and has all results."""
+    make_staging(con, 3)
+    answered(con, submitted(con))
+    before = asked_for_money(emulator)
+    con.execute("CREATE TABLE later AS SELECT 'x' || custom_id AS custom_id, prompt FROM staging")
+    (row,) = rows(con, f"FROM mistral_batch_submit('later', {REUSE})")
+    assert (row["job_id"], row["status"], row["total_requests"], row["reused"]) == (None, "SUCCESS", 3, True)
+    assert row["created_at"] is not None
+    (status,) = rows(con, "FROM mistral_batch_wait($id, timeout_seconds := 5)", {"id": row["submission_id"]})
+    assert (status["job_id"], status["status"], status["progress"]) == (None, "SUCCESS", 1.0)
+    assert (status["total_requests"], status["completed_requests"], status["failed_requests"]) == (3, 3, 0)
+    found = answered(con, row["submission_id"])
+    assert [(row["custom_id"], row["content"], row["reused"]) for row in found] == [
+        (f"x{number}", f"echo: prompt {number}", True) for number in range(3)
+    ]
+    assert asked_for_money(emulator) == before
+    assert rows(con, f"SELECT submission_id FROM mistral_batch_submit('later', {REUSE})") == [
+        {"submission_id": row["submission_id"]}
+    ]
+    assert rows(con, "FROM mistral_batch_retry($id)", {"id": row["submission_id"]}) == []
+    assert rows(con, "FROM mistral_batch_cost($id)", {"id": row["submission_id"]}) == []
+    assert len(rows(con, "FROM mistral_batch_results()")) == 6
+
+
+def test_other_requests_are_other(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Another model, another parameter or another endpoint is another request."""
+    make_staging(con, 2)
+    answered(con, submitted(con, arguments=REUSE))
+    others = (
+        "model := 'ministral-8b-latest'",
+        "params := {temperature: 0}",
+        "system := 'be kind'",
+        "output := 'STRUCT(a INTEGER)'",
+        "endpoint := 'fim/completions', model := 'mistral-small-latest'",
+    )
+    for count, arguments in enumerate(others, 2):
+        found = answered(con, submitted(con, arguments=f"{REUSE}, {arguments}"))
+        assert [row["reused"] for row in found] == [False, False]
+        assert sent(emulator) == 2 * count
+
+
+def test_only_good_answers_are_found_again(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A request that failed, was cut short or did not fit its declared output is sent again."""
+    con.execute(
+        "CREATE TABLE staging AS FROM (VALUES (1, 'fine'), (2, '[[error 500]]'), (3, '[[length]]'), "
+        "(4, '[[invalid json]]')) t(custom_id, prompt)"
+    )
+    output = "output := 'STRUCT(a INTEGER)'"
+    outcomes = [row["outcome"] for row in answered(con, submitted(con, arguments=output))]
+    assert outcomes == ["ok", "error", "truncated", "invalid_output"]
+    con.execute("CREATE TABLE later AS SELECT 10 + custom_id AS custom_id, prompt FROM staging")
+    found = answered(con, submitted(con, "later", f"{REUSE}, {output}"))
+    assert [row["reused"] for row in found] == [True, False, False, False]
+    assert [row["outcome"] for row in found] == outcomes
+    assert sent(emulator) == 7
+
+
+def test_copies_of_failures_and_their_retry(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Rows that share a failed request fail with it, and a retry sends it once."""
+    con.execute(
+        "CREATE TABLE staging AS SELECT range AS custom_id, "
+        "CASE WHEN range < 3 THEN '[[error 500]]' ELSE 'fine' END AS prompt FROM range(6)"
+    )
+    submission_id = submitted(con, arguments=REUSE)
+    found = answered(con, submission_id)
+    assert [row["outcome"] for row in found] == ["error"] * 3 + ["ok"] * 3
+    assert sent(emulator) == 2
+    (again,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert again["total_requests"] == 1
+    found = answered(con, submission_id)
+    assert [row["custom_id"] for row in found] == [str(number) for number in range(6)]
+    assert [row["outcome"] for row in found] == ["error"] * 3 + ["ok"] * 3
+    assert sent(emulator) == 3
+
+
+def test_another_process_and_server(emulator: Emulator, home: Path, tmp_path: Path) -> None:
+    """Answers are found by another connection under the same home, and not for another server."""
+    from duckdb_mistral.emulator import Emulator as LocalServer
+
+    with connect(emulator, home) as con:
+        make_staging(con, 2)
+        answered(con, submitted(con, arguments=REUSE))
+    with connect(emulator, home) as con:
+        con.execute(
+            "CREATE TABLE later AS SELECT 'x' || range AS custom_id, 'prompt ' || range AS prompt FROM range(3)"
+        )
+        assert [row["reused"] for row in answered(con, submitted(con, "later", REUSE))] == [True, True, False]
+    assert sent(emulator) == 3
+    with LocalServer(tmp_path / "other") as other, connect(other, home) as con:
+        make_staging(con, 2)
+        assert [row["reused"] for row in answered(con, submitted(con, arguments=REUSE))] == [False, False]
+        assert sent(other) == 2
+
+
+def test_declared_output_is_reused(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A reused answer has its declared type as well."""
+    con.execute("CREATE TABLE staging AS SELECT range AS custom_id, 'the same' AS prompt FROM range(3)")
+    found = answered(con, submitted(con, arguments=f"{REUSE}, output := 'STRUCT(a INTEGER)'"))
+    assert [row["output"] for row in found] == [{"a": 1}] * 3
+    con.execute("CREATE TABLE later AS SELECT range AS custom_id, 'the same' AS prompt FROM range(9, 11)")
+    found = answered(con, submitted(con, "later", f"{REUSE}, output := 'STRUCT(a INTEGER)'"))
+    assert [(row["output"], row["reused"]) for row in found] == [({"a": 1}, True)] * 2
+    assert sent(emulator) == 1
+
+
+def test_several_models_are_refused(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Several models are refused, because each has answered other requests."""
+    make_staging(con, 1)
+    with pytest.raises(duckdb.Error, match="goes with one model"):
+        submitted(con, arguments=f"{REUSE}, model := ['a', 'b']")
+    assert asked_for_money(emulator) == (0, 0)
+
+
+def test_lost_answers_are_told(con: duckdb.DuckDBPyConnection, home: Path) -> None:
+    """Where the file of what was found again is gone, reading it is an error that says what to do."""
+    make_staging(con, 2)
+    answered(con, submitted(con))
+    con.execute("CREATE TABLE later AS SELECT 'x' || custom_id AS custom_id, prompt FROM staging")
+    submission_id = submitted(con, "later", REUSE)
+    for path in (home / "results").glob("found-*.parquet"):
+        path.unlink()
+    with pytest.raises(duckdb.Error, match=r"are gone from .* with force := true"):
+        answered(con, submission_id)
+    assert [row["reused"] for row in answered(con, submitted(con, "later", f"{REUSE}, force := true"))] == [True, True]
+
+
+def test_estimates_leave_out_what_is_reused(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """An estimate and max_cost are of what would be sent, and not of repeats or of what was answered before."""
+    con.execute(
+        "CREATE TABLE staging AS SELECT range AS custom_id, 'prompt ' || (range % 10) AS prompt FROM range(100)"
+    )
+    (whole,) = rows(con, "FROM mistral_batch_estimate('staging')")
+    (once,) = rows(con, f"FROM mistral_batch_estimate('staging', {REUSE})")
+    assert (whole["requests"], once["requests"]) == (100, 10)
+    assert once["cost"] == pytest.approx(whole["cost"] / 10)
+    with pytest.raises(duckdb.Error, match="more than max_cost"):
+        submitted(con, arguments=f"{REUSE}, max_cost := {once['cost'] * 0.9}")
+    assert asked_for_money(emulator) == (0, 0)
+    answered(con, submitted(con, arguments=f"{REUSE}, max_cost := {once['cost'] * 1.1}"))
+    con.execute("INSERT INTO staging SELECT range, 'prompt ' || range FROM range(100, 102)")
+    (rest,) = rows(con, f"FROM mistral_batch_estimate('staging', {REUSE})")
+    assert (rest["requests"], rest["jobs"]) == (2, 1)
+    assert rest["cost"] == pytest.approx(once["cost"] / 5, rel=0.1)
+    answered(con, submitted(con, arguments=f"{REUSE}, max_cost := {rest['cost'] * 1.001}"))
+    assert sent(emulator) == 12
+    (nothing,) = rows(con, f"FROM mistral_batch_estimate('staging', {REUSE})")
+    assert (nothing["requests"], nothing["jobs"], nothing["cost"]) == (0, 0, 0.0)
