@@ -10,7 +10,6 @@ import inspect
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import numpy as np
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.session import Session
 
-#: A vector has 2,048 rows; this is what the spool answers for it, made once.
-_ZEROS = pa.array(np.zeros(2048, dtype=np.int8))
+#: A vector has 2,048 rows; this is what the spool answers for it, made once. From NumPy, Arrow would import pandas.
+_ZEROS = pa.Array.from_buffers(pa.int8(), 2048, [None, pa.py_buffer(bytes(2048))])
 
 _OPENED = pa.struct([("token", pa.string()), ("error", pa.string())])
 _SUMMARY = (
@@ -81,7 +80,9 @@ class Functions:
         """Write one vector of lines and their custom_ids; the answer says nothing, but has to be as long."""
         if len(lines):
             self.session.spool(tokens[0].as_py()).write(lines, custom_ids)
-        return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else pa.array(np.zeros(len(lines), np.int8))
+        return (
+            _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else pa.repeat(pa.scalar(0, pa.int8()), len(lines))
+        )
 
 
 def _say_parameters(function: Callable[..., pa.Array], count: int) -> None:
