@@ -204,7 +204,10 @@ def whole_client(work: Path, given: dict[str, Any]) -> Clock:
         clock.leave_out("submit", sum(waited))
         connection.execute("FROM mistral_batch_wait($id)", {"id": submission_id}).fetchall()
         with clock.step("results"):
-            connection.execute(f"CREATE TEMP TABLE answers AS FROM mistral_batch_results('{submission_id}')")
+            connection.execute(
+                "CREATE TEMP TABLE answers AS "
+                f"SELECT custom_id, outcome, content FROM mistral_batch_results('{submission_id}')"
+            )
         rows = connection.execute("SELECT count(*) FROM answers WHERE outcome = 'ok'").fetchone()
         assert rows == (given["rows"],)
     clock.figures["parts"] = 1 + len(jobs)

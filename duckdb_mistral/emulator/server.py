@@ -167,7 +167,9 @@ class Server:
             document = self._find("files", file_id, self._workspace(request, "download"))
         else:
             document = self._signed(file_id, token)
-        return FileResponse(self.store.content(document["id"]), media_type="application/octet-stream")
+        response = FileResponse(self.store.content(document["id"]), media_type="application/octet-stream")
+        response.chunk_size = COPY_BYTES
+        return response
 
     async def url(self, request: Request) -> Response:
         """`GET /v1/files/{file_id}/url`: an address that needs no key."""
