@@ -28,7 +28,7 @@ def main() -> None:
         for row in CASES[name](sizes):
             rows.append(row)
             said = ", ".join(f"{column}: {cell}" for column, cell in row.cells.items())
-            print(f"{row.case} {row.rows:,} × {row.length:,}: {said}", file=sys.stderr, flush=True)
+            print(f"{row.case} {row.rows:,} of {row.length:,}: {said}", file=sys.stderr, flush=True)
     plotted = False
     if given.write:
         given.write.mkdir(parents=True, exist_ok=True)

@@ -73,6 +73,7 @@ def build(sizes: Sizes) -> Iterator[Row]:
                 "COPY": _seconds(floor.total),
                 "submit, until the upload": _seconds(ours.total),
                 "ratio": _ratio(ours.total, floor.total),
+                "of processor time": _ratio(ours.processor_seconds, floor.processor_seconds),
                 "per request": _each(ours.total, rows),
                 "memory added, COPY": _megabytes(floor.added_bytes),
                 "memory added, submit": _megabytes(ours.added_bytes),
@@ -82,7 +83,7 @@ def build(sizes: Sizes) -> Iterator[Row]:
 
 
 def read(sizes: Sizes) -> Iterator[Row]:
-    """Downloaded file to a table, verified, against CREATE TABLE AS FROM read_json of the same file."""
+    """Read a downloaded file into a table, verified, against CREATE TABLE AS FROM read_json of the same file."""
     for rows, length in sizes.each():
         with _scratch(sizes) as scratch:
             given = _files(scratch, rows, length)
@@ -98,6 +99,7 @@ def read(sizes: Sizes) -> Iterator[Row]:
                 "read_json, columns detected": _seconds(detected.total),
                 "results": _seconds(ours.total),
                 "ratio to body as JSON": _ratio(ours.total, floor.total),
+                "of processor time": _ratio(ours.processor_seconds, floor.processor_seconds),
                 "ratio to detected": _ratio(ours.total, detected.total),
                 "of it to verified Parquet": _seconds(ours.seconds["verify"]),
                 "per request": _each(ours.total, rows),
@@ -128,6 +130,7 @@ def whole(sizes: Sizes) -> Iterator[Row]:
                 "loop": _steps(by_hand),
                 "SQL": _steps(ours),
                 "loop ÷ SQL": _ratio(by_hand.total, ours.total),
+                "of processor time": _ratio(by_hand.processor_seconds, ours.processor_seconds),
                 "floors: COPY + transfer + read_json": " + ".join(_seconds(found[name].total) for name in names[:3]),
                 "SQL ÷ floors": _ratio(ours.total, floors),
                 "per request": _each(ours.total, rows),
@@ -187,7 +190,7 @@ def status(sizes: Sizes) -> Iterator[Row]:
 
 
 def memory(sizes: Sizes) -> Iterator[Row]:
-    """The memory that building and reading add, as the number of prompts grows; the source makes its rows as it goes."""
+    """Grow the number of prompts: the memory that building and reading add. The source makes its rows as it goes."""
     for length in sizes.lengths:
         for rows in sizes.rows:
             with _scratch(sizes) as scratch:

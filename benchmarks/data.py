@@ -40,7 +40,9 @@ def make_phrases(connection: duckdb.DuckDBPyConnection, length: int) -> None:
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE all_phrases AS
         SELECT list(phrase ORDER BY number) AS phrases FROM (
-          SELECT number, substr(string_agg($words[1 + (hash(number * {count} + place) % len($words))::BIGINT], ' '), 1, {each})
+          SELECT
+            number,
+            substr(string_agg($words[1 + (hash(number * {count} + place) % len($words))::BIGINT], ' '), 1, {each})
             || ' ' AS phrase
           FROM range({PHRASES}) AS numbers(number), range({count}) AS places(place) GROUP BY number
         )""",

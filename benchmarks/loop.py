@@ -7,6 +7,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -53,18 +55,26 @@ def wait(sdk: Any, job_id: str) -> str:
     return output_file
 
 
-def read(sdk: Any, file_id: str, path: Path) -> dict[str, str]:
-    """Download an output file; return the answers by custom_id."""
+def read(sdk: Any, file_id: str, path: Path) -> list[dict[str, Any]]:
+    """Download an output file; return its results."""
     response = sdk.files.download(file_id=file_id)
     with path.open("wb") as file:
         for chunk in response.iter_bytes():
             file.write(chunk)
-    answers = {}
     with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            result = json.loads(line)
-            answers[result["custom_id"]] = result["response"]["body"]["choices"][0]["message"]["content"]
-    return answers
+        return [json.loads(line) for line in lines]
+
+
+def make_table(connection: duckdb.DuckDBPyConnection, results: list[dict[str, Any]]) -> None:
+    """Make the table answers of custom_id and content, the quick way: by Arrow."""
+    answers = pa.table(
+        {
+            "custom_id": [result["custom_id"] for result in results],
+            "content": [result["response"]["body"]["choices"][0]["message"]["content"] for result in results],
+        }
+    )
+    connection.register("arrow_answers", answers)
+    connection.execute("CREATE TEMP TABLE answers AS FROM arrow_answers")
 
 
 def staged(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ class Measured:
     """What one contender needed: seconds by step, and the memory that it added to what its imports take."""
 
     seconds: dict[str, float]
+    processor_seconds: float
     peak_bytes: int
     added_bytes: int
     figures: dict[str, Any]
@@ -59,6 +60,7 @@ def take_turns(contenders: dict[str, dict[str, Any]], *, repeats: int) -> dict[s
     return {
         name: Measured(
             seconds=quickest.seconds,
+            processor_seconds=min(run.processor_seconds for run in its_runs),
             peak_bytes=max(run.peak_bytes for run in its_runs),
             added_bytes=max(run.added_bytes for run in its_runs),
             figures=quickest.figures,

@@ -19,6 +19,13 @@ TITLES = {
     "status": "Status of a thousand jobs",
     "memory": "Memory as the number of prompts grows",
 }
+READING = (
+    "Read the ratios: the contenders of a line took turns on the same data in one run, each in a process of its own, "
+    "and the quickest of {repeats} counts, with the highest memory of all. Processor time is that of all threads; what "
+    "else runs on the machine changes it less than the time on the clock. Memory added is the peak less what the "
+    "process held after its imports. The server is the local one, in a process of its own. Waiting for a job, and the "
+    "call that creates it (in which the local server counts its requests), are left out."
+)
 LINES = {
     "loop": ("loop by hand", "tab:red"),
     "whole": ("SQL, all of it", "tab:blue"),
@@ -50,10 +57,7 @@ def markdown(rows: Sequence[Row], repeats: int, *, plotted: bool) -> str:
         "",
         f"Made by `make bench` on a machine with {machine()}; {versions()}.",
         "",
-        "Read the ratios: the contenders of a line took turns on the same data in one run, each in a process of its "
-        f"own, and the quickest of {repeats} counts, with the highest memory of all. Memory added is the peak less "
-        "what the process held after its imports. The server is the local one, in a process of its own. Waiting for "
-        "a job, and the call that creates it (in which the local server counts its requests), are left out.",
+        READING.format(repeats=repeats),
     ]
     for case, title in TITLES.items():
         its_rows = [row for row in rows if row.case == case]
@@ -81,12 +85,12 @@ def plot(rows: Sequence[Row], path: Path) -> bool:
     except ImportError:
         return False
     mpl.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     lengths = sorted({row.length for row in rows if row.figures and row.case != "memory"})
     if not lengths:
         return False
-    figure, axes = pyplot.subplots(1, len(lengths), figsize=(5.5 * len(lengths), 4), squeeze=False)
+    figure, axes = plt.subplots(1, len(lengths), figsize=(5.5 * len(lengths), 4), squeeze=False)
     for length, axis in zip(lengths, axes[0], strict=True):
         for name, (label, color) in LINES.items():
             points = sorted(

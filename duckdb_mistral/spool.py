@@ -6,6 +6,8 @@ part lie its custom_ids, so that results are checked without reading the request
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 #: JSON allows these raw, but readers that split lines as Python's splitlines does would cut a request in two.
 LINE_BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\u0085": "\\u0085"}
+#: The room left on the disk is looked at after every so many bytes, and so much of it is left to others.
+CHECKED_BYTES = 64 << 20
+SPARED_BYTES = 64 << 20
 IDS = pa.schema([("custom_id", pa.string())])
 
 
@@ -59,6 +64,7 @@ class Spool:
         self._bytes = 0
         self._release = release
         self._done = False
+        self._unchecked = 0
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700)
 
@@ -149,12 +155,17 @@ class Spool:
             self._ids_file = _new_file(ids_path(self._path()))
             self._ids = pa.ipc.new_file(self._ids_file, IDS)
         failpoint("before-spool-write", writes=True)
+        if self._unchecked >= CHECKED_BYTES:
+            self._unchecked = 0
+            if shutil.disk_usage(self.directory).free < SPARED_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written = 0
         while written < len(data):
             written += self._file.write(data[written:])
         self._ids.write_batch(pa.record_batch([ids.cast(pa.string())], schema=IDS))
         self._requests += len(ids)
         self._bytes += len(data)
+        self._unchecked += len(data)
 
     def _path(self) -> Path:
         return self.directory / part_name(len(self._parts) + 1)
