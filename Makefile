@@ -48,7 +48,7 @@ golden: $(NEWEST)/made ## write the golden files anew; read the diff
 	$(BIN)/python -m pytest tests/test_surface.py --golden
 
 bench: $(NEWEST)/made ## how fast and how small, as ratios
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write
 
 clean: ## remove the environments
 	rm -rf $(NEWEST) $(OLDEST) $(SHELL_ENVIRONMENT)
