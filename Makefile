@@ -5,7 +5,7 @@ OLDEST := .venv-oldest
 SHELL_ENVIRONMENT := .venv-shell
 BIN := $(NEWEST)/bin
 
-.PHONY: help demo check lint types contracts test test-newest test-oldest test-shell soak format golden docs reference bench clean
+.PHONY: help demo check lint types contracts test test-newest test-oldest test-shell soak format golden docs reference pictures bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -52,6 +52,9 @@ docs: $(NEWEST)/made ## the pages as HTML, in docs/_build/html; a warning is an 
 
 reference: $(NEWEST)/made ## write docs/reference.md anew
 	$(BIN)/python scripts/reference.py
+
+pictures: $(NEWEST)/made $(SHELL_ENVIRONMENT)/made ## draw docs/pictures anew from real sessions
+	$(BIN)/python scripts/pictures.py --shell $(SHELL_ENVIRONMENT)/bin/duckdb-mistral
 
 bench: $(NEWEST)/made ## how fast and how small, as ratios
 	$(BIN)/python -m benchmarks --write
