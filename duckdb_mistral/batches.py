@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 FEW_JOBS = 3
 POLL_GROWTH = 1.5
 
-
 Watch = Callable[[Sequence[Job]], None]
 
 
@@ -95,16 +94,21 @@ class Batches:
 
         A job that the API cannot tell of just now comes as it was last seen, with the time of that.
         """
-        jobs = self.find(identifier) if identifier is not None else self.ledger.jobs()
-        here = [job for job in jobs if job.server_url == self.settings.server_url]
-        self._pump(here)
-        gone = self.refresh(self._reread(here))
+        jobs, gone = self.poll(identifier)
         if gone and identifier is not None:
             raise UnknownJobError(
                 f"The workspace at {self.settings.server_url} does not know job {gone[0].job_id} (any more). The "
                 "ledger keeps its row; if the job belongs to another workspace, use that workspace's key."
             )
-        return self._reread(jobs)
+        return jobs
+
+    def poll(self, identifier: str | None) -> tuple[list[Job], list[Job]]:
+        """Return the jobs as `status` does, and those among them that the workspace does not know."""
+        jobs = self.find(identifier) if identifier is not None else self.ledger.jobs()
+        here = [job for job in jobs if job.server_url == self.settings.server_url]
+        self._pump(here)
+        gone = self.refresh(self._reread(here))
+        return self._reread(jobs), gone
 
     def wait(self, identifier: str, timeout_seconds: float | None = None, watch: Watch | None = None) -> list[Job]:
         """Return once every job of an id has ended; `watch` sees the jobs after each poll.

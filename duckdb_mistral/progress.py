@@ -28,14 +28,17 @@ def watching() -> Iterator[Watch]:
 def follow(identifier: str | None) -> bool:
     """Show the jobs of an id until all have ended, or Ctrl-C; without id, those of all submissions that go on now.
 
-    Returns whether all have ended. Jobs of another server are left out: this one cannot tell of them.
+    Returns whether all have ended. Jobs of another server, or that the workspace has forgotten, are left out: nothing
+    will be heard of them.
     """
     settings = Settings.resolve({})
     with closing(Batches(settings)) as batches, watching() as watch:
         seen: set[int] = set()
         try:
             for pause in batches.intervals():
-                jobs = [job for job in batches.status(identifier) if job.server_url == settings.server_url]
+                jobs, gone = (batches.status(identifier), []) if identifier is not None else batches.poll(None)
+                lost = {job.key for job in gone}
+                jobs = [job for job in jobs if job.server_url == settings.server_url and job.key not in lost]
                 seen |= {job.key for job in jobs if identifier is not None or not job.ended}
                 shown = [job for job in jobs if job.key in seen]
                 if shown:

@@ -123,3 +123,20 @@ def test_nothing_to_watch(emulator: Emulator, home: Path) -> None:
         out, told = watched.communicate(timeout=120)
     assert (watched.returncode, out) == (1, "")
     assert "There is no submission or job" in told
+
+
+def test_forgotten_job(tmp_path: Path, home: Path) -> None:
+    """A job that the workspace does not know any more is not watched for ever; by its id, that is told."""
+    with Emulator(tmp_path / "first", job_seconds=3600) as first, connect(first, home) as con:
+        make_staging(con)
+        identifier = submitted(con)
+        port = int(first.url.rpartition(":")[2])
+    with Emulator(tmp_path / "second", port=port) as second:
+        with start(second, home) as watched:
+            out, told = watched.communicate(timeout=120)
+        assert (watched.returncode, told) == (0, "")
+        assert table(out) in ([(identifier, "QUEUED")], [(identifier, "RUNNING")])
+        with start(second, home, identifier) as watched:
+            out, told = watched.communicate(timeout=120)
+    assert (watched.returncode, out) == (1, "")
+    assert "does not know job" in told
