@@ -103,7 +103,7 @@ class Batches:
         return jobs
 
     def poll(self, identifier: str | None) -> tuple[list[Job], list[Job]]:
-        """Return the jobs as `status` does, and those among them that the workspace does not know."""
+        """Return the jobs as `status` does, and those that the workspace does not know."""
         jobs = self.find(identifier) if identifier is not None else self.ledger.jobs()
         here = [job for job in jobs if job.server_url == self.settings.server_url]
         self._pump(here)
