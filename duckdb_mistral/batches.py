@@ -259,12 +259,15 @@ class Batches:
     def _refresh_from_list(self, client: BatchClient, open_jobs: dict[str, Job]) -> None:
         """Take what the list's pages hold out of `open_jobs`."""
         oldest = min((job.report.created_at or 0) if job.report else 0 for job in open_jobs.values())
-        for report in client.jobs(created_after=max(0, oldest - 1_000_000)):
-            if report.job_id in open_jobs:
-                self.ledger.record(report)
-                del open_jobs[report.job_id]
-            if not open_jobs:
-                return
+        found: list[JobReport] = []
+        try:
+            for report in client.jobs(created_after=max(0, oldest - 1_000_000)):
+                if open_jobs.pop(report.job_id, None) is not None:
+                    found.append(report)
+                if not open_jobs:
+                    return
+        finally:
+            self.ledger.record(*found)
 
     def _cancel(self, job_id: str) -> None:
         try:

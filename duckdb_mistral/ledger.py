@@ -193,15 +193,16 @@ class Ledger:
         """Record the job that the API created; False where `job` has moved meanwhile."""
         return self._update(job, {"step": Step.CREATED, "message": None} | _reported(report))
 
-    def record(self, report: JobReport) -> None:
-        """Record what the API says of a job; nothing moves a job out of a status that it had ended with."""
-        stays = sa.false() if report.ended else jobs.c.status.in_(ENDED)
+    def record(self, *reports: JobReport) -> None:
+        """Record what the API says of jobs; nothing moves a job out of a status that it had ended with."""
         with self._writing() as connection:
-            connection.execute(
-                jobs.update()
-                .where(jobs.c.job_id == report.job_id, sa.or_(jobs.c.status.is_(None), sa.not_(stays)))
-                .values(**_reported(report))
-            )
+            for report in reports:
+                stays = sa.false() if report.ended else jobs.c.status.in_(ENDED)
+                connection.execute(
+                    jobs.update()
+                    .where(jobs.c.job_id == report.job_id, sa.or_(jobs.c.status.is_(None), sa.not_(stays)))
+                    .values(**_reported(report))
+                )
 
     def keep_results(self, job: Job, name: str | None, size: int | None = None) -> None:
         """Record the file, under `home`, that holds all results of a job, and its bytes; None where none does."""

@@ -34,6 +34,7 @@ class Session:
         self._pilots: dict[str, list[Pilot]] = {}
         self._given: dict[str, Any] = {}
         self._batches: tuple[Settings, Batches] | None = None
+        self._earlier: list[Batches] = []
         self._spools: dict[str, tuple[Batches, Spool, str]] = {}
         self._numbers = itertools.count(1)
         self.configure(given)
@@ -58,6 +59,8 @@ class Session:
         settings = self.settings
         with self._lock:
             if self._batches is None or self._batches[0] != settings or not settings.home.exists():
+                if self._batches is not None:
+                    self._earlier.append(self._batches[1])  # a call on another thread may still be at it
                 self._batches = (settings, Batches(settings))
             return self._batches[1]
 
@@ -68,8 +71,11 @@ class Session:
                 spool.discard()
             self._spools.clear()
             if self._batches is not None:
-                self._batches[1].close()
+                self._earlier.append(self._batches[1])
                 self._batches = None
+            for batches in self._earlier:
+                batches.close()
+            self._earlier.clear()
 
     # While a statement is bound
 
