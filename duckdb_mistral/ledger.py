@@ -251,7 +251,7 @@ class Ledger:
     def _open_schema(self) -> None:
         """Make the tables, or bring an older version's up to date; a damaged or a newer ledger is refused."""
         with self._reading() as connection:
-            health = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+            health: str = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
             if health != "ok":
                 raise LedgerError(_damaged(self.path, " ".join(health.split())))
             if _version(connection) == SCHEMA_VERSION:

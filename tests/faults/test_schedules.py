@@ -13,6 +13,7 @@ from faults.test_every_step import tell
 from duckdb_mistral.emulator import Emulator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 #: How many schedules share one test.
@@ -67,9 +68,9 @@ def run(seed: int, directory: Path) -> None:
         story = Story(emulator, directory / "home", settings={"deadline_seconds": 1} | limits, said=[said])
         try:
             for _ in range(dice.randrange(1, 4)):
-                step = dice.choice([story.submit, story.wait, story.results])
+                steps: list[Callable[[], object]] = [story.submit, story.wait, story.results]
                 try:
-                    step()
+                    dice.choice(steps)()
                 except duckdb.Error as error:
                     assert "Traceback" not in str(error)  # noqa: PT017  every error is a sentence
                 if dice.randrange(3) == 0:
