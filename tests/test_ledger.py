@@ -15,7 +15,8 @@ from support import KEY, connect, make_staging, run_python, submitted
 
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs import JobReport, Part, Status, Step, Submission
-from duckdb_mistral.ledger import SCHEMA_VERSION, Ledger
+from duckdb_mistral.ledger import Ledger
+from duckdb_mistral.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +83,7 @@ def test_what_is_added(ledger: Ledger) -> None:
     """A submission, its parts, and a planned job per part and model come back as they were."""
     made = added(ledger, output="STRUCT(a INTEGER)", retry_of="other")
     assert ledger.submission(made.submission_id) == ledger.live_submission("identity") == made
-    assert ledger.submissions() == ledger.retries("other") == [made]
+    assert ledger.submissions() == ledger.retries(["other"]) == [made]
     assert ledger.parts(made.submission_id) == parts_of(made)
     jobs = ledger.jobs(made.submission_id)
     assert [(job.part, job.model, job.step, job.request_count, job.input_bytes) for job in jobs] == [
@@ -139,10 +140,9 @@ def test_moves(ledger: Ledger) -> None:
     assert not ledger.move(job, Step.SENDING)
     (held,) = ledger.jobs_by_key([job.key])
     assert (held.step, held.message, held.sent_at) == (Step.HELD, "no room", None)
-    assert ledger.move(held, Step.SENDING)
+    assert ledger.move(held, Step.SENDING, sent_at=7)
     (sending,) = ledger.jobs_by_key([job.key])
-    assert (sending.step, sending.message) == (Step.SENDING, None)
-    assert sending.sent_at
+    assert (sending.step, sending.message, sending.sent_at) == (Step.SENDING, None, 7)
     assert ledger.created(sending, report())
     (created,) = ledger.jobs_by_key([job.key])
     assert (created.step, created.report, created.status) == (Step.CREATED, report(), "RUNNING")
@@ -264,7 +264,7 @@ def test_damaged_file(home: Path, ledger: Ledger, kept: float) -> None:
     data = ledger.path.read_bytes()
     start = max(4096, int(len(data) * kept)) if kept else 0
     ledger.path.write_bytes(data[:start] + b"\xa5" * (len(data) - start))
-    with pytest.raises(LedgerError, match=re.escape(f"The ledger {ledger.path} cannot be used")):
+    with pytest.raises(LedgerError, match=re.escape(f"The ledger {ledger.path} is damaged (")):
         Ledger(home).jobs()
 
 
