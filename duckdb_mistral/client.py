@@ -234,6 +234,8 @@ class BatchClient:
         except OSError:  # the file's, not the network's: those are the SDK's HTTP errors
             raise
         except Exception as error:  # noqa: BLE001  mapped by the raw answer
+            if self._transport.last is not None:
+                self._transport.last.close()
             raise self._refused(what, error) from None
         failpoint("after-request")
 
