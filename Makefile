@@ -31,7 +31,7 @@ test-newest: $(NEWEST)/made
 	$(BIN)/python -m pytest -n auto
 
 test-oldest: $(OLDEST)/made
-	$(OLDEST)/bin/python -m pytest -n auto -m "not newest and not live"
+	$(OLDEST)/bin/python -m pytest -n auto -m "not newest and not live" --schedules 20
 
 # The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
 test-shell: $(SHELL_ENVIRONMENT)/made
