@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -19,10 +20,9 @@ from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from duckdb_mistral.emulator import Emulator
 
+DATA = Path(__file__).resolve().parent / "data"
 JOB_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
 
 
@@ -294,3 +294,27 @@ def test_key_is_never_written(emulator: Emulator, home: Path) -> None:
     files = [path for path in home.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_ledger_of_version_1(tmp_path: Path) -> None:
+    """A ledger of version 1 is brought up to date where it lies, and what it knows is read as before."""
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.executescript((DATA / "ledger-1.sql").read_text(encoding="utf-8"))
+    connection.close()
+    (job,) = Ledger(tmp_path).jobs()
+    assert (job.status, job.request_count, job.results_bytes) == ("SUCCESS", 3, None)
+    fresh = Ledger(tmp_path / "fresh").path
+    assert columns_of(tmp_path / "ledger.sqlite") == columns_of(fresh)
+    (again,) = Ledger(tmp_path).jobs()
+    assert again == job
+
+
+def columns_of(path: Path) -> list[tuple[object, ...]]:
+    """Return the columns and indexes of every table of a ledger, and its version."""
+    with sqlite3.connect(path) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        found = [tuple(row) for (table,) in tables for row in connection.execute(f"PRAGMA table_info({table})")]
+        found += connection.execute("SELECT name FROM sqlite_master WHERE type = 'index' ORDER BY name").fetchall()
+        found += connection.execute("SELECT value FROM meta").fetchall()
+    connection.close()
+    return found
