@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -53,14 +54,16 @@ class Batches:
         self.ledger = Ledger(settings.home)
         self._make_client = client or (lambda: BatchClient(settings, retry=self.retry))
         self._client: BatchClient | None = None
+        self._client_lock = threading.Lock()
         self._locks = Locks(settings.home, self.retry)
 
     @property
     def client(self) -> BatchClient:
         """The workspace; raises MissingKeyError where there is no key."""
-        if self._client is None:
-            self._client = self._make_client()
-        return self._client
+        with self._client_lock:
+            if self._client is None:
+                self._client = self._make_client()
+            return self._client
 
     def close(self) -> None:
         """Close the connections to the API."""

@@ -28,7 +28,7 @@ $pip install 'pip>=25.1' # the first that reads dependency groups
 if [ "${2:-}" = oldest ]; then
   "$directory/bin/python" scripts/oldest.py >"$directory/oldest.txt"
   # Without harlequin: every version of it that reads DuckDB 2 needs click at 8.5.0 and rich above 14.
-  $pip install --editable '.[emulator,dbt]' --group test --constraint "$directory/oldest.txt"
+  $pip install --editable '.[emulator,dbt,tokens]' --group test --constraint "$directory/oldest.txt"
 elif [ "${2:-}" = shell ]; then
   $pip install --editable '.[emulator,shell]' --group test
 else
