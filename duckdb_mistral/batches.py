@@ -54,13 +54,13 @@ class Batches:
         self.ledger = Ledger(settings.home)
         self._make_client = client or (lambda: BatchClient(settings, retry=self.retry))
         self._client: BatchClient | None = None
-        self._making = threading.Lock()
+        self._client_lock = threading.Lock()
         self._locks = Locks(settings.home, self.retry)
 
     @property
     def client(self) -> BatchClient:
         """The workspace; raises MissingKeyError where there is no key."""
-        with self._making:
+        with self._client_lock:
             if self._client is None:
                 self._client = self._make_client()
             return self._client

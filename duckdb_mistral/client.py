@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import weakref
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -52,6 +53,8 @@ class BatchClient:
         self._hide_key: Callable[[str], str] = lambda text: text.replace(key, "[API key]")
         client = importlib.import_module("mistralai.client")
         self._transport = Transport(self.server_url, settings.deadline_seconds, transport=transport)
+        # A session whose settings change lets go of a client that another thread may still be using.
+        weakref.finalize(self, self._transport.close)
         self._sdk = client.Mistral(api_key=key, server_url=self.server_url, client=self._transport.client)
 
     def __enter__(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import json
 from pathlib import Path
@@ -461,6 +462,17 @@ def uploaded(client: BatchClient, directory: Path) -> str:
     path = directory / "requests.jsonl"
     path.write_text('{"custom_id":"1","body":{"messages":[{"role":"user","content":"hi"}]}}\n', encoding="utf-8")
     return client.upload(path, "requests.jsonl")
+
+
+def test_client_that_nobody_closes(emulator: Emulator) -> None:
+    """A client that is let go of closes its connections."""
+    forgotten = BatchClient(Settings(api_key=KEY, server_url=emulator.url, home=Path()))
+    forgotten.models()
+    connections = forgotten._transport.client
+    assert not connections.is_closed
+    del forgotten
+    gc.collect()
+    assert connections.is_closed
 
 
 def test_round_trip(client: BatchClient, tmp_path: Path) -> None:
