@@ -271,10 +271,9 @@ class BatchClient:
 
     def _unreachable(self, what: str, error: Exception) -> UnreachableError:
         reason = self._hide_key(str(error)) or type(error).__name__
-        return UnreachableError(
-            f"Could not {what}: {self.server_url} gave no answer ({reason}).",
-            sent=not isinstance(error, self._transport.not_sent),
-        )
+        sent = not isinstance(error, self._transport.not_sent)
+        advice = "" if sent else " Check the network and the server_url setting (MISTRAL_SERVER_URL)."
+        return UnreachableError(f"Could not {what}: {self.server_url} gave no answer ({reason}).{advice}", sent=sent)
 
     def _refused(self, what: str, error: Exception | None) -> ApiError:
         """Turn an answer that is no success into the error that a person reads."""

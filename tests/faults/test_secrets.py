@@ -102,3 +102,11 @@ def test_proxy_of_the_environment(emulator: Emulator, home: Path, monkeypatch: p
     story.go_on()
     check_invariants(story)
     story.close()
+
+
+def test_logging_is_on(emulator: Emulator, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The logging in which every fault's test looks for the key is on, the SDK's own included."""
+    story = Story(emulator, home)
+    story.go_on()
+    assert any("authorization" in record.getMessage().lower() for record in caplog.records)
+    story.close()
