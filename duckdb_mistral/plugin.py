@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.functions import Functions
 
-_databases: dict[str, Functions] = {}
+#: DuckDB keeps the functions of an open database; what it has let go of is not kept here either.
+_databases: weakref.WeakValueDictionary[str, Functions] = weakref.WeakValueDictionary()
 _connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
 
 

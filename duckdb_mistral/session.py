@@ -9,6 +9,7 @@ import atexit
 import itertools
 import json
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.errors import ArgumentError, MistralBatchError
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs import Plan
     from duckdb_mistral.piloting import Pilot
     from duckdb_mistral.spool import Spool
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 class Session:
@@ -38,7 +42,7 @@ class Session:
         self._spools: dict[str, tuple[Batches, Spool, str]] = {}
         self._numbers = itertools.count(1)
         self.configure(given)
-        atexit.register(self.close)
+        _sessions.add(self)
 
     def configure(self, given: Mapping[str, Any]) -> None:
         """Take over the settings in `given` and keep the others; raises SettingError before changing any."""
@@ -294,6 +298,13 @@ def _plan(text: str) -> Plan:
             "metadata": tuple(tuple(pair) for pair in fields["metadata"]),
         }
     )
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what is still open when Python ends."""
+    for session in list(_sessions):
+        session.close()
 
 
 def _required(identifier: str | None) -> str:
