@@ -35,7 +35,7 @@ test-oldest: $(OLDEST)/made
 
 # The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
 test-shell: $(SHELL_ENVIRONMENT)/made
-	$(SHELL_ENVIRONMENT)/bin/python -m pytest tests/test_shell.py
+	$(SHELL_ENVIRONMENT)/bin/python -m pytest -n auto tests/test_shell.py tests/emulator/test_models_server.py
 
 soak: $(NEWEST)/made ## thousands of random schedules of faults; SEED=1 SCHEDULES=3000
 	$(BIN)/python -m pytest -n auto tests/faults/test_schedules.py --seed $(or $(SEED),1) --schedules $(or $(SCHEDULES),3000)
