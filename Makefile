@@ -5,7 +5,7 @@ OLDEST := .venv-oldest
 SHELL_ENVIRONMENT := .venv-shell
 BIN := $(NEWEST)/bin
 
-.PHONY: help demo check lint types contracts test test-newest test-oldest test-shell soak format golden bench clean
+.PHONY: help demo check lint types contracts test test-newest test-oldest test-shell soak format golden docs reference pictures bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -13,7 +13,7 @@ help: ## show this list
 demo: $(NEWEST)/made ## the main job on real text and a local server: no key, no network
 	$(BIN)/duckdb-mistral demo
 
-check: lint types contracts test ## all that a change has to pass
+check: lint types contracts docs test ## all that a change has to pass
 
 lint: $(NEWEST)/made ## style
 	$(BIN)/ruff format --check .
@@ -35,7 +35,7 @@ test-oldest: $(OLDEST)/made
 
 # The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
 test-shell: $(SHELL_ENVIRONMENT)/made
-	$(SHELL_ENVIRONMENT)/bin/python -m pytest -n auto tests/test_shell.py tests/emulator/test_models_server.py
+	$(SHELL_ENVIRONMENT)/bin/python -m pytest -n auto tests/test_shell.py tests/test_tutorial.py tests/emulator/test_models_server.py
 
 soak: $(NEWEST)/made ## thousands of random schedules of faults; SEED=1 SCHEDULES=3000
 	$(BIN)/python -m pytest -n auto tests/faults/test_schedules.py --seed $(or $(SEED),1) --schedules $(or $(SCHEDULES),3000)
@@ -46,6 +46,15 @@ format: $(NEWEST)/made ## let ruff put the code in order
 
 golden: $(NEWEST)/made ## write the golden files anew; read the diff
 	$(BIN)/python -m pytest tests/test_surface.py --golden
+
+docs: $(NEWEST)/made ## the pages as HTML, in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+reference: $(NEWEST)/made ## write docs/reference.md anew
+	$(BIN)/python scripts/reference.py
+
+pictures: $(NEWEST)/made $(SHELL_ENVIRONMENT)/made ## draw docs/pictures anew from real sessions
+	$(BIN)/python scripts/pictures.py --shell $(SHELL_ENVIRONMENT)/bin/duckdb-mistral
 
 bench: $(NEWEST)/made ## how fast and how small, as ratios
 	$(BIN)/python -m benchmarks --write

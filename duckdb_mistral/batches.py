@@ -115,9 +115,7 @@ class Batches:
         Raises WaitTimeoutError past `timeout_seconds`; the jobs run on. A poll that fails ends nothing.
         """
         started = self.retry.clock()
-        interval = self.settings.poll_seconds
-        longest = min(LONGEST_POLL_SECONDS, 30 * interval)
-        while True:
+        for interval in self.intervals():
             jobs = self.status(identifier)
             if watch is not None:
                 watch(jobs)
@@ -134,6 +132,14 @@ class Batches:
                     )
                 pause = min(pause, left)
             self.retry.pause(pause)
+        raise AssertionError("the intervals have no end")
+
+    def intervals(self) -> Iterator[float]:
+        """Yield the seconds between polls without end, growing up to the longest."""
+        interval = self.settings.poll_seconds
+        longest = min(LONGEST_POLL_SECONDS, 30 * interval)
+        while True:
+            yield interval
             interval = min(interval * POLL_GROWTH, longest)
 
     def cancel(self, identifier: str) -> list[Job]:

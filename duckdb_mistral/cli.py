@@ -196,12 +196,18 @@ def submit(file: Path, database: str, shown: str, **options: Any) -> None:
 
 @cli.command()
 @click.argument("identifier", metavar="[ID]", required=False)
+@click.option("--watch", "-w", "watched", is_flag=True, help="Show progress until all jobs have ended, or Ctrl-C.")
 @shown_as
 @told_errors
-def status(identifier: str | None, shown: str) -> None:
+def status(identifier: str | None, watched: bool, shown: str) -> None:
     """Show how far the jobs of ID are, or of every submission."""
+    from duckdb_mistral.progress import follow
+
+    left = watched and not follow(identifier)
     columns = STATUS_COLUMNS if shown == "table" else "*"
     _show(_connect(), f"SELECT {columns} FROM mistral_batch_status($id)", {"id": identifier}, shown)
+    if left:
+        fail("Not all jobs have ended. They go on; the same command watches them again.")
 
 
 @cli.command()

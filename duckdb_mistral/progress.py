@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.batches import Watch, describe
+from duckdb_mistral.batches import Batches, Watch, describe
+from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +23,29 @@ def watching() -> Iterator[Watch]:
             yield watch
     else:
         yield _lines()
+
+
+def follow(identifier: str | None) -> bool:
+    """Show the jobs of an id until all have ended, or Ctrl-C; without id, those of all submissions that go on now.
+
+    Returns whether all have ended. Jobs of another server are left out: this one cannot tell of them.
+    """
+    settings = Settings.resolve({})
+    with closing(Batches(settings)) as batches, watching() as watch:
+        seen: set[int] = set()
+        try:
+            for pause in batches.intervals():
+                jobs = [job for job in batches.status(identifier) if job.server_url == settings.server_url]
+                seen |= {job.key for job in jobs if identifier is not None or not job.ended}
+                shown = [job for job in jobs if job.key in seen]
+                if shown:
+                    watch(shown)
+                if all(job.ended for job in shown):
+                    break
+                batches.retry.pause(pause)
+        except KeyboardInterrupt:
+            return False
+    return True
 
 
 def _lines() -> Watch:

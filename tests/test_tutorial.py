@@ -1,0 +1,40 @@
+"""The tutorial and the how-to of the shell, typed into the real DuckDB shell."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support import asked_for_money, clean_environment, environment_of
+
+if TYPE_CHECKING:
+    from duckdb_mistral.emulator import Emulator
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+@pytest.mark.skipif(not find_spec("duckdb_cli"), reason="the official shell has an environment of its own")
+@pytest.mark.parametrize(
+    ("page", "ending"), [("tutorial.md", "echo: Summarise: Please add dark mode."), ("shell.md", "SUCCESS")]
+)
+def test_in_the_shell(page: str, ending: str, emulator: Emulator, home: Path, tmp_path: Path) -> None:
+    """A page's SQL runs in the shell as it stands, ends with what the page shows, and is paid for once."""
+    blocks = re.findall(r"```sql\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    ran = subprocess.run(
+        [sys.executable, "-m", "duckdb_mistral", "shell", str(tmp_path / "tickets.duckdb"), "-csv"],
+        env=clean_environment() | environment_of(emulator, home),
+        input="\n".join(blocks),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ending in ran.stdout
+    assert "Error" not in ran.stderr
+    assert asked_for_money(emulator) == (1, 1)
