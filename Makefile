@@ -31,11 +31,11 @@ test-newest: $(NEWEST)/made
 	$(BIN)/python -m pytest -n auto
 
 test-oldest: $(OLDEST)/made
-	$(OLDEST)/bin/python -m pytest -n auto
+	$(OLDEST)/bin/python -m pytest -n auto -m "not newest and not live" --schedules 20
 
 # The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
 test-shell: $(SHELL_ENVIRONMENT)/made
-	$(SHELL_ENVIRONMENT)/bin/python -m pytest tests/test_shell.py tests/test_tutorial.py
+	$(SHELL_ENVIRONMENT)/bin/python -m pytest -n auto tests/test_shell.py tests/test_tutorial.py tests/emulator/test_models_server.py
 
 soak: $(NEWEST)/made ## thousands of random schedules of faults; SEED=1 SCHEDULES=3000
 	$(BIN)/python -m pytest -n auto tests/faults/test_schedules.py --seed $(or $(SEED),1) --schedules $(or $(SCHEDULES),3000)

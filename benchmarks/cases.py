@@ -273,13 +273,13 @@ def _fill_ledger(home: Path, url: str, count: int) -> None:
         for number in range(count)
     ]
     with BatchClient(settings) as client:
-        file_id, _ = client.upload(requests, "requests.jsonl")
+        file_id = client.upload(requests, "requests.jsonl")
         ledger.add(submission, parts)
         for job in ledger.jobs(submission.submission_id):
             client_report = client.create(
                 file_id=file_id, endpoint=submission.endpoint, model=job.model, metadata={}, timeout_hours=24
             )
-            ledger.move(job, Step.SENDING)
+            ledger.move(job, Step.SENDING, sent_at=now())
             ledger.created(job.evolve(step=Step.SENDING), client_report)
 
 

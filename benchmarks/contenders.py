@@ -89,15 +89,15 @@ def build_spool(work: Path, given: dict[str, Any]) -> Clock:
     """Run the statement of mistral_batch_submit, up to where the first upload would begin."""
     import duckdb_mistral
     from duckdb_mistral import arguments, collecting, requests, statements  # noqa: F401  as a second call has them
-    from duckdb_mistral.batches import Batches
+    from duckdb_mistral.submitting import Submitter
 
     spooled: list[SpooledPart] = []
 
-    def only_finished(_: Batches, __: object, spool: Spool, ___: str) -> list[tuple[Job, bool]]:
+    def only_finished(_: Submitter, __: object, spool: Spool, *___: object) -> list[tuple[Job, bool]]:
         spooled.extend(spool.finish())
         return []
 
-    Batches.submit = only_finished  # type: ignore[method-assign, assignment]
+    Submitter.submit = only_finished  # type: ignore[method-assign, assignment]
     with duckdb_mistral.connect(given.get("database", ":memory:"), settings=_settings(work, given)) as connection:
         if "database" not in given:
             data.make_phrases(connection, given["length"])
@@ -142,6 +142,7 @@ def read_verified(work: Path, given: dict[str, Any]) -> Clock:
     """Turn the result file into verified Parquet, and that into a table."""
     import duckdb
 
+    from duckdb_mistral.collecting import Family
     from duckdb_mistral.results import ResultFiles, write_results
     from duckdb_mistral.statements import results_statement
 
@@ -152,7 +153,7 @@ def read_verified(work: Path, given: dict[str, Any]) -> Clock:
         with clock.step("verify"):
             tally = write_results(_ended_job(given["rows"]), files, target, partial=False)
         with clock.step("read"):
-            query = results_statement([target])
+            query = results_statement([Family(model="mistral-small-latest", generations=((target,),))])
             if given.get("table", True):
                 connection.execute(f"CREATE TABLE answers AS {query}")
             else:

@@ -175,7 +175,7 @@ def _timeout_hours(value: Any) -> int:
             f"timeout_hours must be a whole number from 1 to {LONGEST_TIMEOUT_HOURS}, which is 7 days, but is "
             f"{_shown(value)}. Nothing was sent."
         )
-    return value
+    return int(value)
 
 
 def _boolean(name: str, value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -52,14 +53,16 @@ class Batches:
         self.ledger = Ledger(settings.home)
         self._make_client = client or (lambda: BatchClient(settings, retry=self.retry))
         self._client: BatchClient | None = None
+        self._client_lock = threading.Lock()
         self._locks = Locks(settings.home, self.retry)
 
     @property
     def client(self) -> BatchClient:
         """The workspace; raises MissingKeyError where there is no key."""
-        if self._client is None:
-            self._client = self._make_client()
-        return self._client
+        with self._client_lock:
+            if self._client is None:
+                self._client = self._make_client()
+            return self._client
 
     def close(self) -> None:
         """Close the connections to the API."""
@@ -269,12 +272,15 @@ class Batches:
     def _refresh_from_list(self, client: BatchClient, open_jobs: dict[str, Job]) -> None:
         """Take what the list's pages hold out of `open_jobs`."""
         oldest = min((job.report.created_at or 0) if job.report else 0 for job in open_jobs.values())
-        for report in client.jobs(created_after=max(0, oldest - 1_000_000)):
-            if report.job_id in open_jobs:
-                self.ledger.record(report)
-                del open_jobs[report.job_id]
-            if not open_jobs:
-                return
+        found: list[JobReport] = []
+        try:
+            for report in client.jobs(created_after=max(0, oldest - 1_000_000)):
+                if open_jobs.pop(report.job_id, None) is not None:
+                    found.append(report)
+                if not open_jobs:
+                    return
+        finally:
+            self.ledger.record(*found)
 
     def _cancel(self, job_id: str) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import weakref
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -17,13 +18,12 @@ from uuid import UUID
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
-    AuthenticationError,
-    LimitError,
     NotFoundError,
     UnreachableError,
 )
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import JobReport
+from duckdb_mistral.refusals import refusal
 from duckdb_mistral.retry import Retry
 from duckdb_mistral.transport import Transport
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from duckdb_mistral.settings import Settings
 
 PAGE_SIZE = 100
-#: An answer's text in an error message is cut here.
-LONGEST_DETAIL = 500
 
 
 class BatchClient:
@@ -55,6 +53,8 @@ class BatchClient:
         self._hide_key: Callable[[str], str] = lambda text: text.replace(key, "[API key]")
         client = importlib.import_module("mistralai.client")
         self._transport = Transport(self.server_url, settings.deadline_seconds, transport=transport)
+        # A session whose settings change lets go of a client that another thread may still be using.
+        weakref.finalize(self, self._transport.close)
         self._sdk = client.Mistral(api_key=key, server_url=self.server_url, client=self._transport.client)
 
     def __enter__(self) -> Self:
@@ -234,6 +234,8 @@ class BatchClient:
         except OSError:  # the file's, not the network's: those are the SDK's HTTP errors
             raise
         except Exception as error:  # noqa: BLE001  mapped by the raw answer
+            if self._transport.last is not None:
+                self._transport.last.close()
             raise self._refused(what, error) from None
         failpoint("after-request")
 
@@ -269,45 +271,16 @@ class BatchClient:
 
     def _unreachable(self, what: str, error: Exception) -> UnreachableError:
         reason = self._hide_key(str(error)) or type(error).__name__
-        return UnreachableError(
-            f"Could not {what}: {self.server_url} gave no answer ({reason}).",
-            sent=not isinstance(error, self._transport.not_sent),
-        )
+        sent = not isinstance(error, self._transport.not_sent)
+        advice = "" if sent else " Check the network and the server_url setting (MISTRAL_SERVER_URL)."
+        return UnreachableError(f"Could not {what}: {self.server_url} gave no answer ({reason}).{advice}", sent=sent)
 
     def _refused(self, what: str, error: Exception | None) -> ApiError:
         """Turn an answer that is no success into the error that a person reads."""
         response = self._transport.last
         if response is None:
             return ApiError(f"Could not {what}: {type(error).__name__} in the SDK.")
-        status = response.status_code
-        if response.is_success:  # a body of the wrong kind, which is not read: it may have any length
-            kind = response.headers.get("content-type", "no content type")
-            return ApiError(f"Could not {what}: {self.server_url} answered with {kind}.")
-        said = self._hide_key(_detail(response))
-        match status:
-            case 401 | 403:
-                return AuthenticationError(
-                    f"Could not {what}: {self.server_url} refused the API key (HTTP {status}{said}). "
-                    "Check MISTRAL_API_KEY and the workspace that it belongs to.",
-                    status_code=status,
-                )
-            case 404:
-                return NotFoundError(
-                    f"Could not {what}: {self.server_url} does not know it (HTTP 404{said}).", status_code=404
-                )
-            case 429:
-                return LimitError(
-                    f"Could not {what}: a limit of the workspace is reached (HTTP 429{said}).",
-                    status_code=429,
-                    retry_after=_retry_after(response),
-                )
-        if response.is_redirect:
-            said = " and points elsewhere, which is not followed: check the server_url setting"
-        return ApiError(
-            f"Could not {what}: {self.server_url} answered HTTP {status}{said}.",
-            status_code=status,
-            retry_after=_retry_after(response),
-        )
+        return refusal(what, self.server_url, response, self._hide_key)
 
 
 def account_of(key: str) -> str:
@@ -333,22 +306,3 @@ def _report(body: dict[str, Any], what: str) -> JobReport:
         return JobReport.from_json(body)
     except (ValueError, AttributeError):
         raise ApiError(f"Could not {what}: the answer names no job.") from None
-
-
-def _detail(response: Any) -> str:
-    """Return what the server said of its refusal, cut short, to stand in brackets after the status."""
-    try:
-        body = response.json()
-    except ValueError:
-        return ""
-    if isinstance(body, dict):
-        body = body.get("message") or body.get("detail") or body
-    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-    return f": {text[:LONGEST_DETAIL]}"
-
-
-def _retry_after(response: Any) -> float | None:
-    try:
-        return max(0.0, float(response.headers.get("retry-after", "")))
-    except ValueError:
-        return None

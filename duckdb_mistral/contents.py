@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlglot import exp, parse_one
@@ -93,6 +94,7 @@ def column(name: str) -> exp.Column:
     return exp.column(name, quoted=True)
 
 
+@cache
 def filled(snippet: str, name: str) -> str:
     """Return `snippet` with the column `name` in the place of :x."""
     return exp.replace_placeholders(parse_one(snippet, dialect=DIALECT), x=column(name)).sql(DIALECT)

@@ -7,7 +7,6 @@ expected. No key and no text of a request is written here.
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,6 +17,14 @@ import sqlalchemy as sa
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import ARROWS, ENDED, Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.ledger_rows import (
+    answered_row,
+    job_of,
+    planned_rows,
+    reported_values,
+    submission_of,
+    submission_row,
+)
 from duckdb_mistral.schema import MIGRATIONS, SCHEMA_VERSION, jobs, meta, parts, submissions, tables
 
 if TYPE_CHECKING:
@@ -116,12 +123,12 @@ class Ledger:
         """
         try:
             with self._writing() as connection:
-                connection.execute(submissions.insert(), _submission_row(submission))
+                connection.execute(submissions.insert(), submission_row(submission))
                 if its_parts:
                     connection.execute(parts.insert(), [asdict(part) for part in its_parts])
-                    connection.execute(jobs.insert(), list(_planned(submission, its_parts)))
+                    connection.execute(jobs.insert(), list(planned_rows(submission, its_parts)))
                 if answered is not None:
-                    connection.execute(jobs.insert(), _answered(submission, *answered))
+                    connection.execute(jobs.insert(), answered_row(submission, *answered))
         except sa.exc.IntegrityError:
             return False
         return True
@@ -134,7 +141,7 @@ class Ledger:
             connection.execute(
                 submissions.update().where(submissions.c.identity == submission.identity).values(live=False)
             )
-            connection.execute(submissions.insert(), _submission_row(submission))
+            connection.execute(submissions.insert(), submission_row(submission))
             connection.execute(parts.insert(), [asdict(part) for part in its_parts])
             for number, report in reports:
                 connection.execute(jobs.delete().where(jobs.c.job_id == report.job_id))
@@ -151,7 +158,7 @@ class Ledger:
                         "input_bytes": 0,
                         "created_here_at": now(),
                     }
-                    | _reported(report),
+                    | reported_values(report),
                 )
 
     def retire(self, submission_id: str) -> None:
@@ -191,17 +198,18 @@ class Ledger:
 
     def created(self, job: Job, report: JobReport) -> bool:
         """Record the job that the API created; False where `job` has moved meanwhile."""
-        return self._update(job, {"step": Step.CREATED, "message": None} | _reported(report))
+        return self._update(job, {"step": Step.CREATED, "message": None} | reported_values(report))
 
-    def record(self, report: JobReport) -> None:
-        """Record what the API says of a job; nothing moves a job out of a status that it had ended with."""
-        stays = sa.false() if report.ended else jobs.c.status.in_(ENDED)
+    def record(self, *reports: JobReport) -> None:
+        """Record what the API says of jobs; nothing moves a job out of a status that it had ended with."""
         with self._writing() as connection:
-            connection.execute(
-                jobs.update()
-                .where(jobs.c.job_id == report.job_id, sa.or_(jobs.c.status.is_(None), sa.not_(stays)))
-                .values(**_reported(report))
-            )
+            for report in reports:
+                stays = sa.false() if report.ended else jobs.c.status.in_(ENDED)
+                connection.execute(
+                    jobs.update()
+                    .where(jobs.c.job_id == report.job_id, sa.or_(jobs.c.status.is_(None), sa.not_(stays)))
+                    .values(**reported_values(report))
+                )
 
     def keep_results(self, job: Job, name: str | None, size: int | None = None) -> None:
         """Record the file, under `home`, that holds all results of a job, and its bytes; None where none does."""
@@ -222,7 +230,7 @@ class Ledger:
         }
         try:
             with self._writing() as connection:
-                connection.execute(jobs.insert(), row | _reported(report))
+                connection.execute(jobs.insert(), row | reported_values(report))
         except sa.exc.IntegrityError:
             self.record(report)
         found = self.job(report.job_id)
@@ -239,11 +247,11 @@ class Ledger:
             sa.select(submissions).where(*conditions).order_by(submissions.c.created_at, submissions.c.submission_id)
         )
         with self._reading() as connection:
-            return [_submission(row) for row in connection.execute(statement).mappings()]
+            return [submission_of(row) for row in connection.execute(statement).mappings()]
 
     def _jobs(self, statement: Any) -> list[Job]:
         with self._reading() as connection:
-            return [_job(row) for row in connection.execute(statement).mappings()]
+            return [job_of(row) for row in connection.execute(statement).mappings()]
 
     def _update(self, job: Job, values: dict[str, Any]) -> bool:
         if values["step"] not in ARROWS[job.step]:
@@ -331,74 +339,3 @@ def _configure(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-
-
-def _submission_row(submission: Submission) -> dict[str, Any]:
-    return asdict(submission) | {
-        "live": True,
-        "models": json.dumps(submission.models),
-        "metadata": json.dumps(dict(submission.metadata)),
-    }
-
-
-def _planned(submission: Submission, its_parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
-    for part in its_parts:
-        for model in submission.models:
-            yield {
-                "submission_id": submission.submission_id,
-                "part": part.part,
-                "model": model,
-                "endpoint": submission.endpoint,
-                "server_url": submission.server_url,
-                "step": Step.PLANNED,
-                "request_count": part.request_count,
-                "input_bytes": part.input_bytes,
-                "created_here_at": submission.created_at,
-            }
-
-
-def _answered(submission: Submission, count: int, results: str, size: int) -> dict[str, Any]:
-    """Return the row that stands for what a submission found answered; no part of it is sent."""
-    return {
-        "submission_id": submission.submission_id,
-        "part": 0,
-        "model": submission.models[0],
-        "endpoint": submission.endpoint,
-        "server_url": submission.server_url,
-        "step": Step.ANSWERED,
-        "request_count": count,
-        "input_bytes": 0,
-        "created_here_at": submission.created_at,
-        "results": results,
-        "results_bytes": size,
-    }
-
-
-def _reported(report: JobReport) -> dict[str, Any]:
-    return {
-        "job_id": report.job_id,
-        "status": report.status,
-        "report": json.dumps(asdict(report)),
-        "checked_at": now(),
-    }
-
-
-def _submission(row: Any) -> Submission:
-    values = dict(row)
-    del values["live"]
-    values["models"] = tuple(json.loads(values["models"]))
-    values["metadata"] = tuple(json.loads(values["metadata"]).items())
-    return Submission(**values)
-
-
-def _job(row: Any) -> Job:
-    values = dict(row)
-    del values["job_id"], values["status"]
-    values["step"] = Step(values["step"])
-    if values["report"] is not None:
-        fields = json.loads(values["report"])
-        for name in ("errors", "metadata"):
-            fields[name] = tuple(tuple(pair) for pair in fields[name])
-        fields["input_files"] = tuple(fields["input_files"])
-        values["report"] = JobReport(**fields)
-    return Job(**values)

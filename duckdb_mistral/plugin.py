@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.functions import Functions
 
-_databases: dict[str, Functions] = {}
+#: DuckDB keeps the functions of an open database; what it has let go of is not kept here either.
+_databases: weakref.WeakValueDictionary[str, Functions] = weakref.WeakValueDictionary()
 _connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
 
 
@@ -25,7 +26,8 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
     written to the user's database: the functions are TEMP.
 
     Settings (see the README): api_key, server_url, home, model, max_requests_per_job, max_bytes_per_file,
-    max_pending_requests, reconcile_seconds, poll_seconds. What is not given comes from the environment at each call.
+    max_pending_requests, reconcile_seconds, poll_seconds, deadline_seconds, prices. What is not given comes from the
+    environment at each call.
 
     Raises SettingError for a setting that does not exist or cannot be used.
     """

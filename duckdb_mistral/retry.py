@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+#: How long an address is tried where no connection is taken.
+NOBODY_SECONDS = 10.0
 #: Short enough that an interrupt is felt at once.
 SLEEP_STEP_SECONDS = 0.2
 
@@ -42,7 +44,7 @@ class Retry:
             except ApiError as error:
                 pause = next(pauses) if error.retry_after is None else error.retry_after
                 pause = min(pause, self.longest_pause_seconds)
-                if not is_passing(error) or self.clock() + pause - started > self.budget_seconds:
+                if not is_passing(error) or self.clock() + pause - started > self._budget(error):
                     raise
                 self.pause(pause)
 
@@ -53,6 +55,11 @@ class Retry:
         while (left := until - self.clock()) > 0:
             self.sleep(min(left, SLEEP_STEP_SECONDS))
             interrupts.check()
+
+    def _budget(self, error: ApiError) -> float:
+        """Return how long to go on after an error; an address where nobody listens is mostly a wrong one."""
+        nobody_there = isinstance(error, UnreachableError) and not error.sent
+        return min(self.budget_seconds, NOBODY_SECONDS) if nobody_there else self.budget_seconds
 
     def _pauses(self) -> Iterator[float]:
         pause = self.first_pause_seconds

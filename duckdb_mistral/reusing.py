@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.results import COLUMNS, literal
+from duckdb_mistral.results import COLUMNS, PARQUET, literal
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.templates import template
 
@@ -81,7 +81,8 @@ def keep_hashes(requests: Path, home: Path, job: Job) -> bool:
     try:
         target.parent.mkdir(mode=0o700, exist_ok=True)
         with duckdb.connect(":memory:") as engine:
-            engine.execute(f"COPY ({_hashed([requests])}) TO {literal(scratch)} (FORMAT parquet)")
+            engine.execute("SET preserve_insertion_order = false")
+            engine.execute(f"COPY ({_hashed([requests])}) TO {literal(scratch)} ({PARQUET})")
         scratch.chmod(0o600)
         scratch.replace(target)
     except (OSError, duckdb.Error):
@@ -146,7 +147,7 @@ def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: st
         for name, path in (("found_results", found), ("copied_requests", copies)):
             path.parent.mkdir(mode=0o700, exist_ok=True)
             select = template(name).substitute(submission_id=literal(submission_id))
-            counted = engine.execute(f"COPY ({select}) TO {literal(path)} (FORMAT parquet)").fetchall()
+            counted = engine.execute(f"COPY ({select}) TO {literal(path)} ({PARQUET})").fetchall()
             counts.append(int(counted[0][0]))
             path.chmod(0o600)
             if not counts[-1]:

@@ -9,6 +9,7 @@ import atexit
 import itertools
 import json
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.errors import ArgumentError, MistralBatchError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from duckdb_mistral.spool import Spool
 
 
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
 class Session:
     """One database's functions at work; every connection and cursor of the database shares it."""
 
@@ -34,10 +38,11 @@ class Session:
         self._pilots: dict[str, list[Pilot]] = {}
         self._given: dict[str, Any] = {}
         self._batches: tuple[Settings, Batches] | None = None
+        self._earlier: list[Batches] = []
         self._spools: dict[str, tuple[Batches, Spool, str]] = {}
         self._numbers = itertools.count(1)
         self.configure(given)
-        atexit.register(self.close)
+        _sessions.add(self)
 
     def configure(self, given: Mapping[str, Any]) -> None:
         """Take over the settings in `given` and keep the others; raises SettingError before changing any."""
@@ -58,6 +63,8 @@ class Session:
         settings = self.settings
         with self._lock:
             if self._batches is None or self._batches[0] != settings or not settings.home.exists():
+                if self._batches is not None:
+                    self._earlier.append(self._batches[1])  # a call on another thread may still be at it
                 self._batches = (settings, Batches(settings))
             return self._batches[1]
 
@@ -68,8 +75,11 @@ class Session:
                 spool.discard()
             self._spools.clear()
             if self._batches is not None:
-                self._batches[1].close()
+                self._earlier.append(self._batches[1])
                 self._batches = None
+            for batches in self._earlier:
+                batches.close()
+            self._earlier.clear()
 
     # While a statement is bound
 
@@ -288,6 +298,13 @@ def _plan(text: str) -> Plan:
             "metadata": tuple(tuple(pair) for pair in fields["metadata"]),
         }
     )
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what is still open when Python ends."""
+    for session in list(_sessions):
+        session.close()
 
 
 def _required(identifier: str | None) -> str:

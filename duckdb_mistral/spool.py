@@ -94,9 +94,7 @@ class Spool:
                     self._close_part()
                 except OSError as error:
                     self.failure = error
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            self._close_files()
             if isinstance(self.failure, OSError):
                 raise SourceError(
                     f"The requests could not be written to {self.directory}: {self.failure.strerror}. "
@@ -113,10 +111,7 @@ class Spool:
     def discard(self) -> None:
         """Remove the directory and all in it, unless it was kept."""
         with self._lock:
-            if self._file is not None:
-                self._ids_file.close()
-                self._file.close()
-                self._file = None
+            self._close_files()
             if not self._done:
                 shutil.rmtree(self.directory, ignore_errors=True)
         self._let_go()
@@ -175,13 +170,17 @@ class Spool:
             return
         path = self._path()
         self._ids.close()
-        self._ids_file.close()
-        self._file.close()
-        self._file = None
+        self._close_files()
         self._parts.append(
             SpooledPart(part=len(self._parts) + 1, path=path, request_count=self._requests, input_bytes=self._bytes)
         )
         self._requests = self._bytes = 0
+
+    def _close_files(self) -> None:
+        for file in (self._file, self._ids_file):
+            if file is not None:
+                file.close()
+        self._file = self._ids_file = None
 
 
 def _chunks(values: pa.Array | pa.ChunkedArray) -> list[pa.Array]:

@@ -30,7 +30,7 @@ if [ "${2:-}" = oldest ]; then
   # Without harlequin: every version of it that reads DuckDB 2 needs click at 8.5.0 and rich above 14.
   $pip install --editable '.[emulator,dbt,tokens]' --group test --group examples --constraint "$directory/oldest.txt"
 elif [ "${2:-}" = shell ]; then
-  $pip install --editable '.[emulator,shell]' --group test
+  $pip install --editable '.[emulator,shell]' --group test --group upstream
 else
   $pip install --editable '.[all]' --group dev
 fi

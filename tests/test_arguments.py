@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from duckdb_mistral.arguments import metadata, metadata_filter, statuses, submit_arguments
-from duckdb_mistral.batches import Plan
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.jobs import Plan
 
 #: What the macro passes where the caller gives nothing but the source.
 DEFAULTS: dict[str, Any] = {

@@ -14,7 +14,6 @@ import pytest
 from support import KEY, clean_environment, environment_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 from duckdb_mistral.emulator import Emulator
@@ -48,8 +47,8 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(emulator: Emulator, tmp_path: Path) -> Iterator[Terminal]:
-    """Yield a shell with a file of prompts."""
+def terminal(emulator: Emulator, tmp_path: Path) -> Terminal:
+    """Return a shell with a file of prompts."""
     (tmp_path / "prompts.sql").write_text(PROMPTS, encoding="utf-8")
     return Terminal(emulator, tmp_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import json
 from pathlib import Path
@@ -365,7 +366,7 @@ def test_upload_is_one_post(tmp_path: Path) -> None:
     path = tmp_path / "part.jsonl"
     path.write_bytes(b'{"a": 1}\n' * 1000)
     network = Network(saying(200, {"id": JOB_ID, "created_at": 1_700_000_000}))
-    assert network.client.upload(path, "name.jsonl") == (JOB_ID, 1_700_000_000_000_000)
+    assert network.client.upload(path, "name.jsonl") == JOB_ID
     (request,) = network.requests
     assert b'{"a": 1}\n' * 1000 in request.content
     assert b"batch" in request.content
@@ -460,7 +461,18 @@ def uploaded(client: BatchClient, directory: Path) -> str:
     """Upload one request."""
     path = directory / "requests.jsonl"
     path.write_text('{"custom_id":"1","body":{"messages":[{"role":"user","content":"hi"}]}}\n', encoding="utf-8")
-    return client.upload(path, "requests.jsonl")[0]
+    return client.upload(path, "requests.jsonl")
+
+
+def test_client_that_nobody_closes(emulator: Emulator) -> None:
+    """A client that is let go of closes its connections."""
+    forgotten = BatchClient(Settings(api_key=KEY, server_url=emulator.url, home=Path()))
+    forgotten.models()
+    connections = forgotten._transport.client
+    assert not connections.is_closed
+    del forgotten
+    gc.collect()
+    assert connections.is_closed
 
 
 def test_round_trip(client: BatchClient, tmp_path: Path) -> None:

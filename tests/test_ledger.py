@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -15,13 +16,13 @@ from support import KEY, connect, make_staging, run_python, submitted
 
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs import JobReport, Part, Status, Step, Submission
-from duckdb_mistral.ledger import SCHEMA_VERSION, Ledger
+from duckdb_mistral.ledger import Ledger
+from duckdb_mistral.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from duckdb_mistral.emulator import Emulator
 
+DATA = Path(__file__).resolve().parent / "data"
 JOB_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
 
 
@@ -82,7 +83,7 @@ def test_what_is_added(ledger: Ledger) -> None:
     """A submission, its parts, and a planned job per part and model come back as they were."""
     made = added(ledger, output="STRUCT(a INTEGER)", retry_of="other")
     assert ledger.submission(made.submission_id) == ledger.live_submission("identity") == made
-    assert ledger.submissions() == ledger.retries("other") == [made]
+    assert ledger.submissions() == ledger.retries(["other"]) == [made]
     assert ledger.parts(made.submission_id) == parts_of(made)
     jobs = ledger.jobs(made.submission_id)
     assert [(job.part, job.model, job.step, job.request_count, job.input_bytes) for job in jobs] == [
@@ -139,10 +140,9 @@ def test_moves(ledger: Ledger) -> None:
     assert not ledger.move(job, Step.SENDING)
     (held,) = ledger.jobs_by_key([job.key])
     assert (held.step, held.message, held.sent_at) == (Step.HELD, "no room", None)
-    assert ledger.move(held, Step.SENDING)
+    assert ledger.move(held, Step.SENDING, sent_at=7)
     (sending,) = ledger.jobs_by_key([job.key])
-    assert (sending.step, sending.message) == (Step.SENDING, None)
-    assert sending.sent_at
+    assert (sending.step, sending.message, sending.sent_at) == (Step.SENDING, None, 7)
     assert ledger.created(sending, report())
     (created,) = ledger.jobs_by_key([job.key])
     assert (created.step, created.report, created.status) == (Step.CREATED, report(), "RUNNING")
@@ -264,7 +264,7 @@ def test_damaged_file(home: Path, ledger: Ledger, kept: float) -> None:
     data = ledger.path.read_bytes()
     start = max(4096, int(len(data) * kept)) if kept else 0
     ledger.path.write_bytes(data[:start] + b"\xa5" * (len(data) - start))
-    with pytest.raises(LedgerError, match=re.escape(f"The ledger {ledger.path} cannot be used")):
+    with pytest.raises(LedgerError, match=re.escape(f"The ledger {ledger.path} is damaged (")):
         Ledger(home).jobs()
 
 
@@ -294,3 +294,27 @@ def test_key_is_never_written(emulator: Emulator, home: Path) -> None:
     files = [path for path in home.rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_ledger_of_version_1(tmp_path: Path) -> None:
+    """A ledger of version 1 is brought up to date where it lies, and what it knows is read as before."""
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.executescript((DATA / "ledger-1.sql").read_text(encoding="utf-8"))
+    connection.close()
+    (job,) = Ledger(tmp_path).jobs()
+    assert (job.status, job.request_count, job.results_bytes) == ("SUCCESS", 3, None)
+    fresh = Ledger(tmp_path / "fresh").path
+    assert columns_of(tmp_path / "ledger.sqlite") == columns_of(fresh)
+    (again,) = Ledger(tmp_path).jobs()
+    assert again == job
+
+
+def columns_of(path: Path) -> list[tuple[object, ...]]:
+    """Return the columns and indexes of every table of a ledger, and its version."""
+    with sqlite3.connect(path) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+        found = [tuple(row) for (table,) in tables for row in connection.execute(f"PRAGMA table_info({table})")]
+        found += connection.execute("SELECT name FROM sqlite_master WHERE type = 'index' ORDER BY name").fetchall()
+        found += connection.execute("SELECT value FROM meta").fetchall()
+    connection.close()
+    return found

@@ -96,7 +96,8 @@ def test_params_that_are_columns(name: str) -> None:
 def spooled(directory: Path, *custom_ids: str) -> Spool:
     """Return a spool of lines with these custom_ids."""
     spool = Spool(directory / "spool", max_requests=2, max_bytes=1000)
-    spool.write(pa.array([f'{{"custom_id":"{custom_id}","body":{{}}}}\n' for custom_id in custom_ids]))
+    lines = [f'{{"custom_id":"{custom_id}","body":{{}}}}\n' for custom_id in custom_ids]
+    spool.write(pa.array(lines, pa.string()), pa.array(custom_ids, pa.string()))
     spool.finish()
     return spool
 

@@ -212,3 +212,40 @@ def test_estimates_leave_out_what_is_reused(con: duckdb.DuckDBPyConnection, emul
     assert sent(emulator) == 12
     (nothing,) = rows(con, f"FROM mistral_batch_estimate('staging', {REUSE})")
     assert (nothing["requests"], nothing["jobs"], nothing["cost"]) == (0, 0, 0.0)
+
+
+def test_parts_and_repeats_across_them(emulator: Emulator, home: Path) -> None:
+    """Repeats that lie in different parts are sent once, and what is found again needs no part."""
+    with connect(emulator, home, max_requests_per_job=4) as con:
+        prompts = "SELECT range AS custom_id, 'prompt ' || (range % 7) AS prompt FROM range(30)"
+        con.execute(f"CREATE TABLE staging AS {prompts}")
+        found = rows(con, f"FROM mistral_batch_submit('staging', {REUSE})")
+        assert [(row["part"], row["total_requests"]) for row in found] == [(1, 4), (2, 3)]
+        results = answered(con, found[0]["submission_id"])
+        assert {(row["custom_id"], row["content"]) for row in results} == {
+            (str(number), f"echo: prompt {number % 7}") for number in range(30)
+        }
+        one_job = rows(con, f"FROM mistral_batch_results('{found[0]['job_id']}')")
+        assert len(one_job) == sum(row["content"] in {each["content"] for each in one_job} for row in results)
+        con.execute("INSERT INTO staging VALUES (30, 'new'), (31, 'prompt 3')")
+        again = rows(con, f"FROM mistral_batch_submit('staging', {REUSE})")
+        assert [(row["part"], row["total_requests"], row["job_id"] is None) for row in again] == [
+            (1, 1, False),
+            (0, 31, True),
+        ]
+        assert len(answered(con, again[0]["submission_id"])) == 32
+    assert sent(emulator) == 8
+
+
+def test_reads_ask_only_for_what_they_need(con: duckdb.DuckDBPyConnection) -> None:
+    """Filters and projections work on results that share requests as on any."""
+    con.execute("CREATE TABLE staging AS SELECT range AS custom_id, 'prompt ' || (range % 5) AS prompt FROM range(50)")
+    submission_id = submitted(con, arguments=REUSE)
+    answered(con, submission_id)
+    (row,) = rows(
+        con,
+        f"SELECT content, reused FROM mistral_batch_results('{submission_id}') WHERE custom_id = '43'",
+    )
+    assert row == {"content": "echo: prompt 3", "reused": True}
+    (counted,) = rows(con, f"SELECT count(*) AS rows FROM mistral_batch_results('{submission_id}') WHERE NOT reused")
+    assert counted == {"rows": 5}

@@ -20,6 +20,8 @@ DEFAULTS = {
     "max_pending_requests": 1_000_000,
     "reconcile_seconds": 60.0,
     "poll_seconds": 2.0,
+    "prices": None,
+    "deadline_seconds": 30.0,
 }
 OTHERS = {
     "api_key": "key",
@@ -31,6 +33,8 @@ OTHERS = {
     "max_pending_requests": "9",
     "reconcile_seconds": "0",
     "poll_seconds": "0.5",
+    "prices": "/prices.json",
+    "deadline_seconds": "1.5",
 }
 READ = OTHERS | {
     "home": Path("/somewhere"),
@@ -39,6 +43,8 @@ READ = OTHERS | {
     "max_pending_requests": 9,
     "reconcile_seconds": 0.0,
     "poll_seconds": 0.5,
+    "prices": Path("/prices.json"),
+    "deadline_seconds": 1.5,
 }
 
 
@@ -72,6 +78,7 @@ def test_given_beats_environment_beats_default(name: str) -> None:
     [
         *(("max_requests_per_job", value) for value in (0, -1, "x", "1.5", True)),
         *(("poll_seconds", value) for value in (0, -1, "x", "nan", "inf")),
+        *(("deadline_seconds", value) for value in (0, -1, "x", "nan", "inf")),
         *(("reconcile_seconds", value) for value in (-1, "x", "nan", "inf")),
         *(("server_url", value) for value in ("x", "ftp://a", "https://", "https://a?b", "https://a#b", "https://u@a")),
         *(("server_url", value) for value in ("http://a", "http://10.0.0.1", "http://localhost.a", "https://a:b")),

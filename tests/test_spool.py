@@ -8,10 +8,11 @@ import threading
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from duckdb_mistral.errors import SourceError
-from duckdb_mistral.spool import Spool, escaped
+from duckdb_mistral.spool import LINE_BREAKS, Spool, escaped, read_ids
 
 
 def spool_of(directory: Path, *, requests: int = 1000, size: int = 1_000_000) -> Spool:
@@ -24,8 +25,14 @@ def vector(*lines: str | None, kind: pa.DataType | None = None) -> pa.Array:
     return pa.array([None if line is None else f"{line}\n" for line in lines], kind or pa.string())
 
 
+def write(spool: Spool, lines: pa.Array | pa.ChunkedArray) -> None:
+    """Write lines whose custom_ids are their own text."""
+    chunks = lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]
+    spool.write(lines, pa.chunked_array([pc.utf8_rtrim(chunk, "\n") for chunk in chunks]))
+
+
 def contents(spool: Spool) -> list[str]:
-    """Finish a spool and return the text of its parts."""
+    """Finish a spool and return the text of its parts, beside each of which lie its custom_ids."""
     parts = spool.finish()
     assert [part.part for part in parts] == list(range(1, len(parts) + 1))
     for part in parts:
@@ -33,6 +40,12 @@ def contents(spool: Spool) -> list[str]:
         assert part.input_bytes == len(data)
         assert part.request_count == data.count(b"\n")
         assert part.path.stat().st_mode & 0o777 == 0o600
+        custom_ids = read_ids(part.path)
+        assert custom_ids is not None
+        lines = data.decode()
+        for character, escape in LINE_BREAKS.items():
+            lines = lines.replace(escape, character)
+        assert custom_ids["custom_id"].to_pylist() == lines.split("\n")[:-1]
     return [part.path.read_text(encoding="utf-8") for part in parts]
 
 
@@ -40,9 +53,9 @@ def contents(spool: Spool) -> list[str]:
 def test_lines_as_they_are(tmp_path: Path, kind: pa.DataType) -> None:
     """Lines of any Arrow text type are written one after the other, NULLs left out."""
     spool = spool_of(tmp_path)
-    spool.write(vector("a", None, "é日", kind=kind))
-    spool.write(pa.chunked_array([vector("b", kind=kind), vector(None, "c", kind=kind)]))
-    spool.write(vector(kind=kind))
+    write(spool, vector("a", None, "é日", kind=kind))
+    write(spool, pa.chunked_array([vector("b", kind=kind), vector(None, "c", kind=kind)]))
+    write(spool, vector(kind=kind))
     assert contents(spool) == ["a\né日\nb\nc\n"]
 
 
@@ -50,16 +63,16 @@ def test_slices_of_a_vector(tmp_path: Path) -> None:
     """A slice of a larger array writes its own lines alone."""
     spool = spool_of(tmp_path)
     lines = vector("zero", "one", None, "three", "four")
-    spool.write(lines.slice(1, 3))
-    spool.write(lines.slice(4))
-    spool.write(lines.slice(2, 1))
+    write(spool, lines.slice(1, 3))
+    write(spool, lines.slice(4))
+    write(spool, lines.slice(2, 1))
     assert contents(spool) == ["one\nthree\nfour\n"]
 
 
 def test_nothing(tmp_path: Path) -> None:
     """A spool without lines has no parts."""
     spool = spool_of(tmp_path)
-    spool.write(vector(None, None))
+    write(spool, vector(None, None))
     assert contents(spool) == []
 
 
@@ -70,7 +83,7 @@ def test_split_by_requests(tmp_path: Path, requests: int, step: int) -> None:
     spool = spool_of(tmp_path, requests=requests)
     lines = [str(number) for number in range(10)]
     for start in range(0, 10, step):
-        spool.write(vector(*lines[start : start + step]))
+        write(spool, vector(*lines[start : start + step]))
     parts = [text.split() for text in contents(spool)]
     assert [line for part in parts for line in part] == lines
     assert [len(part) for part in parts[:-1]] == [requests] * (len(parts) - 1)
@@ -83,7 +96,7 @@ def test_split_by_bytes(tmp_path: Path, size: int, step: int) -> None:
     spool = spool_of(tmp_path, size=size)
     lines = [f"{'é' * (number % 3)}{number}" for number in range(10)]
     for start in range(0, 10, step):
-        spool.write(vector(*lines[start : start + step]))
+        write(spool, vector(*lines[start : start + step]))
     parts = contents(spool)
     assert "".join(parts) == "".join(f"{line}\n" for line in lines)
     sizes = [len(part.encode()) for part in parts]
@@ -96,8 +109,8 @@ def test_line_that_is_too_long(tmp_path: Path) -> None:
     """A line that no file may hold is refused with its size and beginning, also among others."""
     for before in ((), ("short",)):
         spool = spool_of(tmp_path / str(len(before)), size=50)
-        spool.write(vector(*before, "x" * 60, "short"))
-        spool.write(vector("more"))
+        write(spool, vector(*before, "x" * 60, "short"))
+        write(spool, vector("more"))
         with pytest.raises(SourceError, match=r"61 bytes.*50, the setting max_bytes_per_file.*begins xxx"):
             spool.finish()
 
@@ -107,7 +120,7 @@ def test_line_breaks_of_other_alphabets(tmp_path: Path, character: str) -> None:
     """Characters at which some readers break lines are escaped, and mean the same."""
     text = json.dumps({"prompt": f"a{character}b'\"é"}, ensure_ascii=False)
     spool = spool_of(tmp_path)
-    spool.write(vector(text, "{}"))
+    write(spool, vector(text, "{}"))
     (part,) = contents(spool)
     assert len(part.splitlines()) == 2
     assert json.loads(part.splitlines()[0]) == json.loads(text)
@@ -126,7 +139,7 @@ def test_threads(tmp_path: Path) -> None:
 
     def work(name: int) -> None:
         for start in range(0, 1000, 50):
-            spool.write(vector(*(f"{name}-{number}-{'x' * (number % 50)}" for number in range(start, start + 50))))
+            write(spool, vector(*(f"{name}-{number}-{'x' * (number % 50)}" for number in range(start, start + 50))))
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
     for thread in threads:
@@ -143,9 +156,11 @@ def test_threads(tmp_path: Path) -> None:
 def test_disk_that_fills_up(tmp_path: Path) -> None:
     """A disk that fills up is told as a sentence at the end, and what comes after is passed over."""
     spool = spool_of(tmp_path)
+    write(spool, vector("before"))
+    spool._file.close()
     spool._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115  the spool closes it
-    spool.write(vector("a"))
-    spool.write(vector("b"))
+    write(spool, vector("a"))
+    write(spool, vector("b"))
     assert isinstance(spool.failure, OSError)
     with pytest.raises(
         SourceError, match=r"could not be written to .*spool: No space left on device\. Nothing was sent\. Free"
@@ -164,8 +179,8 @@ def test_file_that_may_not_grow(tmp_path: Path) -> None:
     try:
         spool = spool_of(tmp_path)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-        spool.write(vector("x" * 600))
-        spool.write(vector("y" * 600))
+        write(spool, vector("x" * 600))
+        write(spool, vector("y" * 600))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -177,7 +192,7 @@ def test_directory_is_the_owners_alone(tmp_path: Path) -> None:
     """The directory of a spool is made for it, for nobody else to read, and goes with it."""
     spool = spool_of(tmp_path)
     assert spool.directory.stat().st_mode & 0o777 == 0o700
-    spool.write(vector("a"))
+    write(spool, vector("a"))
     spool.discard()
     assert not spool.directory.exists()
     with pytest.raises(FileExistsError):
@@ -187,5 +202,5 @@ def test_directory_is_the_owners_alone(tmp_path: Path) -> None:
 def test_finishing_twice(tmp_path: Path) -> None:
     """Finishing again returns the same parts."""
     spool = spool_of(tmp_path)
-    spool.write(vector("a"))
+    write(spool, vector("a"))
     assert spool.finish() == spool.finish()

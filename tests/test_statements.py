@@ -8,6 +8,7 @@ import duckdb
 import pytest
 
 from duckdb_mistral.arguments import submit_arguments
+from duckdb_mistral.collecting import Family
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.results import COLUMNS, literal
 from duckdb_mistral.statements import PREVIEW_COLUMNS, refusal, request_statement, results_statement, source_sql
@@ -103,7 +104,8 @@ def test_results_of_files(tmp_path: Path) -> None:
         columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items())
         for path in paths:
             engine.execute(f"COPY (SELECT {columns}) TO {literal(path)} (FORMAT parquet)")
-        assert len(engine.execute(results_statement(paths)).fetchall()) == 2
+        families = [Family(model="m", generations=((path,),)) for path in paths]
+        assert len(engine.execute(results_statement(families)).fetchall()) == 2
 
 
 def test_refusal() -> None:

@@ -50,6 +50,7 @@ CALLS = {
     "mistral_batch_wait": ("FROM mistral_batch_wait('{id}', timeout_seconds := 60)", STATUS),
     "mistral_batch_results": ("FROM mistral_batch_results('{id}')", RESULTS),
     "mistral_batch_cancel": ("FROM mistral_batch_cancel('{id}')", STATUS),
+    "mistral_batch_retry": ("FROM mistral_batch_retry('{id}')", SUBMIT),
     "mistral_batch_preview": ("FROM mistral_batch_preview('staging')", "custom_id VARCHAR, body JSON"),
     "mistral_batch_estimate": ("FROM mistral_batch_estimate('staging')", ESTIMATE),
     "mistral_batch_cost": ("FROM mistral_batch_cost('{id}')", None),
@@ -68,6 +69,7 @@ PARAMETERS = {
     "mistral_batch_wait": "id timeout_seconds",
     "mistral_batch_results": "id partial",
     "mistral_batch_cancel": "id",
+    "mistral_batch_retry": "id",
     "mistral_batch_jobs": "status model metadata created_after",
     "mistral_models": "",
 }
@@ -138,6 +140,7 @@ def test_every_macro_is_called_here(con: duckdb.DuckDBPyConnection) -> None:
 def test_call_and_columns(con: duckdb.DuckDBPyConnection, emulator: Emulator, name: str) -> None:
     """Each macro runs in plain SQL, gives rows, and has the contract's columns and types, also in DESCRIBE."""
     make_staging(con)
+    con.execute("INSERT INTO staging VALUES ('failing', '[[error 500]]')")
     submission_id = submitted(con)
     con.execute(f"FROM mistral_batch_wait('{submission_id}')")
     call, listed = CALLS[name]

@@ -25,8 +25,13 @@ REQUESTS = 2000
 
 @pytest.fixture
 def going(tmp_path: Path) -> Iterator[Emulator]:
-    """Yield a local server whose jobs take a moment."""
-    with Emulator(tmp_path / "server", job_seconds=2) as server:
+    """Yield a local server that tells the first polls of its jobs that they go on."""
+    poll = {"method": "GET", "path": "/v1/batch/jobs/[^/]+", "times": 8}
+    with Emulator(tmp_path / "server") as server:
+        server.faults(
+            poll | {"change": {"status": "RUNNING", "completed_requests": 4}},
+            poll | {"change": {"status": "RUNNING", "completed_requests": 8}},
+        )
         yield server
 
 

@@ -15,6 +15,9 @@ from duckdb_mistral.emulator import Emulator, Rule
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+#: HTTP, files and threads, which are the same whatever the version of DuckDB.
+pytestmark = pytest.mark.newest
+
 JOBS = "/v1/batch/jobs"
 LIST: dict[str, Any] = {"method": "GET", "path": JOBS}
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.emulator import Emulator
 
+#: HTTP and files, which are the same whatever the version of DuckDB.
+pytestmark = pytest.mark.newest
+
 FILE = 'name="file"; filename="rows.jsonl"'
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,12 @@ OPERATIONS = [
 ]
 
 
+@cache
+def api() -> Any:
+    """Return the API's text, read once."""
+    return schemathesis.openapi.from_path(str(OPENAPI))
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """Yield a server that all generated requests of this file go to."""
@@ -58,7 +65,7 @@ def test_generated_requests(server: Emulator, method: str, path: str, mode: str)
 
     caller = Caller(server)
     job = caller.ended(caller.create(chats("a")))
-    operation = schemathesis.openapi.from_path(str(OPENAPI))[path][method]
+    operation = api()[path][method]
     checks = [not_a_server_error, response_schema_conformance, content_type_conformance]
     statuses = set()
 

@@ -17,6 +17,9 @@ from duckdb_mistral.emulator import Emulator
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: HTTP, files and threads, which are the same whatever the version of DuckDB.
+pytestmark = pytest.mark.newest
+
 
 def test_restart(tmp_path: Path) -> None:
     """A server that is started again in its directory has its files and jobs."""

@@ -13,6 +13,9 @@ from duckdb_mistral.emulator.store import Store, count_lines
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: HTTP, files and threads, which are the same whatever the version of DuckDB.
+pytestmark = pytest.mark.newest
+
 
 def added(store: Store, content: bytes = b"x\n", **others: Any) -> dict[str, Any]:
     """Add a file with this content."""

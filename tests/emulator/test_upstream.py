@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+#: HTTP, files and threads, which are the same whatever the version of DuckDB.
+pytestmark = pytest.mark.newest
+
 JOBS = "/v1/batch/jobs"
 SECRET = "canary-of-the-upstream"
 

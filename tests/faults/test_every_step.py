@@ -48,6 +48,7 @@ def end_well(emulator: Emulator, home: Path, said: str) -> None:
     story.close()
 
 
+@pytest.mark.newest
 @pytest.mark.fault("F01", "F02", "F03", "F28")
 @pytest.mark.parametrize("stride", STRIDES)
 def test_killed_at_every_step(stride: int, tmp_path: Path) -> None:
@@ -65,6 +66,7 @@ def test_killed_at_every_step(stride: int, tmp_path: Path) -> None:
     assert number > 20
 
 
+@pytest.mark.newest
 @pytest.mark.fault("F33")
 @pytest.mark.parametrize("stride", STRIDES)
 def test_disk_full_from_every_step_on(stride: int, tmp_path: Path) -> None:

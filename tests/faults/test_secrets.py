@@ -43,8 +43,11 @@ def test_nothing_tells_the_key(emulator: Emulator, home: Path) -> None:
 
 
 @pytest.mark.fault("F37")
-def test_a_server_that_echoes_the_key(emulator: Emulator, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_echoes_the_key(
+    emulator: Emulator, home: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An error of the server that repeats the key reaches the user without it."""
+    monkeypatch.delenv("MISTRAL_DEBUG")  # the SDK would log the server's words as they are
     caplog.set_level(logging.DEBUG)
     story = Story(emulator, home)
     emulator.faults(
@@ -101,4 +104,12 @@ def test_proxy_of_the_environment(emulator: Emulator, home: Path, monkeypatch: p
     story = Story(emulator, home)
     story.go_on()
     check_invariants(story)
+    story.close()
+
+
+def test_logging_is_on(emulator: Emulator, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The logging in which every fault's test looks for the key is on, the SDK's own included."""
+    story = Story(emulator, home)
+    story.go_on()
+    assert any("authorization" in record.getMessage().lower() for record in caplog.records)
     story.close()

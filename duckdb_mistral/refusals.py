@@ -1,0 +1,64 @@
+"""From an HTTP answer that is no success to the error that a person reads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from duckdb_mistral.errors import ApiError, AuthenticationError, LimitError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: An answer's text in an error message is cut here.
+LONGEST_DETAIL = 500
+
+
+def refusal(what: str, server_url: str, response: Any, hide_key: Callable[[str], str]) -> ApiError:
+    """Return the error that stands for `response`, the answer to the try to do `what`."""
+    status = response.status_code
+    if response.is_success:  # a body of the wrong kind, which is not read: it may have any length
+        kind = response.headers.get("content-type", "no content type")
+        return ApiError(f"Could not {what}: {server_url} answered with {kind}.")
+    said = hide_key(_detail(response))
+    match status:
+        case 401 | 403:
+            return AuthenticationError(
+                f"Could not {what}: {server_url} refused the API key (HTTP {status}{said}). "
+                "Check MISTRAL_API_KEY and the workspace that it belongs to.",
+                status_code=status,
+            )
+        case 404:
+            return NotFoundError(f"Could not {what}: {server_url} does not know it (HTTP 404{said}).", status_code=404)
+        case 429:
+            return LimitError(
+                f"Could not {what}: a limit of the workspace is reached (HTTP 429{said}).",
+                status_code=429,
+                retry_after=_retry_after(response),
+            )
+    if response.is_redirect:
+        said = " and points elsewhere, which is not followed: check the server_url setting"
+    return ApiError(
+        f"Could not {what}: {server_url} answered HTTP {status}{said}.",
+        status_code=status,
+        retry_after=_retry_after(response),
+    )
+
+
+def _detail(response: Any) -> str:
+    """Return what the server said of its refusal, cut short, to stand in brackets after the status."""
+    try:
+        body = response.json()
+    except ValueError:
+        return ""
+    if isinstance(body, dict):
+        body = body.get("message") or body.get("detail") or body
+    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+    return f": {text[:LONGEST_DETAIL]}"
+
+
+def _retry_after(response: Any) -> float | None:
+    try:
+        return max(0.0, float(response.headers.get("retry-after", "")))
+    except ValueError:
+        return None
