@@ -5,7 +5,7 @@ OLDEST := .venv-oldest
 SHELL_ENVIRONMENT := .venv-shell
 BIN := $(NEWEST)/bin
 
-.PHONY: help demo check lint types contracts test test-newest test-oldest test-shell soak format golden docs reference pictures bench clean
+.PHONY: help demo check environments lint types contracts test test-newest test-oldest test-shell soak format golden docs reference pictures bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -13,7 +13,11 @@ help: ## show this list
 demo: $(NEWEST)/made ## the main job on real text and a local server: no key, no network
 	$(BIN)/duckdb-mistral demo
 
-check: lint types contracts docs test ## all that a change has to pass
+check: environments lint types contracts docs test ## all that a change has to pass
+
+# The first alone, since it may have to install Python's venv; the other two at the same time.
+environments: $(NEWEST)/made
+	@$(MAKE) -j2 $(OLDEST)/made $(SHELL_ENVIRONMENT)/made
 
 lint: $(NEWEST)/made ## style
 	$(BIN)/ruff format --check .
