@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from support import answered, asked_for_money, connect, environment_of, make_staging, rows, run_python, submitted
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def test_status_row(con: duckdb.DuckDBPyConnection) -> None:
     assert row["completed_at"] is not None
 
 
+@pytest.mark.fault("F11")
 def test_same_statement_again_costs_nothing(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """A submit that runs again returns the job that exists."""
     make_staging(con)
@@ -58,6 +60,7 @@ def test_same_statement_again_costs_nothing(con: duckdb.DuckDBPyConnection, emul
     assert asked_for_money(emulator) == (1, 1)
 
 
+@pytest.mark.fault("F11")
 def test_relation_printed_twice(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """A relation that is printed twice submits once."""
     make_staging(con)
@@ -68,6 +71,7 @@ def test_relation_printed_twice(con: duckdb.DuckDBPyConnection, emulator: Emulat
     assert asked_for_money(emulator) == (1, 1)
 
 
+@pytest.mark.fault("F12")
 def test_explain_sends_nothing(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """EXPLAIN, DESCRIBE, PREPARE and a view that is only created send nothing."""
     make_staging(con)
@@ -77,6 +81,20 @@ def test_explain_sends_nothing(con: duckdb.DuckDBPyConnection, emulator: Emulato
     con.execute("CREATE TEMP VIEW jobs AS FROM mistral_batch_submit('staging')")
     assert emulator.witness()["requests"] == {}
     assert con.execute("EXECUTE later").fetchall()
+    assert asked_for_money(emulator) == (1, 1)
+
+
+@pytest.mark.fault("F12")
+def test_no_row_wanted(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A submit of which no row is wanted sends nothing, or what it sends is sent once."""
+    make_staging(con)
+    for query in (
+        "FROM mistral_batch_submit('staging') LIMIT 0",
+        "SELECT CASE WHEN false THEN (SELECT any_value(job_id) FROM mistral_batch_submit('staging')) END",
+        "SELECT count(*) FROM mistral_batch_submit('staging')",
+    ):
+        con.execute(query).fetchall()
+        con.execute(query).fetchall()
     assert asked_for_money(emulator) == (1, 1)
 
 

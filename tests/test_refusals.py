@@ -201,6 +201,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize(("query", "words"), TABLE.values(), ids=TABLE)
+@pytest.mark.fault("F17", "F18")
 def test_refused(staged: duckdb.DuckDBPyConnection, emulator: Emulator, query: str, words: str) -> None:
     """A bad input is refused by a sentence that names it, before anything is sent."""
     before = emulator.witness()["requests"]
@@ -242,6 +243,7 @@ def test_names_that_duckdb_does_not_know(
 
 
 @pytest.mark.parametrize("function", ["status", "wait", "results", "cancel"])
+@pytest.mark.fault("F36")
 def test_unknown_job(staged: duckdb.DuckDBPyConnection, emulator: Emulator, function: str) -> None:
     """An id that neither the ledger nor the workspace knows is told so, after one look at the server."""
     before = emulator.witness()["requests"].get("job", 0)
@@ -285,6 +287,7 @@ def test_unknown_model(emulator: Emulator, home: Path) -> None:
     ],
     ids=["submit", "jobs", "models", "status"],
 )
+@pytest.mark.fault("F10")
 def test_key_that_cannot_be_sent(emulator: Emulator, home: Path, key: str | None, words: str, call: str) -> None:
     """A missing key, or one that no header can hold, is refused by name and never echoed."""
     before = emulator.witness()["requests"]
@@ -296,6 +299,7 @@ def test_key_that_cannot_be_sent(emulator: Emulator, home: Path, key: str | None
     assert emulator.witness()["requests"] == before
 
 
+@pytest.mark.fault("F10")
 def test_refused_key(tmp_path: Path, home: Path) -> None:
     """A key that the API refuses is told so, with what to check, and is not echoed."""
     with Emulator(tmp_path / "server", api_keys=("another",)) as emulator, connect(emulator, home) as con:
@@ -324,6 +328,7 @@ def test_refused_key(tmp_path: Path, home: Path) -> None:
         ({"apikey": "x"}, "There is no setting apikey; the settings are api_key"),
     ],
 )
+@pytest.mark.fault("F36")
 def test_bad_setting(setting: dict[str, Any], words: str) -> None:
     """A setting that cannot be used is refused when it is given, by name."""
     con = duckdb.connect()
@@ -346,6 +351,7 @@ def test_bad_setting_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         )
 
 
+@pytest.mark.fault("F33")
 def test_home_that_cannot_be_written(emulator: Emulator, tmp_path: Path) -> None:
     """Where the state directory cannot be made, nothing is sent, and the sentence says what to set."""
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
@@ -374,6 +380,7 @@ def test_damaged_ledger(emulator: Emulator, home: Path) -> None:
 # Limits and endings
 
 
+@pytest.mark.fault("F18")
 def test_request_larger_than_a_file(emulator: Emulator, home: Path) -> None:
     """One request that is larger than a file may be is refused with its size and its beginning."""
     before = emulator.witness()["requests"]
@@ -410,6 +417,7 @@ def test_wait_past_its_timeout(tmp_path: Path, home: Path) -> None:
         assert emulator.witness()["requests"].get("cancel", 0) == 0
 
 
+@pytest.mark.fault("F16")
 def test_job_of_another_server(emulator: Emulator, home: Path, tmp_path: Path) -> None:
     """A job is not looked for at a server that it does not belong to."""
     with connect(emulator, home) as con:

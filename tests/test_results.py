@@ -192,6 +192,7 @@ ANSWERS: dict[str, tuple[bytes, str, str | None, str | None]] = {
 
 
 @pytest.mark.parametrize(("data", "outcome", "content", "error"), ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.fault("F31")
 def test_answer(tmp_path: Path, data: bytes, outcome: str, content: str | None, error: str | None) -> None:
     """Each kind of answer has its outcome, its text and its error."""
     (row,), _ = read(tmp_path, [data], ["1"])
@@ -214,6 +215,7 @@ BAD: dict[str, tuple[bytes, str, str | None]] = {
 
 
 @pytest.mark.parametrize(("data", "outcome", "error"), BAD.values(), ids=BAD)
+@pytest.mark.fault("F30")
 def test_bad_line(tmp_path: Path, data: bytes, outcome: str, error: str | None) -> None:
     """A bad line becomes the outcome of its own row, and the others are what they are."""
     found, _ = read(tmp_path, [line("1", "first") + data + line("3", "third")], ["1", "2", "3"])
@@ -245,6 +247,7 @@ def test_number_that_json_does_not_have(tmp_path: Path) -> None:
     ],
     ids=["byte order mark", "CRLF", "blank lines at the end", "both"],
 )
+@pytest.mark.fault("F30")
 def test_odd_files(tmp_path: Path, before: bytes, after: bytes, joined: bytes) -> None:
     """Byte order marks, CRLF, and a last line with or without its newline change nothing."""
     lines = [line(str(number), f"text {number}").rstrip() for number in range(3)]
@@ -253,6 +256,7 @@ def test_odd_files(tmp_path: Path, before: bytes, after: bytes, joined: bytes) -
     assert tally.clean
 
 
+@pytest.mark.fault("F30")
 def test_huge_line(tmp_path: Path) -> None:
     """A line larger than DuckDB's reader takes, and than a batch of lines, is read all the same."""
     text = "x" * (SALVAGE_BYTES + 1000)
@@ -260,6 +264,7 @@ def test_huge_line(tmp_path: Path) -> None:
     assert outcomes(found) == [("1", "ok", "first"), ("2", "ok", text), ("3", "ok", "third")]
 
 
+@pytest.mark.fault("F26")
 def test_both_files(tmp_path: Path) -> None:
     """Answers and refusals of both files come together, in any order."""
     refusal = b'{"custom_id":"1","response":{"status_code":422,"body":{"detail":"no"}},"error":null}\n'
@@ -277,6 +282,7 @@ def test_one_bad_file_of_two(tmp_path: Path) -> None:
 # Joined by custom_id, each once
 
 
+@pytest.mark.fault("F29")
 def test_identical_repeats_are_folded(tmp_path: Path) -> None:
     """The same answer twice is one row."""
     found, tally = read(tmp_path, [line("1", "a") * 2 + line("2", "b")], ["1", "2"])
@@ -284,6 +290,7 @@ def test_identical_repeats_are_folded(tmp_path: Path) -> None:
     assert (tally.repeated, tally.clean) == (1, False)
 
 
+@pytest.mark.fault("F29")
 def test_conflicting_repeats_are_told(tmp_path: Path) -> None:
     """Two different answers for one custom_id are an error row: neither is chosen silently."""
     found, _ = read(tmp_path, [line("1", "a") + line("1", "other") + line("2", "b")], ["1", "2"])
@@ -292,6 +299,7 @@ def test_conflicting_repeats_are_told(tmp_path: Path) -> None:
     assert outcomes(found)[1] == ("2", "ok", "b")
 
 
+@pytest.mark.fault("F29")
 def test_unknown_ids_are_left_out(tmp_path: Path) -> None:
     """An answer to what was not submitted is not among the results."""
     found, tally = read(tmp_path, [line("1") + line("stranger") + line(None)], ["1"])
@@ -310,6 +318,7 @@ def test_ids_that_differ_in_blanks_and_case(tmp_path: Path) -> None:
 # Completeness
 
 
+@pytest.mark.fault("F27")
 def test_short_file_is_refused(tmp_path: Path) -> None:
     """Files that hold fewer rows than the counts promise are refused with both numbers, and nothing is kept."""
     with pytest.raises(IncompleteResultsError, match="hold 2 of the 3 rows that its counts promise"):
@@ -317,6 +326,7 @@ def test_short_file_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "results.parquet").exists()
 
 
+@pytest.mark.fault("F27")
 def test_short_file_with_partial(tmp_path: Path) -> None:
     """With partial, what there is comes out, and the rest is missing."""
     found, tally = read(tmp_path, [GOOD], ["1", "2", "3"], partial=True)
@@ -325,6 +335,7 @@ def test_short_file_with_partial(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMEOUT_EXCEEDED", "CANCELLED"])
+@pytest.mark.fault("F25")
 def test_bad_endings_keep_what_was_paid(tmp_path: Path, status: str) -> None:
     """A job that ended badly keeps the answers that it has, and tells the rest with its ending."""
     ended = job(3, status=status, completed=2, errors=(("out of time", 1),))
@@ -334,6 +345,7 @@ def test_bad_endings_keep_what_was_paid(tmp_path: Path, status: str) -> None:
     assert (found[1]["job_id"], found[1]["model"], found[1]["reused"]) == ("job", "mistral-small-latest", False)
 
 
+@pytest.mark.fault("F25", "F26")
 def test_job_without_files(tmp_path: Path) -> None:
     """A job that ended without any file has a missing row for each custom_id."""
     found, _ = read(tmp_path, [], ["1", "2"], of=job(2, status="FAILED", completed=0))
@@ -364,6 +376,7 @@ def test_job_of_another_program(tmp_path: Path) -> None:
         read(tmp_path, [GOOD], None, of=job(3))
 
 
+@pytest.mark.fault("F38")
 def test_answers_are_never_run(tmp_path: Path) -> None:
     """Answers and custom_ids that look like SQL or formulas stay text."""
     text = '\'); DROP TABLE x; -- =HYPERLINK("http://x") $model'

@@ -61,6 +61,7 @@ def test_nothing_left(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> Non
     assert asked_for_money(emulator) == before
 
 
+@pytest.mark.fault("F25")
 def test_partly_done_job(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """What a job that timed out had answered is kept, and only the rest is sent again."""
     con.execute("CREATE TABLE hundred AS SELECT range AS custom_id, 'prompt ' || range AS prompt FROM range(100)")

@@ -139,6 +139,7 @@ def test_source_named_as_an_inner_part(con: duckdb.DuckDBPyConnection, name: str
     assert answers(con, name) == TWO_ANSWERS
 
 
+@pytest.mark.fault("F13")
 def test_uncommitted_table(con: duckdb.DuckDBPyConnection) -> None:
     """A table of an open transaction can be sent, and its job stays when the transaction is rolled back."""
     con.execute("BEGIN")
