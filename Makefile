@@ -4,6 +4,8 @@ NEWEST := .venv
 OLDEST := .venv-oldest
 SHELL_ENVIRONMENT := .venv-shell
 BIN := $(NEWEST)/bin
+# Many tests wait for a child or a server, so there are more workers than cores.
+WORKERS := -n $(shell echo $$(( $$(nproc) * 3 / 2 ))) --dist worksteal
 
 .PHONY: help demo check environments lint types contracts test test-newest test-oldest test-shell soak format golden docs reference pictures bench clean
 
@@ -13,7 +15,9 @@ help: ## show this list
 demo: $(NEWEST)/made ## the main job on real text and a local server: no key, no network
 	$(BIN)/duckdb-mistral demo
 
-check: environments lint types contracts docs test ## all that a change has to pass
+check: environments ## all that a change has to pass
+	@$(MAKE) -j2 --output-sync lint types contracts docs
+	@$(MAKE) test
 
 # The first alone, since it may have to install Python's venv; the other two at the same time.
 environments: $(NEWEST)/made
@@ -32,16 +36,17 @@ contracts: $(NEWEST)/made ## which module may import which
 test: test-newest test-oldest test-shell ## the tests, on the newest and the oldest versions of what the package needs
 
 test-newest: $(NEWEST)/made
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-oldest: $(OLDEST)/made
-	$(OLDEST)/bin/python -m pytest -n auto -m "not newest and not live" --schedules 20
+	$(OLDEST)/bin/python -m pytest $(WORKERS) -m "not newest and not live" --schedules 20
 
 # The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
 test-shell: $(SHELL_ENVIRONMENT)/made
-	$(SHELL_ENVIRONMENT)/bin/python -m pytest -n auto tests/test_shell.py tests/test_tutorial.py tests/emulator/test_models_server.py
+	$(SHELL_ENVIRONMENT)/bin/python -m pytest $(WORKERS) tests/test_shell.py tests/test_tutorial.py tests/emulator/test_models_server.py
 
-soak: $(NEWEST)/made ## thousands of random schedules of faults; SEED=1 SCHEDULES=3000
+soak: $(NEWEST)/made ## a kill at every step, and thousands of random schedules of faults; SEED=1 SCHEDULES=3000
+	$(BIN)/python -m pytest -n auto tests/faults/test_every_step.py --every 1
 	$(BIN)/python -m pytest -n auto tests/faults/test_schedules.py --seed $(or $(SEED),1) --schedules $(or $(SCHEDULES),3000)
 
 format: $(NEWEST)/made ## let ruff put the code in order

@@ -1,4 +1,7 @@
-"""Fail, then kill, the Nth operation, for N = 1, 2, 3 and on until the story runs through; all ends well each time."""
+"""Fail, then kill, the Nth operation, for N after N until the story runs through; all ends well each time.
+
+`--every 1` leaves no N out, as `make soak` does.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,13 @@ except duckdb.Error as error:
 """
 
 
+@pytest.fixture
+def every(request: pytest.FixtureRequest) -> int:
+    """Return how many steps lie between two kills: `make soak` leaves none out."""
+    number: int = request.config.getoption("--every")
+    return number
+
+
 def tell(emulator: Emulator, home: Path, failpoint: str) -> tuple[int, str]:
     """Run the story in a process of its own; return its exit status and what it said."""
     environment = environment_of(emulator, home) | {VARIABLE: failpoint}
@@ -51,11 +61,11 @@ def end_well(emulator: Emulator, home: Path, said: str) -> None:
 @pytest.mark.newest
 @pytest.mark.fault("F01", "F02", "F03", "F28")
 @pytest.mark.parametrize("stride", STRIDES)
-def test_killed_at_every_step(stride: int, tmp_path: Path) -> None:
+def test_killed_at_every_step(stride: int, every: int, tmp_path: Path) -> None:
     """A process that is killed at its Nth step is continued by the next one, for every N."""
-    number = stride
+    number = (stride + 1 - len(STRIDES)) * every
     while True:
-        number += len(STRIDES)
+        number += len(STRIDES) * every
         home = tmp_path / f"home-{number}"
         with Emulator(tmp_path / f"server-{number}") as emulator:
             status, said = tell(emulator, home, f"*:{number}")
@@ -69,11 +79,11 @@ def test_killed_at_every_step(stride: int, tmp_path: Path) -> None:
 @pytest.mark.newest
 @pytest.mark.fault("F33")
 @pytest.mark.parametrize("stride", STRIDES)
-def test_disk_full_from_every_step_on(stride: int, tmp_path: Path) -> None:
+def test_disk_full_from_every_step_on(stride: int, every: int, tmp_path: Path) -> None:
     """Where the disk is full from the Nth write on, the user reads a sentence, and all ends well once it is not."""
-    number = stride
+    number = (stride + 1 - len(STRIDES)) * every
     while True:
-        number += len(STRIDES)
+        number += len(STRIDES) * every
         home = tmp_path / f"home-{number}"
         with Emulator(tmp_path / f"server-{number}") as emulator:
             status, said = tell(emulator, home, f"full:*:{number}")
