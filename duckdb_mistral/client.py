@@ -25,7 +25,7 @@ from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import JobReport
 from duckdb_mistral.refusals import refusal
 from duckdb_mistral.retry import Retry
-from duckdb_mistral.transport import Transport
+from duckdb_mistral.transport import NeverAsync, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +55,9 @@ class BatchClient:
         self._transport = Transport(self.server_url, settings.deadline_seconds, transport=transport)
         # A session whose settings change lets go of a client that another thread may still be using.
         weakref.finalize(self, self._transport.close)
-        self._sdk = client.Mistral(api_key=key, server_url=self.server_url, client=self._transport.client)
+        self._sdk = client.Mistral(
+            api_key=key, server_url=self.server_url, client=self._transport.client, async_client=NeverAsync()
+        )
 
     def __enter__(self) -> Self:
         return self

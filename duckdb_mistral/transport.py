@@ -93,6 +93,21 @@ class Transport:
             response.read()
 
 
+class NeverAsync:
+    """Stands for the SDK's own asynchronous client, which would run an event loop wherever it is collected."""
+
+    def build_request(self, *_: Any, **__: Any) -> Any:
+        """Refuse: nothing here is asynchronous."""
+        raise NotImplementedError
+
+    async def send(self, *_: Any, **__: Any) -> Any:
+        """Refuse: nothing here is asynchronous."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+
 def in_pace(
     pieces: Iterable[bytes],
     seconds: float,
