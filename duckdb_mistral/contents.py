@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp, parse_one
 
 from duckdb_mistral import endpoints
+from duckdb_mistral.quoting import literal
 
 if TYPE_CHECKING:
     from duckdb_mistral.endpoints import Endpoint
@@ -98,12 +99,6 @@ def column(name: str) -> exp.Column:
 def filled(snippet: str, name: str) -> str:
     """Return `snippet` with the column `name` in the place of :x."""
     return exp.replace_placeholders(parse_one(snippet, dialect=DIALECT), x=column(name)).sql(DIALECT)
-
-
-def literal(text: str) -> str:
-    """Return text as SQL; DuckDB 1.5 ends a statement at a NUL, so none stands in it."""
-    pieces = [exp.Literal.string(piece).sql(DIALECT) for piece in text.split("\x00")]
-    return pieces[0] if len(pieces) == 1 else f"({' || chr(0) || '.join(pieces)})"
 
 
 def _system(system: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from duckdb_mistral.estimate import cost
-from duckdb_mistral.results import literal
+from duckdb_mistral.quoting import literal
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from duckdb_mistral.results import literal
+from duckdb_mistral.quoting import literals
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ LEFT = "outcome IN ('error', 'missing')"
 def left_in(files: Sequence[Path]) -> int:
     """Return how many rows of results files are left to be done."""
     with duckdb.connect(":memory:") as engine:
-        counted = engine.execute(f"SELECT count(*) FROM read_parquet([{paths(files)}]) WHERE {LEFT}").fetchall()
+        counted = engine.execute(f"SELECT count(*) FROM read_parquet([{literals(files)}]) WHERE {LEFT}").fetchall()
     return int(counted[0][0])
 
 
@@ -30,18 +30,19 @@ def union_of(generations: Sequence[Sequence[Path]], columns: str) -> str:
     """Return a SELECT of results files, each custom_id from the latest generation that sent it."""
     first, *retries = generations
     if not retries:
-        return template("results").substitute(columns=columns, files=paths(first))
+        return template("results").substitute(columns=columns, files=literals(first))
     numbered = " UNION ALL ".join(
-        f"SELECT *, {number} AS generation FROM read_parquet([{paths(files)}])" for number, files in enumerate(retries)
+        f"SELECT *, {number} AS generation FROM read_parquet([{literals(files)}])"
+        for number, files in enumerate(retries)
     )
-    return template("retried_results").substitute(columns=columns, files=paths(first), retries=numbered)
+    return template("retried_results").substitute(columns=columns, files=literals(first), retries=numbered)
 
 
 def spool_left(requests: Sequence[Path], generations: Sequence[Sequence[Path]], spool: Spool) -> str | None:
     """Write the request lines of `requests` that are left into `spool`; return their fingerprint, None for none."""
     # Request files are our own, or an input file of another program's: the same lines either way.
     statement = template("left_requests").substitute(
-        requests=paths(requests), results=union_of(generations, "custom_id, outcome"), left=LEFT
+        requests=literals(requests), results=union_of(generations, "custom_id, outcome"), left=LEFT
     )
     with duckdb.connect(":memory:") as engine:
         engine.execute(f"CREATE TEMP TABLE left_requests AS {statement}")
@@ -51,8 +52,3 @@ def spool_left(requests: Sequence[Path], generations: Sequence[Sequence[Path]], 
             "SELECT md5(string_agg(md5(line), '' ORDER BY line)) FROM left_requests"
         ).fetchall()
     return None if fingerprint[0][0] is None else str(fingerprint[0][0])
-
-
-def paths(files: Sequence[Path]) -> str:
-    """Return files as the SQL of a list's members."""
-    return ", ".join(literal(path) for path in files)

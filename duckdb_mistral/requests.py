@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
-from duckdb_mistral.contents import DIALECT, column, content_members, filled, json_text, literal, value
+from duckdb_mistral.contents import DIALECT, column, content_members, filled, json_text, value
 from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.errors import ArgumentError, SourceError
+from duckdb_mistral.quoting import literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-from sqlglot import exp
 
 from duckdb_mistral.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.output_types import declared, output_sql
+from duckdb_mistral.quoting import literal
 from duckdb_mistral.spool import read_ids
 from duckdb_mistral.templates import template
 
@@ -85,7 +85,7 @@ def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) 
     Raises IncompleteResultsError where the files hold fewer rows than the job's counts promise, unless `partial`;
     `target` then does not exist.
     """
-    with _engine(target.parent) as engine:
+    with own_engine(target.parent / "spill") as engine:
         read = target.with_suffix(".read")
         submitted = _submitted_sql(engine, job, files)
         try:
@@ -109,16 +109,11 @@ def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) 
             target.chmod(0o600) if target.exists() else None
 
 
-def literal(value: object) -> str:
-    """Return a value as an SQL literal; None as NULL."""
-    return "NULL" if value is None else exp.Literal.string(str(value)).sql("duckdb")
-
-
 @contextmanager
-def _engine(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def own_engine(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a DuckDB of our own for a while: the caller's connection is busy with the caller's statement."""
     config: dict[str, str | bool | int | float | list[str]] = {
-        "temp_directory": str(scratch / "spill"),
+        "temp_directory": str(spill),
         "autoinstall_known_extensions": False,
     }
     with duckdb.connect(":memory:", config=config) as engine:

@@ -6,14 +6,14 @@ DuckDB over the requests that wait here, the hashes kept of those that do not, a
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.results import COLUMNS, PARQUET, literal
+from duckdb_mistral.quoting import literal, literals
+from duckdb_mistral.results import COLUMNS, PARQUET, own_engine
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.templates import template
 
@@ -45,11 +45,11 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
     requests = [part.path for part in spool.finish()]
     fresh = batches.new_spool()
     try:
-        with _engine(batches, fresh) as engine:
+        with own_engine(_spill(batches, fresh)) as engine:
             engine.execute(f"CREATE TEMP TABLE wanted AS {_hashed(requests)}")
             _find_answers(engine, batches, plan.endpoint, model)
             reused = _keep(engine, batches, fresh.directory.name)
-            statement = template("unsent_requests").substitute(requests=_paths(requests))
+            statement = template("unsent_requests").substitute(requests=literals(requests))
             for batch in engine.sql(statement).to_arrow_reader():
                 fresh.write(batch.column(1), batch.column(0))
             fresh.finish()
@@ -161,23 +161,12 @@ def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: st
 
 
 def _hashed(requests: Sequence[Path]) -> str:
-    return template("hashed_requests").substitute(requests=_paths(requests))
+    return template("hashed_requests").substitute(requests=literals(requests))
 
 
 def _hashes_path(home: Path, job: Job) -> Path:
     return home / "requests" / f"{job.submission_id}-{job.part}.parquet"
 
 
-def _paths(files: Sequence[Path]) -> str:
-    return ", ".join(literal(path) for path in files)
-
-
-@contextmanager
-def _engine(batches: Batches, spool: Spool) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB of our own: the caller's connection is busy with the caller's statement."""
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "temp_directory": str(batches.settings.home / "spool" / f"{spool.directory.name}-spill")
-    }
-    with duckdb.connect(":memory:", config=config) as engine:
-        engine.execute("SET preserve_insertion_order = false")
-        yield engine
+def _spill(batches: Batches, spool: Spool) -> Path:
+    return batches.settings.home / "spool" / f"{spool.directory.name}-spill"

@@ -14,8 +14,9 @@ from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.estimate import measures
 from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.output_types import declared
+from duckdb_mistral.quoting import literal
 from duckdb_mistral.requests import RequestColumns
-from duckdb_mistral.results import COLUMNS, literal
+from duckdb_mistral.results import COLUMNS
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:

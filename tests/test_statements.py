@@ -10,7 +10,8 @@ import pytest
 from duckdb_mistral.arguments import submit_arguments
 from duckdb_mistral.collecting import Family
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.results import COLUMNS, literal
+from duckdb_mistral.quoting import literal
+from duckdb_mistral.results import COLUMNS
 from duckdb_mistral.statements import PREVIEW_COLUMNS, refusal, request_statement, results_statement, source_sql
 
 if TYPE_CHECKING:

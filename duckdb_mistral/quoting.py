@@ -1,0 +1,26 @@
+"""Values as SQL, quoted by construction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def literal(value: object) -> str:
+    """Return a value as the SQL of its text, None as NULL.
+
+    DuckDB 1.5 ends a statement at a NUL, so none stands in it.
+    """
+    if value is None:
+        return "NULL"
+    pieces = [exp.Literal.string(piece).sql("duckdb") for piece in str(value).split("\x00")]
+    return pieces[0] if len(pieces) == 1 else f"({' || chr(0) || '.join(pieces)})"
+
+
+def literals(values: Iterable[object]) -> str:
+    """Return values as the SQL of a list's members."""
+    return ", ".join(map(literal, values))
