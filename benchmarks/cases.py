@@ -239,7 +239,7 @@ def _files(scratch: Path, rows: int, length: int) -> dict[str, Any]:
     results, requests = scratch / "results.jsonl", scratch / "requests.jsonl"
     data.make_result_file(results, rows, length)
     data.make_request_file(requests, rows, length)
-    data.make_ids_file(requests, rows)
+    data.make_keys_file(requests, rows)
     return {"scratch": str(scratch), "results": str(results), "requests": str(requests), "rows": rows}
 
 

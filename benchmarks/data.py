@@ -93,11 +93,12 @@ def make_request_file(path: Path, rows: int, length: int) -> None:
         )
 
 
-def make_ids_file(requests: Path, rows: int) -> None:
-    """Write the custom_ids beside the input file of `make_request_file`, as a submit does."""
-    from duckdb_mistral.spool import IDS, ids_path
+def make_keys_file(requests: Path, rows: int) -> None:
+    """Write the keys beside the input file of `make_request_file`, as a submit does."""
+    from duckdb_mistral.spool import KEYS, keys_path
 
-    with pa.OSFile(str(ids_path(requests)), "wb") as file, pa.ipc.new_file(file, IDS) as writer:
+    with pa.OSFile(str(keys_path(requests)), "wb") as file, pa.ipc.new_file(file, KEYS) as writer:
         for start in range(0, rows, VECTOR):
             numbers = range(start, min(rows, start + VECTOR))
-            writer.write_batch(pa.record_batch([[f"row-{number}" for number in numbers]], schema=IDS))
+            names = pa.array([f"row-{number}" for number in numbers])
+            writer.write_batch(pa.record_batch([names, names], schema=KEYS))

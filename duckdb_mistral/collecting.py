@@ -15,7 +15,7 @@ from duckdb_mistral.leftovers import left_in
 from duckdb_mistral.results import ResultFiles, write_results
 from duckdb_mistral.reusing import copies_path, keep_hashes
 from duckdb_mistral.sending import spool_path
-from duckdb_mistral.spool import ids_path
+from duckdb_mistral.spool import keys_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -240,6 +240,6 @@ class Collector:
             if path.exists() and not keep_hashes(path, self._batches.settings.home, job):
                 return  # the requests stay instead
             path.unlink(missing_ok=True)
-            ids_path(path).unlink(missing_ok=True)
+            keys_path(path).unlink(missing_ok=True)
             with suppress(OSError):  # other parts are still there
                 path.parent.rmdir()

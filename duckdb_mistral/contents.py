@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from sqlglot import exp, parse_one
+from sqlglot import exp
 
 from duckdb_mistral import endpoints
 from duckdb_mistral.quoting import literal
@@ -28,10 +28,10 @@ _ANY = "to_json(:x)"
 # A system message before a prompt, or before messages.
 _MESSAGES = (
     "CASE WHEN messages IS NULL "
-    "THEN '[' || concat_ws(',', '{\"role\":\"system\",\"content\":' || :system || '}', "
-    "'{\"role\":\"user\",\"content\":' || to_json(prompt::VARCHAR) || '}') || ']' "
+    "THEN concat('[', '{\"role\":\"system\",\"content\":' || :system || '},', "
+    '\'{"role":"user","content":\', to_json(prompt::VARCHAR), \'}]\') '
     "WHEN :system IS NULL THEN :messages "
-    'ELSE \'[{"role":"system","content":\' || :system || \'},\' || substr(:messages, 2) END'
+    'ELSE concat(\'[{"role":"system","content":\', :system, \'},\', substr(:messages, 2)) END'
 )
 # Text that is no JSON object is the address of a document, or of an image where it says that it is one.
 _DOCUMENT = (
@@ -64,12 +64,8 @@ def content_members(endpoint: Endpoint, system: str | None) -> dict[str, str]:
                 "instructions": f"coalesce({value(endpoint, 'instructions')}, {said})",
             }
         case endpoints.OCR:
-            tree = exp.replace_placeholders(
-                parse_one(_DOCUMENT, dialect=DIALECT),
-                x=column("document"),
-                json=parse_one(json_text("document"), dialect=DIALECT),
-            )
-            return {"document": f"CASE WHEN document IS NOT NULL THEN {tree.sql(DIALECT)} END"}
+            document = filled(_DOCUMENT.replace(":json", json_text("document")), "document")
+            return {"document": f"CASE WHEN document IS NOT NULL THEN {document} END"}
     return {name: value(endpoint, name) for name in endpoint.content_columns}
 
 
@@ -97,8 +93,8 @@ def column(name: str) -> exp.Column:
 
 @cache
 def filled(snippet: str, name: str) -> str:
-    """Return `snippet` with the column `name` in the place of :x."""
-    return exp.replace_placeholders(parse_one(snippet, dialect=DIALECT), x=column(name)).sql(DIALECT)
+    """Return `snippet`, of which no text holds a colon and an x, with the column `name` in the place of :x."""
+    return snippet.replace(":x", column(name).sql(DIALECT))
 
 
 def _system(system: str | None) -> str:
@@ -107,9 +103,6 @@ def _system(system: str | None) -> str:
 
 
 def _messages(system: str) -> str:
-    tree = exp.replace_placeholders(
-        parse_one(_MESSAGES, dialect=DIALECT),
-        system=parse_one(system, dialect=DIALECT),
-        messages=parse_one(json_text("messages") + "::VARCHAR", dialect=DIALECT),
-    )
-    return tree.sql(DIALECT)
+    messages = f"({json_text('messages')})::VARCHAR"
+    # The system message is the caller's text, so it comes last.
+    return _MESSAGES.replace(":messages", messages).replace(":system", system)

@@ -77,7 +77,7 @@ class Functions:
                 rows.sql_type(_OPENED),
             ),
             "mistral_internal_check": (_texts(session.check), [text, "VARCHAR[]"], text),
-            "mistral_internal_spool": (self._spool, [text, text, text], "TINYINT"),
+            "mistral_internal_spool": (self._spool, [text, text, text, text], "TINYINT"),
             "mistral_internal_submit": _table(session.submit, [text, _SUMMARY], rows.SUBMIT),
             "mistral_internal_tokens": (_count_tokens, [text], "BIGINT"),
             "mistral_internal_estimate": _table(
@@ -95,10 +95,10 @@ class Functions:
             "mistral_internal_session": (_texts(lambda _: self.name), ["BOOLEAN"], text),
         }
 
-    def _spool(self, tokens: pa.Array, custom_ids: pa.Array, lines: pa.Array) -> pa.Array:
-        """Write one vector of lines and their custom_ids; the answer says nothing, but has to be as long."""
+    def _spool(self, tokens: pa.Array, custom_ids: pa.Array, hashes: pa.Array, lines: pa.Array) -> pa.Array:
+        """Write one vector of lines and their keys; the answer says nothing, but has to be as long."""
         if len(lines):
-            self.session.spool(tokens[0].as_py()).write(lines, custom_ids)
+            self.session.spool(tokens[0].as_py()).write(lines, custom_ids, hashes)
         return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else _zeros(len(lines))
 
 

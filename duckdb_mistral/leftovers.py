@@ -46,8 +46,8 @@ def spool_left(requests: Sequence[Path], generations: Sequence[Sequence[Path]], 
     )
     with duckdb.connect(":memory:") as engine:
         engine.execute(f"CREATE TEMP TABLE left_requests AS {statement}")
-        for batch in engine.sql("SELECT line, custom_id FROM left_requests").to_arrow_reader():
-            spool.write(batch.column(0), batch.column(1))
+        for batch in engine.sql("SELECT line, custom_id, request FROM left_requests").to_arrow_reader():
+            spool.write(*batch.columns)
         fingerprint = engine.execute(
             "SELECT md5(string_agg(md5(line), '' ORDER BY line)) FROM left_requests"
         ).fetchall()

@@ -9,8 +9,10 @@ from sqlglot import exp
 
 from duckdb_mistral.contents import DIALECT, column, content_members, filled, json_text, value
 from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
+from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError, SourceError
 from duckdb_mistral.quoting import literal
+from duckdb_mistral.spool import read_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -57,14 +59,19 @@ class RequestColumns:
     def body(self) -> str:
         """The request body of a row, as JSON text."""
         content = content_members(self._endpoint, self._system)
-        members = [self._member(name, text) for name, text in content.items()]
-        members.append(self._options([name for name in self._endpoint.option_fields if name not in content]))
-        members += [
-            literal(f"{json.dumps(name)}:{_json(given)}")
-            for name, given in self._params.items()
-            if name not in self._endpoint.fields
+        pieces = [
+            "'{'",
+            self._content(content),
+            *self._options([name for name in self._endpoint.option_fields if name not in content]),
+            *(
+                literal(f",{json.dumps(name)}:{_json(given)}")
+                for name, given in self._params.items()
+                if name not in self._endpoint.fields
+            ),
+            "'}'",
         ]
-        built = f"'{{' || concat_ws(',', {', '.join(members)}) || '}}'"
+        # One concat copies the text once, `||` as often as it stands there; and concat passes over NULL.
+        built = f"concat({', '.join(pieces)})"
         # Both branches are VARCHAR: beside JSON, what was built would be parsed again.
         return f"CASE WHEN body IS NULL THEN {built} ELSE ({json_text('body')})::VARCHAR END"
 
@@ -75,6 +82,7 @@ class RequestColumns:
         content = self._endpoint.content_columns
         beside = (*(("system",) if self._endpoint.takes_system else ()), *options)
         cases = [
+            *self._nothing_wrong(content, options),
             ("custom_id IS NULL", "no custom_id"),
             (f"body IS NOT NULL AND ({_any_given(content)})", f"both body and {content[0]}"),
             (f"body IS NOT NULL AND ({_any_given(beside)})", "a body beside other fields of the request"),
@@ -102,6 +110,13 @@ class RequestColumns:
         whens = " ".join(f"WHEN {condition} THEN {literal(words)}" for condition, words in cases)
         return f"CASE {whens} END"
 
+    def _nothing_wrong(self, content: Sequence[str], options: Sequence[str]) -> Iterator[tuple[str, None]]:
+        """Yield the case of most rows, which spares them all others: nothing but text where there can be text."""
+        usual, *others = content
+        if not any(self._content_problems(usual)):
+            given = _any_given(("body", *others, *options))
+            yield f"custom_id IS NOT NULL AND {_given(usual)} AND NOT ({given})", None
+
     def _content_problems(self, name: str) -> Iterator[tuple[str, str]]:
         """Yield what can be wrong with the value of one content column."""
         types = self._endpoint.fields.get(name, frozenset({"array"} if name == "messages" else {"string"}))
@@ -117,21 +132,28 @@ class RequestColumns:
             is_text = f"typeof({column(name).sql(DIALECT)}) = 'VARCHAR'"
             yield f"{_given(name)} AND NOT {is_text} AND {found} <> 'OBJECT'", f"a {name} that is no JSON object"
 
-    def _options(self, names: Sequence[str]) -> str:
-        """Return the members of the option fields; most rows have none, and are not asked for each."""
-        if not names:
-            return "NULL::VARCHAR"
-        members = f"concat_ws(',', {', '.join(self._member(name, value(self._endpoint, name)) for name in names)})"
-        if any(name in self._params for name in names):
-            return members
-        return f"CASE WHEN {_any_given(names)} THEN {members} END"
+    def _content(self, content: Mapping[str, str]) -> str:
+        """Return the members that the content columns fill, parted by commas; a row that is sent has one at least."""
+        if len(content) == 1:
+            ((name, text),) = content.items()
+            return f"{literal(json.dumps(name) + ':')}, {text}"
+        return f"concat_ws(',', {', '.join(self._member(name, text, '') for name, text in content.items())})"
 
-    def _member(self, name: str, text: str) -> str:
+    def _options(self, names: Sequence[str]) -> Iterator[str]:
+        """Yield the members of the option fields, a comma before each; most rows have none, and are asked once."""
+        members = ", ".join(self._member(name, value(self._endpoint, name), ",") for name in names)
+        if any(name in self._params for name in names):
+            yield members
+        elif names:
+            yield f"CASE WHEN {_any_given(names)} THEN concat({members}) END"
+
+    def _member(self, name: str, text: str, before: str) -> str:
         """Return a member of the body, NULL where the row leaves it out; `text` is the SQL of the row's own value."""
-        member = f"{_key(name)} || {text}"
+        key = f"{before}{json.dumps(name)}:"
+        member = f"{literal(key)} || {text}"
         if name not in self._params:
             return member
-        return f"coalesce({member}, {literal(f'{json.dumps(name)}:{_json(self._params[name])}')})"
+        return f"coalesce({member}, {literal(key + _json(self._params[name]))})"
 
 
 def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
@@ -175,11 +197,12 @@ def check_rows(summary: Mapping[str, Any], spool: Spool | None = None) -> None:
         examples = summary["examples"] or []
         which = f" For example {'; '.join(f'custom_id {_example(text)}' for text in examples)}." if examples else ""
         raise SourceError(f"The source cannot be sent: {told}.{which} Nothing was sent.")
-    if summary["custom_ids"] < summary["rows"]:
-        repeated = f": {', '.join(_repeated_ids(spool))}" if spool is not None else ""
+    repeated, names = (summary["rows"] - summary["custom_ids"], []) if spool is None else _repeated_ids(spool)
+    if repeated:
+        named = f": {', '.join(names)}" if names else ""
         raise SourceError(
-            f"The source repeats {summary['rows'] - summary['custom_ids']:,} of its {summary['rows']:,} custom_ids"
-            f"{repeated}. Answers are joined by custom_id, so each must be there once. Nothing was sent."
+            f"The source repeats {repeated:,} of its {summary['rows']:,} custom_ids{named}. Answers are joined by "
+            "custom_id, so each must be there once. Nothing was sent."
         )
 
 
@@ -192,19 +215,22 @@ def _example(text: str) -> str:
     return f"{custom_id} ({problem})"
 
 
-def _repeated_ids(spool: Spool, most: int = 5) -> list[str]:
-    """Return some of the custom_ids that are there more than once, as the finished spool has them."""
-    import duckdb
-
-    paths = [str(part.path) for part in spool.finish()]
-    with duckdb.connect(":memory:") as engine:
+def _repeated_ids(spool: Spool, most: int = 5) -> tuple[int, list[str]]:
+    """Return how many custom_ids of a spool are there once more, and some of them."""
+    with own_engine(spool.directory.with_name(f"{spool.directory.name}-spill")) as engine:
+        selects = []
+        for part in spool.finish():
+            engine.register(f"keys_{part.part}", read_keys(part.path))
+            selects.append(f"SELECT custom_id FROM keys_{part.part}")
+        engine.execute(f"CREATE TEMP VIEW ids AS {' UNION ALL '.join(selects)}")
+        ((repeated,),) = engine.execute("SELECT count(*) - count(DISTINCT custom_id) FROM ids").fetchall()
+        if not repeated:
+            return 0, []
         found = engine.execute(
-            "SELECT custom_id, count(*) FROM read_json($paths, format = 'newline_delimited', "
-            "columns = {custom_id: 'VARCHAR'}, maximum_object_size = 536870912) "
-            "GROUP BY custom_id HAVING count(*) > 1 ORDER BY custom_id LIMIT $most",
-            {"paths": paths, "most": most},
+            "SELECT custom_id, count(*) FROM ids GROUP BY custom_id HAVING count(*) > 1 ORDER BY custom_id LIMIT $most",
+            {"most": most},
         ).fetchall()
-    return [f"{custom_id} ({times} times)" for custom_id, times in found]
+    return int(repeated), [f"{custom_id} ({times} times)" for custom_id, times in found]
 
 
 def nearest(name: str, candidates: Iterable[str], shortest: int = SHORTEST_NEAR) -> str | None:
@@ -269,10 +295,6 @@ def _given(name: str) -> str:
 
 def _any_given(names: Iterable[str]) -> str:
     return " OR ".join(_given(name) for name in names)
-
-
-def _key(name: str) -> str:
-    return literal(json.dumps(name) + ":")
 
 
 def _article(name: str) -> str:

@@ -7,7 +7,6 @@ final name is whole; anything else lives in a scratch directory.
 from __future__ import annotations
 
 import mmap
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from duckdb_mistral.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
+from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.output_types import declared, output_sql
 from duckdb_mistral.quoting import literal
-from duckdb_mistral.spool import read_ids
+from duckdb_mistral.spool import read_keys
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -109,18 +109,6 @@ def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) 
             target.chmod(0o600) if target.exists() else None
 
 
-@contextmanager
-def own_engine(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB of our own for a while: the caller's connection is busy with the caller's statement."""
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "temp_directory": str(spill),
-        "autoinstall_known_extensions": False,
-    }
-    with duckdb.connect(":memory:", config=config) as engine:
-        engine.execute("SET preserve_insertion_order = false")
-        yield engine
-
-
 def _convert(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, target: Path) -> None:
     """Read the result files into Parquet: by DuckDB's own reader, or line by line where a line is bad."""
     quick = [template("answers").substitute(file=literal(path)) for path in files.answers]
@@ -184,10 +172,10 @@ def _submitted_sql(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFil
     """Return a SELECT of the submitted custom_ids, or None where they cannot be had."""
     if files.submitted is None:
         return None
-    ids = read_ids(files.submitted)
-    if ids is not None and len(ids) == job.request_count:
-        engine.register("submitted_ids", ids)
-        return "SELECT custom_id FROM submitted_ids"
+    keys = read_keys(files.submitted)
+    if keys is not None and len(keys) == job.request_count:
+        engine.register("submitted_keys", keys)
+        return "SELECT custom_id FROM submitted_keys"
     return (
         f"SELECT custom_id FROM read_json({literal(files.submitted)}, format = 'newline_delimited', "
         "columns = {custom_id: 'VARCHAR'}, maximum_object_size = 536870912)"

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import duckdb
 
+from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.quoting import literal, literals
-from duckdb_mistral.results import COLUMNS, PARQUET, own_engine
+from duckdb_mistral.results import COLUMNS, PARQUET
 from duckdb_mistral.sending import spool_path
+from duckdb_mistral.spool import read_keys
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -46,12 +49,12 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
     fresh = batches.new_spool()
     try:
         with own_engine(_spill(batches, fresh)) as engine:
-            engine.execute(f"CREATE TEMP TABLE wanted AS {_hashed(requests)}")
+            engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
             _find_answers(engine, batches, plan.endpoint, model)
             reused = _keep(engine, batches, fresh.directory.name)
             statement = template("unsent_requests").substitute(requests=literals(requests))
             for batch in engine.sql(statement).to_arrow_reader():
-                fresh.write(batch.column(1), batch.column(0))
+                fresh.write(*batch.columns)
             fresh.finish()
     except BaseException:
         fresh.discard()
@@ -77,16 +80,18 @@ def forget(batches: Batches, submission_id: str) -> None:
 def keep_hashes(requests: Path, home: Path, job: Job) -> bool:
     """Keep the hashes of a job's request file, before the file goes; False where they cannot be written."""
     target = _hashes_path(home, job)
-    scratch = target.with_suffix(".unfinished")
+    scratch = target.with_suffix(f".{uuid4()}.unfinished")
     try:
         target.parent.mkdir(mode=0o700, exist_ok=True)
         with duckdb.connect(":memory:") as engine:
             engine.execute("SET preserve_insertion_order = false")
-            engine.execute(f"COPY ({_hashed([requests])}) TO {literal(scratch)} ({PARQUET})")
+            engine.execute(f"COPY ({_keys_sql(engine, [requests])}) TO {literal(scratch)} ({PARQUET})")
         scratch.chmod(0o600)
         scratch.replace(target)
     except (OSError, duckdb.Error):
         return False
+    finally:
+        scratch.unlink(missing_ok=True)
     return True
 
 
@@ -120,11 +125,13 @@ def _requests_of(batches: Batches, job: Job) -> str | None:
     """Return the SELECT of a job's request hashes, where its requests or their hashes are here."""
     if job.submission_id is None:
         return None
-    hashes = _hashes_path(batches.settings.home, job)
-    if hashes.exists():
-        return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
-    spooled = spool_path(batches.settings.home, job.submission_id, job.part)
-    return _hashed([spooled]) if spooled.exists() else None
+    home = batches.settings.home
+    hashes = _hashes_path(home, job)
+    if not hashes.exists():
+        spooled = spool_path(home, job.submission_id, job.part)
+        if not (spooled.exists() and keep_hashes(spooled, home, job)):
+            return None
+    return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
 
 
 def _find_answers(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str) -> None:
@@ -160,8 +167,17 @@ def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: st
     return Reused(found=counts[0], copies=counts[1], results=found if counts[0] else None)
 
 
-def _hashed(requests: Sequence[Path]) -> str:
-    return template("hashed_requests").substitute(requests=literals(requests))
+def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> str:
+    """Return a SELECT of the keys of spooled requests; where they are not beside them, the requests are read."""
+    selects = []
+    for number, path in enumerate(requests):
+        keys = read_keys(path)
+        if keys is None:
+            selects.append(template("hashed_requests").substitute(file=literal(path)))
+        else:
+            engine.register(f"keys_{number}", keys)
+            selects.append(f"SELECT custom_id, request FROM keys_{number}")
+    return " UNION ALL ".join(selects)
 
 
 def _hashes_path(home: Path, job: Job) -> Path:

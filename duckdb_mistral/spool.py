@@ -1,7 +1,8 @@
 """Request lines on their way to files: whole vectors in, part files within the API's limits out.
 
 A vector's lines lie in one buffer, so a part is written as slices of it; no line is handled by itself. Beside each
-part lie its custom_ids, so that results are checked without reading the requests again.
+part lie its keys, the custom_ids and the hashes of the bodies, so that results are checked and reused without reading
+the requests again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ LINE_BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\u0085": "\\u0085"}
 #: The room left on the disk is looked at after every so many bytes, and so much of it is left to others.
 CHECKED_BYTES = 64 << 20
 SPARED_BYTES = 64 << 20
-IDS = pa.schema([("custom_id", pa.string())])
+#: The keys of a part: `request` is the MD5 of the body as hexadecimal digits.
+KEYS = pa.schema([("custom_id", pa.string()), ("request", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,8 @@ class Spool:
         self._lock = threading.Lock()
         self._parts: list[SpooledPart] = []
         self._file: Any = None
-        self._ids_file: Any = None
-        self._ids: Any = None
+        self._keys_file: Any = None
+        self._keys: Any = None
         self._requests = 0
         self._bytes = 0
         self._release = release
@@ -68,21 +70,27 @@ class Spool:
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700)
 
-    def write(self, lines: pa.Array | pa.ChunkedArray, custom_ids: pa.Array | pa.ChunkedArray) -> None:
-        """Append request lines, each ending in a newline, and their custom_ids; NULL is passed over.
+    def write(
+        self,
+        lines: pa.Array | pa.ChunkedArray,
+        custom_ids: pa.Array | pa.ChunkedArray,
+        hashes: pa.Array | pa.ChunkedArray,
+    ) -> None:
+        """Append request lines, each ending in a newline, and their keys: all strings; a NULL line is passed over.
 
         The first failure is kept in `failure`, and what comes after it is passed over: the query that feeds
         the spool goes on to its end, where the failure is told as a sentence.
         """
-        for chunk, ids in zip(_chunks(lines), _chunks(custom_ids), strict=True):
+        for chunk, *columns in zip(_chunks(lines), _chunks(custom_ids), _chunks(hashes), strict=True):
             ready, data = escaped(chunk)
+            keys = pa.record_batch([column.cast(pa.string()) for column in columns], schema=KEYS)
             if chunk.null_count:
-                ids = ids.filter(chunk.is_valid())
+                keys = keys.filter(chunk.is_valid())
             with self._lock:
                 if self.failure is not None:
                     return
                 try:
-                    self._append(ready, data, ids)
+                    self._append(ready, data, keys)
                 except (OSError, SourceError) as error:
                     self.failure = error
 
@@ -122,7 +130,7 @@ class Spool:
         if release is not None:
             release()
 
-    def _append(self, lines: pa.Array, data: memoryview, ids: pa.Array) -> None:
+    def _append(self, lines: pa.Array, data: memoryview, keys: pa.RecordBatch) -> None:
         if not len(lines):
             return
         offsets = _offsets(lines)
@@ -135,7 +143,7 @@ class Spool:
                 self._close_part()
                 continue
             piece = data[offsets[start] - offsets[0] : offsets[start + taken] - offsets[0]]
-            self._write_slice(piece, ids.slice(start, taken))
+            self._write_slice(piece, keys.slice(start, taken))
             start += taken
 
     def _fitting(self, offsets: np.ndarray[Any, Any], start: int) -> int:
@@ -144,11 +152,11 @@ class Spool:
         by_bytes = int(np.searchsorted(offsets, last, side="right")) - 1 - start
         return max(0, min(by_bytes, self._max_requests - self._requests, len(offsets) - 1 - start))
 
-    def _write_slice(self, data: memoryview, ids: pa.Array) -> None:
+    def _write_slice(self, data: memoryview, keys: pa.RecordBatch) -> None:
         if self._file is None:
             self._file = _new_file(self._path())
-            self._ids_file = _new_file(ids_path(self._path()))
-            self._ids = pa.ipc.new_file(self._ids_file, IDS)
+            self._keys_file = _new_file(keys_path(self._path()))
+            self._keys = pa.ipc.new_file(self._keys_file, KEYS)
         failpoint("before-spool-write", writes=True)
         if self._unchecked >= CHECKED_BYTES:
             self._unchecked = 0
@@ -157,8 +165,8 @@ class Spool:
         written = 0
         while written < len(data):
             written += self._file.write(data[written:])
-        self._ids.write_batch(pa.record_batch([ids.cast(pa.string())], schema=IDS))
-        self._requests += len(ids)
+        self._keys.write_batch(keys)
+        self._requests += len(keys)
         self._bytes += len(data)
         self._unchecked += len(data)
 
@@ -169,7 +177,7 @@ class Spool:
         if self._file is None:
             return
         path = self._path()
-        self._ids.close()
+        self._keys.close()
         self._close_files()
         self._parts.append(
             SpooledPart(part=len(self._parts) + 1, path=path, request_count=self._requests, input_bytes=self._bytes)
@@ -177,10 +185,10 @@ class Spool:
         self._requests = self._bytes = 0
 
     def _close_files(self) -> None:
-        for file in (self._file, self._ids_file):
+        for file in (self._file, self._keys_file):
             if file is not None:
                 file.close()
-        self._file = self._ids_file = None
+        self._file = self._keys_file = None
 
 
 def _chunks(values: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
@@ -193,18 +201,19 @@ def _new_file(path: Path) -> Any:
     return file
 
 
-def ids_path(part: Path) -> Path:
-    """Return where the custom_ids of a part lie."""
+def keys_path(part: Path) -> Path:
+    """Return where the keys of a part lie."""
     return part.with_suffix(".arrow")
 
 
-def read_ids(part: Path) -> pa.Table | None:
-    """Return the custom_ids of a part as a table of one column, mapped from disk; None where they cannot be read."""
+def read_keys(part: Path) -> pa.Table | None:
+    """Return the keys of a part as a table of the schema KEYS, mapped from disk; None where they cannot be read."""
     try:
-        with pa.memory_map(str(ids_path(part))) as source:
-            return pa.ipc.open_file(source).read_all()
+        with pa.memory_map(str(keys_path(part))) as source:
+            keys = pa.ipc.open_file(source).read_all()
     except (OSError, pa.ArrowInvalid):
         return None
+    return keys if keys.schema == KEYS else None
 
 
 def part_name(part: int) -> str:

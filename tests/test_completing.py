@@ -12,7 +12,7 @@ import pytest
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.jobs import Job, JobReport, Step
 from duckdb_mistral.results import ResultFiles, Tally, write_results
-from duckdb_mistral.spool import Spool, ids_path
+from duckdb_mistral.spool import Spool, keys_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,9 @@ def spooled(directory: Path, *custom_ids: str) -> Path:
     """Return the input file that asked for some custom_ids."""
     spool = Spool(directory / "spool", max_requests=1000, max_bytes=1_000_000)
     spool.write(
-        pa.array([json.dumps({"custom_id": name, "body": {}}) + "\n" for name in custom_ids]), pa.array(custom_ids)
+        pa.array([json.dumps({"custom_id": name, "body": {}}) + "\n" for name in custom_ids]),
+        pa.array(custom_ids),
+        pa.array(["0"] * len(custom_ids)),
     )
     (part,) = spool.finish()
     return part.path
@@ -68,7 +70,7 @@ def test_every_submitted_id_comes_out_once(tmp_path: Path, with_ids: bool) -> No
     output.write_text("".join([*lines, answer("stranger", "four"), answer(None, "five")]))
     requests = spooled(tmp_path, "a", "b", "c", "d")
     if not with_ids:
-        ids_path(requests).unlink()
+        keys_path(requests).unlink()
     tally = write_results(ended(4, 3), ResultFiles(answers=(output,), submitted=requests), target, partial=False)
     assert tally == Tally(held=3, missing=1, unknown=2, repeated=2)
     a, b, c, d = read(target)

@@ -97,7 +97,8 @@ def spooled(directory: Path, *custom_ids: str) -> Spool:
     """Return a spool of lines with these custom_ids."""
     spool = Spool(directory / "spool", max_requests=2, max_bytes=1000)
     lines = [f'{{"custom_id":"{custom_id}","body":{{}}}}\n' for custom_id in custom_ids]
-    spool.write(pa.array(lines, pa.string()), pa.array(custom_ids, pa.string()))
+    names = pa.array(custom_ids, pa.string())
+    spool.write(pa.array(lines, pa.string()), names, names)
     spool.finish()
     return spool
 

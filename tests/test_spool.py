@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from duckdb_mistral.errors import SourceError
-from duckdb_mistral.spool import LINE_BREAKS, Spool, escaped, read_ids
+from duckdb_mistral.spool import LINE_BREAKS, Spool, escaped, read_keys
 
 
 def spool_of(directory: Path, *, requests: int = 1000, size: int = 1_000_000) -> Spool:
@@ -28,7 +28,8 @@ def vector(*lines: str | None, kind: pa.DataType | None = None) -> pa.Array:
 def write(spool: Spool, lines: pa.Array | pa.ChunkedArray) -> None:
     """Write lines whose custom_ids are their own text."""
     chunks = lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]
-    spool.write(lines, pa.chunked_array([pc.utf8_rtrim(chunk, "\n") for chunk in chunks]))
+    names = pa.chunked_array([pc.utf8_rtrim(chunk, "\n") for chunk in chunks])
+    spool.write(lines, names, names)
 
 
 def contents(spool: Spool) -> list[str]:
@@ -40,7 +41,7 @@ def contents(spool: Spool) -> list[str]:
         assert part.input_bytes == len(data)
         assert part.request_count == data.count(b"\n")
         assert part.path.stat().st_mode & 0o777 == 0o600
-        custom_ids = read_ids(part.path)
+        custom_ids = read_keys(part.path)
         assert custom_ids is not None
         lines = data.decode()
         for character, escape in LINE_BREAKS.items():

@@ -13,7 +13,7 @@ import pytest
 
 from duckdb_mistral import spool as spooling
 from duckdb_mistral.errors import SourceError
-from duckdb_mistral.spool import Spool, ids_path, read_ids
+from duckdb_mistral.spool import Spool, keys_path, read_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ def lines_of(*custom_ids: str, text: str = "hello") -> pa.Array:
 
 def write(spool: Spool, *custom_ids: str, text: str = "hello") -> None:
     """Write the lines of some custom_ids, as one vector."""
-    spool.write(lines_of(*custom_ids, text=text), pa.array(custom_ids))
+    spool.write(lines_of(*custom_ids, text=text), pa.array(custom_ids), pa.array(custom_ids))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_parts_hold_at_most_the_requests_that_are_allowed(directory: Path) -> No
     found = [[json.loads(line)["custom_id"] for line in part.path.read_text().splitlines()] for part in parts]
     assert found == [["a", "b"], ["c", "d"], ["e"]]
     for part, names in zip(parts, found, strict=True):
-        ids = read_ids(part.path)
+        ids = read_keys(part.path)
         assert ids is not None
         assert ids.column("custom_id").to_pylist() == names
         assert part.input_bytes == part.path.stat().st_size
@@ -63,9 +63,10 @@ def test_null_lines_are_left_out_with_their_ids(directory: Path) -> None:
     """A NULL line, of a row that is refused, leaves neither a line nor a custom_id."""
     spool = Spool(directory, max_requests=100, max_bytes=10_000)
     (a, c) = lines_of("a", "c").to_pylist()
-    spool.write(pa.array([a, None, c]), pa.array(["a", None, "c"]))
+    names = pa.array(["a", None, "c"])
+    spool.write(pa.array([a, None, c]), names, names)
     (part,) = spool.finish()
-    ids = read_ids(part.path)
+    ids = read_keys(part.path)
     assert ids is not None
     assert ids.column("custom_id").to_pylist() == ["a", "c"]
     assert part.request_count == 2
@@ -85,10 +86,11 @@ def test_line_breaks_of_other_alphabets_are_escaped(directory: Path, character: 
 def test_a_slice_of_a_vector_is_written_as_such(directory: Path) -> None:
     """A vector that is a slice of a larger one leaves only its own rows."""
     spool = Spool(directory, max_requests=100, max_bytes=10_000)
-    spool.write(lines_of(*"abcd").slice(1, 2), pa.array(list("abcd")).slice(1, 2))
+    names = pa.array(list("abcd")).slice(1, 2)
+    spool.write(lines_of(*"abcd").slice(1, 2), names, names)
     (part,) = spool.finish()
     assert part.path.read_text() == "".join(lines_of("b", "c").to_pylist())
-    ids = read_ids(part.path)
+    ids = read_keys(part.path)
     assert ids is not None
     assert ids.column("custom_id").to_pylist() == ["b", "c"]
 
@@ -98,13 +100,13 @@ def test_ids_that_are_damaged_are_not_read(directory: Path) -> None:
     spool = Spool(directory, max_requests=100, max_bytes=10_000)
     write(spool, *"abc")
     (part,) = spool.finish()
-    path = ids_path(part.path)
+    path = keys_path(part.path)
     path.write_bytes(path.read_bytes()[:-20])
-    assert read_ids(part.path) is None
+    assert read_keys(part.path) is None
     path.write_bytes(b"")
-    assert read_ids(part.path) is None
+    assert read_keys(part.path) is None
     path.unlink()
-    assert read_ids(part.path) is None
+    assert read_keys(part.path) is None
 
 
 def test_a_full_disk_is_a_sentence(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

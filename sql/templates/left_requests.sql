@@ -1,5 +1,8 @@
 -- The request lines whose custom_id has no answer yet, as submit writes them.
-SELECT custom_id, '{"custom_id":' || to_json(custom_id) || ',"body":' || body || '}' || chr(10) AS line
+SELECT
+  concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10)) AS line,
+  custom_id,
+  md5(body) AS request
 FROM read_json(
   [$requests],
   format = 'newline_delimited',

@@ -19,29 +19,30 @@ WITH
     SELECT
       custom_id,
       problem,
+      md5(body) AS request,
       CASE WHEN problem IS NULL
         THEN concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10))
       END AS line
     FROM requests
   ),
   hashed AS (
-    SELECT *, md5_number(line) AS hash FROM lines
+    SELECT *, md5_number(concat(custom_id, request)) AS hash FROM lines
   ),
   summary AS (
     SELECT
       any_value(token) AS token,
       count(*) AS rows,
-      count(DISTINCT custom_id) AS custom_ids,
-      histogram(problem) AS problems,
+      -- histogram(problem) would let DuckDB 2 go over all rows once more.
+      list_aggregate(list(problem) FILTER (WHERE problem IS NOT NULL), 'histogram') AS problems,
       min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples,
       -- The sum of both halves is the same whatever the order of the rows and of the threads.
       sum((hash >> 64)::UBIGINT) || '-' || sum((hash & 18446744073709551615::UHUGEINT)::UBIGINT) AS fingerprint,
-      sum(mistral_internal_spool(token, custom_id, line)) AS spooled
+      sum(mistral_internal_spool(token, custom_id, request, line)) AS spooled
     FROM hashed, mistral_spool
   ),
   outcome AS (
     SELECT mistral_internal_submit(mistral_spool.token, {
-      'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': fingerprint
+      'rows': rows, 'custom_ids': NULL, 'problems': problems, 'examples': examples, 'fingerprint': fingerprint
     }) AS answer
     FROM mistral_spool LEFT JOIN summary ON true
     WHERE spooled IS NULL OR spooled = 0
