@@ -151,15 +151,15 @@ def read_verified(work: Path, given: dict[str, Any]) -> Clock:
     with duckdb.connect(":memory:") as connection:
         clock = Clock()
         with clock.step("verify"):
-            tally = write_results(_ended_job(given["rows"]), files, target, partial=False)
+            written = write_results(_ended_job(given["rows"]), files, target, partial=False)
         with clock.step("read"):
             query = results_statement([Family(model="mistral-small-latest", generations=((target,),))])
             if given.get("table", True):
                 connection.execute(f"CREATE TABLE answers AS {query}")
             else:
                 connection.execute(f"SELECT count(*), sum(length(content)) FROM ({query})").fetchall()
-    assert tally.clean
-    assert tally.held == given["rows"]
+    assert written.tally.clean
+    assert written.tally.held == given["rows"]
     clock.figures["bytes"] = target.stat().st_size
     return clock
 

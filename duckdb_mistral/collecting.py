@@ -12,6 +12,7 @@ from duckdb_mistral.errors import IncompleteResultsError, LedgerError, NotEndedE
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Step
 from duckdb_mistral.leftovers import left_in
+from duckdb_mistral.responses import line_path, size_of
 from duckdb_mistral.results import ResultFiles, write_results
 from duckdb_mistral.reusing import copies_path, keep_hashes
 from duckdb_mistral.sending import spool_path
@@ -138,7 +139,7 @@ class Collector:
         if job.results is None:
             return None
         path = self._directory / job.results
-        return path if path.exists() and path.stat().st_size == job.results_bytes else None
+        return path if path.exists() and size_of(path) == job.results_bytes else None
 
     def _fetch(self, job: Job, *, partial: bool) -> Path:
         name = f"{job.job_id or f'{job.submission_id}-{job.part}-{job.key}'}.parquet"
@@ -149,10 +150,14 @@ class Collector:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             scratch.mkdir(mode=0o700)
             fetched = scratch / name
-            whole = self._download(job, scratch, fetched, partial=partial)
+            lines = self._download(job, scratch, fetched, partial=partial)
             failpoint("before-keep", writes=True)
+            whole = lines is not None
             if not whole:
                 name = f"partial-{name}"
+            for number, path in enumerate(lines or ()):
+                path.chmod(0o600)
+                path.replace(line_path(self._directory / name, number))
             fetched.replace(self._directory / name)
             failpoint("after-keep")
         except OSError as error:
@@ -164,12 +169,12 @@ class Collector:
             shutil.rmtree(scratch, ignore_errors=True)
         kept = self._directory / name
         if whole:
-            self._batches.ledger.keep_results(job, name, kept.stat().st_size)
+            self._batches.ledger.keep_results(job, name, size_of(kept))
             self._drop_requests(job, kept)
         return kept
 
-    def _download(self, job: Job, scratch: Path, target: Path, *, partial: bool) -> bool:
-        """Write a job's results to `target`; return whether they are whole."""
+    def _download(self, job: Job, scratch: Path, target: Path, *, partial: bool) -> tuple[Path, ...] | None:
+        """Write a job's results to `target`; return the files that have to stay beside it, None if it is not whole."""
         for left in range(DOWNLOADS - 1, -1, -1):
             files, gone = self._result_files(job, scratch)
             if gone and not partial:
@@ -179,16 +184,15 @@ class Collector:
                     "the rest as missing, and mistral_batch_retry sends the missing ones."
                 )
             try:
-                write_results(job, files, target, partial=False)
+                return write_results(job, files, target, partial=False).lines
             except IncompleteResultsError:
                 if left and not gone:
                     continue
                 if not partial:
                     raise
                 write_results(job, files, target, partial=True)
-                return False
-            return True
-        return False
+                return None
+        return None
 
     def _result_files(self, job: Job, scratch: Path) -> tuple[ResultFiles, list[str]]:
         """Download what the job names; also return the files that the server no longer has."""

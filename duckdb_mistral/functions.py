@@ -33,6 +33,8 @@ def _zeros(count: int) -> pa.Array:
 _ZEROS = _zeros(2048)
 
 LISTEN = "mistral_internal_listen"
+#: What DuckDB may call as often as it likes, and leave out.
+PURE = (LISTEN, "mistral_internal_line")
 INTERRUPTED = "Interrupted. What was sent goes on at the API; the same statement again continues from here."
 
 _OPENED = pa.struct([("token", pa.string()), ("error", pa.string())])
@@ -63,7 +65,7 @@ class Functions:
                 returns,
                 type=PythonUDFType.ARROW,
                 null_handling=FunctionNullHandling.SPECIAL,
-                side_effects=name != LISTEN,
+                side_effects=name not in PURE,
             )
 
     def _all(self) -> dict[str, tuple[Callable[..., pa.Array], list[Any], str]]:
@@ -91,6 +93,7 @@ class Functions:
             "mistral_internal_jobs": _table(session.workspace_jobs, [text, text, text, "TIMESTAMPTZ"], rows.WORKSPACE),
             "mistral_internal_models": _table(session.models, ["BOOLEAN"], rows.MODELS),
             LISTEN: (_texts(_listen), ["BOOLEAN"], text),
+            "mistral_internal_line": (_lines, [text, "UBIGINT"], text),
             # Last, because it tells that all are there.
             "mistral_internal_session": (_texts(lambda _: self.name), ["BOOLEAN"], text),
         }
@@ -105,6 +108,13 @@ class Functions:
 def _listen(_: bool) -> None:
     """Be ready for Ctrl-C: a call with a constant is made while the statement is planned, on the caller's thread."""
     interrupts.listen()
+
+
+def _lines(files: pa.Array, hashes: pa.Array) -> pa.Array:
+    """Return the result lines of rows, where the column response is asked for."""
+    from duckdb_mistral.responses import find_lines
+
+    return find_lines(files, hashes)
 
 
 def _count_tokens(texts: pa.Array) -> pa.Array:

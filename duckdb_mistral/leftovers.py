@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from duckdb_mistral.quoting import literals
+from duckdb_mistral.responses import kept_rows, register_lines
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -30,12 +31,11 @@ def union_of(generations: Sequence[Sequence[Path]], columns: str) -> str:
     """Return a SELECT of results files, each custom_id from the latest generation that sent it."""
     first, *retries = generations
     if not retries:
-        return template("results").substitute(columns=columns, files=literals(first))
+        return template("results").substitute(columns=columns, rows=kept_rows(first))
     numbered = " UNION ALL ".join(
-        f"SELECT *, {number} AS generation FROM read_parquet([{literals(files)}])"
-        for number, files in enumerate(retries)
+        f"SELECT *, {number} AS generation FROM {kept_rows(files)}" for number, files in enumerate(retries)
     )
-    return template("retried_results").substitute(columns=columns, files=literals(first), retries=numbered)
+    return template("retried_results").substitute(columns=columns, rows=kept_rows(first), retries=numbered)
 
 
 def spool_left(requests: Sequence[Path], generations: Sequence[Sequence[Path]], spool: Spool) -> str | None:
@@ -45,6 +45,7 @@ def spool_left(requests: Sequence[Path], generations: Sequence[Sequence[Path]], 
         requests=literals(requests), results=union_of(generations, "custom_id, outcome"), left=LEFT
     )
     with duckdb.connect(":memory:") as engine:
+        register_lines(engine)
         engine.execute(f"CREATE TEMP TABLE left_requests AS {statement}")
         for batch in engine.sql("SELECT line, custom_id, request FROM left_requests").to_arrow_reader():
             spool.write(*batch.columns)

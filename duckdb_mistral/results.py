@@ -6,24 +6,22 @@ final name is whole; anything else lives in a scratch directory.
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from duckdb_mistral.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import IncompleteResultsError
+from duckdb_mistral.lines import LINES, raw_lines
 from duckdb_mistral.output_types import declared, output_sql
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.spool import read_keys
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from duckdb_mistral.jobs import Job
@@ -47,11 +45,11 @@ COLUMNS = {
     "job_id": "VARCHAR",
     "submission_id": "VARCHAR",
 }
+#: From this size on a result file of chat answers stays as it came, and the responses in it.
+LARGE_BYTES = 32 << 20
 #: Each thread holds a row group until it is full, so a row group is small; of the columns only those with few values
 #: gain by a dictionary.
 PARQUET = "FORMAT parquet, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '32MB', DICTIONARY_SIZE_LIMIT 100"
-#: Raw lines are handed to DuckDB in batches of about this many bytes.
-SALVAGE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +77,16 @@ class Tally:
         return not (self.missing or self.unknown or self.repeated)
 
 
-def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) -> Tally:
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What was made of a job's files."""
+
+    tally: Tally
+    #: Those of its answers whose responses are not in the Parquet file, so that they have to stay beside it.
+    lines: tuple[Path, ...] = ()
+
+
+def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) -> Written:
     """Write one row per submitted custom_id of an ended job to the Parquet file `target`.
 
     Raises IncompleteResultsError where the files hold fewer rows than the job's counts promise, unless `partial`;
@@ -89,9 +96,19 @@ def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) 
         read = target.with_suffix(".read")
         submitted = _submitted_sql(engine, job, files)
         try:
+            large = _large(job, files) if submitted is not None else ()
+            if large and _convert_large(engine, job, files, large, read):
+                engine.execute(f"CREATE TEMP VIEW submitted AS {submitted}")
+                if _same_ids(engine, read):
+                    read.replace(target)
+                    return Written(tally=_all_held(job), lines=large)
+                engine.execute("DROP VIEW submitted")
             _convert(engine, job, files, read)
             engine.execute(f"CREATE TEMP VIEW submitted AS {submitted or _ids_of(read)}")
-            tally = Tally(**_row(engine, template("verify").substitute(results=literal(read))))
+            if submitted is not None and _same_ids(engine, read):
+                tally = _all_held(job)
+            else:
+                tally = Tally(**_row(engine, template("verify").substitute(results=literal(read))))
             promised = _promised(job, known=submitted is not None)
             if tally.held < promised and not partial:
                 raise IncompleteResultsError(
@@ -103,41 +120,80 @@ def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) 
                 read.replace(target)
             else:
                 _complete(engine, job, read, target)
-            return tally
+            return Written(tally=tally)
         finally:
             read.unlink(missing_ok=True)
             target.chmod(0o600) if target.exists() else None
+
+
+def _large(job: Job, files: ResultFiles) -> tuple[Path, ...]:
+    """Return the files whose responses stay in their lines."""
+    if RESULT_FAMILIES.get(job.endpoint) != "chat":
+        return ()
+    return tuple(path for path in files.answers if path.stat().st_size >= LARGE_BYTES)
+
+
+def _convert_large(
+    engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, large: tuple[Path, ...], target: Path
+) -> bool:
+    """Read the result files into Parquet, large ones without their responses; False where that does not do."""
+    selects = [
+        _judged(job, template("large_chat_results").substitute(file=literal(path)), files.output, whole=False)
+        for path in large
+    ]
+    small = [template("answers").substitute(file=literal(path)) for path in files.answers if path not in large]
+    if small:
+        selects.append(_judged(job, _read(job, small), files.output))
+    try:
+        _copy(engine, " UNION ALL ".join(f"({select})" for select in selects), target)
+    except (duckdb.Error, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _convert(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, target: Path) -> None:
     """Read the result files into Parquet: by DuckDB's own reader, or line by line where a line is bad."""
     quick = [template("answers").substitute(file=literal(path)) for path in files.answers]
     try:
-        _copy_answers(engine, job, quick, target, files.output)
+        _copy(engine, _judged(job, _read(job, quick), files.output), target)
     except (duckdb.Error, UnicodeDecodeError):
         for number, path in enumerate(files.answers):
             engine.register(f"lines_{number}", pa.RecordBatchReader.from_batches(LINES, raw_lines(path)))
         slow = [template("salvaged_answers").substitute(lines=f"lines_{n}") for n in range(len(files.answers))]
-        _copy_answers(engine, job, slow, target, files.output)
+        _copy(engine, _judged(job, _read(job, slow), files.output), target)
 
 
-def _copy_answers(
-    engine: duckdb.DuckDBPyConnection, job: Job, selects: list[str], target: Path, output: str | None
-) -> None:
+def _read(job: Job, answers: list[str]) -> str:
+    """Return the SELECT of what the endpoint answers, from the SELECTs of its files."""
     nothing = (
         "SELECT NULL::VARCHAR AS custom_id, NULL::INTEGER AS status_code, NULL::JSON AS body, "
         "NULL::JSON AS error, NULL::VARCHAR AS problem WHERE false"
     )
-    answers = " UNION ALL ".join(f"({select})" for select in selects or [nothing])
-    family = RESULT_FAMILIES.get(job.endpoint, "other")
+    family = template(f"{RESULT_FAMILIES.get(job.endpoint, 'other')}_results").substitute()
+    return f"WITH answers AS ({' UNION ALL '.join(f'({select})' for select in answers or [nothing])}) FROM ({family})"
+
+
+def _judged(job: Job, read: str, output: str | None, *, whole: bool = True) -> str:
+    """Return the SELECT of results from what was read; `whole` tells whether that has the responses' text."""
     text = OUTPUT_TEXTS.get(job.endpoint, "content")
-    results = template("judged").substitute(
+    return template("judged").substitute(
         _constants(job),
-        read=template(f"{family}_results").substitute(),
+        read=read,
+        responded="body IS NOT NULL AND body <> 'null'" if whole else "answer IS NOT NULL",
         output=output_sql(text, None if output is None else declared(output)),
         declared="false" if output is None else f"{text} IS NOT NULL",
     )
-    _copy(engine, f"WITH answers AS ({answers}) FROM ({results})", target)
+
+
+def _same_ids(engine: duckdb.DuckDBPyConnection, read: Path) -> bool:
+    """Tell whether the custom_ids that came back are those submitted, by their number and the sum of their hashes."""
+    counted = "SELECT count(*) AS rows, sum(hash(custom_id)) AS hashes FROM"
+    both = f"{counted} submitted UNION {counted} read_parquet({literal(read)})"
+    return len(engine.execute(both).fetchall()) == 1
+
+
+def _all_held(job: Job) -> Tally:
+    return Tally(held=job.request_count, missing=0, unknown=0, repeated=0)
 
 
 def _complete(engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path) -> None:
@@ -201,36 +257,3 @@ def _row(engine: duckdb.DuckDBPyConnection, select: str) -> dict[str, Any]:
     result = engine.execute(select)
     names = [column[0] for column in result.description or ()]
     return dict(zip(names, result.fetchone() or (), strict=True))
-
-
-LINES = pa.schema([("line", pa.string()), ("start", pa.int64())])
-
-
-def raw_lines(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yield a file's lines, cut at newline bytes alone, with the byte each starts at.
-
-    A line that is not UTF-8 comes with its bad bytes replaced, and a byte order mark is left out.
-    """
-    if not path.stat().st_size:
-        return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = 3 if data[:3] == b"\xef\xbb\xbf" else 0
-        while start < len(data):
-            end = data.find(b"\n", min(start + SALVAGE_BYTES, len(data)))
-            end = len(data) if end < 0 else end + 1
-            yield _batch(data[start:end], start)
-            start = end
-
-
-def _batch(block: bytes, start: int) -> pa.RecordBatch:
-    """Return the lines of a block, each with the newline that ends it; no line is handled by itself."""
-    starts = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + 1
-    bounds = np.unique(np.concatenate(([0], starts, [len(block)])))
-    try:
-        block.decode()
-        buffers = [None, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(block)]
-        lines = pa.StringArray.from_buffers(len(bounds) - 1, buffers[1], buffers[2])
-    except UnicodeDecodeError:
-        pairs = zip(bounds[:-1], bounds[1:], strict=True)
-        lines = pa.array([block[a:b].decode(errors="replace") for a, b in pairs], pa.string())
-    return pa.record_batch([lines, pa.array(bounds[:-1] + start, pa.int64())], schema=LINES)

@@ -15,6 +15,7 @@ import duckdb
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.quoting import literal, literals
+from duckdb_mistral.responses import kept_rows, register_lines
 from duckdb_mistral.results import COLUMNS, PARQUET
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import read_keys
@@ -49,6 +50,7 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
     fresh = batches.new_spool()
     try:
         with own_engine(_spill(batches, fresh)) as engine:
+            register_lines(engine)
             engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
             _find_answers(engine, batches, plan.endpoint, model)
             reused = _keep(engine, batches, fresh.directory.name)
@@ -117,7 +119,7 @@ def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
         if requests is not None and results is not None and results.exists():
             yield (
                 f"SELECT requests.request, {columns} FROM ({requests}) AS requests "
-                f"JOIN read_parquet({literal(results)}) AS results USING (custom_id) WHERE results.outcome = 'ok'"
+                f"JOIN {kept_rows([results])} AS results USING (custom_id) WHERE results.outcome = 'ok'"
             )
 
 

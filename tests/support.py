@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from duckdb_mistral.emulator import Emulator
+    from duckdb_mistral.jobs import Job
 
 KEY = "a-key-of-the-tests"
 
@@ -54,6 +55,33 @@ def answered(con: duckdb.DuckDBPyConnection, submission_id: str) -> list[dict[st
     """Wait for a submission and return its results, ordered by custom_id."""
     con.execute("FROM mistral_batch_wait($id, timeout_seconds := 60)", {"id": submission_id})
     return rows(con, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id")
+
+
+def ended_job(
+    requests: int, *, completed: int | None = None, endpoint: str = "/v1/chat/completions", **report: Any
+) -> Job:
+    """Return an ended job of so many requests, all completed unless told otherwise; `report` is what the API said."""
+    from duckdb_mistral.jobs import Job, JobReport, Step
+
+    told: dict[str, Any] = {
+        "job_id": "job",
+        "status": "SUCCESS",
+        "total_requests": requests,
+        "completed_requests": requests if completed is None else completed,
+    }
+    return Job(
+        key=1,
+        submission_id="submission",
+        part=1,
+        model="the-jobs-model",
+        endpoint=endpoint,
+        server_url="https://example.com",
+        step=Step.CREATED,
+        request_count=requests,
+        input_bytes=1,
+        created_here_at=0,
+        report=JobReport(**told | report),
+    )
 
 
 def asked_for_money(emulator: Emulator) -> tuple[int, int]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 import pytest
+from support import ended_job
 
 from duckdb_mistral.errors import IncompleteResultsError
-from duckdb_mistral.jobs import Job, JobReport, Step
 from duckdb_mistral.results import ResultFiles, Tally, write_results
 from duckdb_mistral.spool import Spool, keys_path
 
@@ -22,24 +22,6 @@ def answer(custom_id: str | None, content: str) -> str:
     """Return a result line."""
     body = {"model": "m", "choices": [{"finish_reason": "stop", "message": {"content": content}}]}
     return json.dumps({"custom_id": custom_id, "response": {"status_code": 200, "body": body}, "error": None}) + "\n"
-
-
-def ended(requests: int, completed: int) -> Job:
-    """Return a job that ended well, with its counts."""
-    report = JobReport(job_id="j", status="SUCCESS", completed_requests=completed, succeeded_requests=completed)
-    return Job(
-        key=1,
-        submission_id="s",
-        part=1,
-        model="m",
-        endpoint="/v1/chat/completions",
-        server_url="http://127.0.0.1:1",
-        step=Step.CREATED,
-        request_count=requests,
-        input_bytes=0,
-        created_here_at=0,
-        report=report,
-    )
 
 
 def spooled(directory: Path, *custom_ids: str) -> Path:
@@ -71,8 +53,10 @@ def test_every_submitted_id_comes_out_once(tmp_path: Path, with_ids: bool) -> No
     requests = spooled(tmp_path, "a", "b", "c", "d")
     if not with_ids:
         keys_path(requests).unlink()
-    tally = write_results(ended(4, 3), ResultFiles(answers=(output,), submitted=requests), target, partial=False)
-    assert tally == Tally(held=3, missing=1, unknown=2, repeated=2)
+    written = write_results(
+        ended_job(4, completed=3), ResultFiles(answers=(output,), submitted=requests), target, partial=False
+    )
+    assert written.tally == Tally(held=3, missing=1, unknown=2, repeated=2)
     a, b, c, d = read(target)
     assert (a, b) == (("a", "ok", "one", None), ("b", "ok", "two", None))
     assert c[:2] == ("c", "error")
@@ -87,8 +71,10 @@ def test_ids_of_another_number_than_the_job_has_are_not_trusted(tmp_path: Path) 
     requests = spooled(tmp_path, "a")
     with requests.open("a") as file:
         file.write(json.dumps({"custom_id": "b", "body": {}}) + "\n")
-    tally = write_results(ended(2, 2), ResultFiles(answers=(output,), submitted=requests), target, partial=False)
-    assert tally == Tally(held=2, missing=0, unknown=0, repeated=0)
+    written = write_results(
+        ended_job(2, completed=2), ResultFiles(answers=(output,), submitted=requests), target, partial=False
+    )
+    assert written.tally == Tally(held=2, missing=0, unknown=0, repeated=0)
 
 
 def test_fewer_rows_than_promised_are_kept_only_as_partial(tmp_path: Path) -> None:
@@ -97,9 +83,9 @@ def test_fewer_rows_than_promised_are_kept_only_as_partial(tmp_path: Path) -> No
     output.write_text(answer("a", "one"))
     files = ResultFiles(answers=(output,), submitted=spooled(tmp_path, "a", "b"))
     with pytest.raises(IncompleteResultsError, match="hold 1 of the 2 rows"):
-        write_results(ended(2, 2), files, target, partial=False)
+        write_results(ended_job(2, completed=2), files, target, partial=False)
     assert not target.exists()
-    write_results(ended(2, 2), files, target, partial=True)
+    write_results(ended_job(2, completed=2), files, target, partial=True)
     assert [row[:2] for row in read(target)] == [("a", "ok"), ("b", "missing")]
 
 
@@ -124,7 +110,7 @@ def test_output_is_json_where_the_content_is(tmp_path: Path, content: str, outpu
     answers, target = tmp_path / "output.jsonl", tmp_path / "results.parquet"
     answers.write_text(answer("a", content))
     files = ResultFiles(answers=(answers,), submitted=spooled(tmp_path, "a"))
-    write_results(ended(1, 1), files, target, partial=False)
+    write_results(ended_job(1, completed=1), files, target, partial=False)
     with duckdb.connect() as engine:
         found = engine.execute(f"SELECT content, output::VARCHAR FROM read_parquet('{target}')").fetchone()
     assert found == (content, output)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 from openapi import SAMPLES, response_example, response_problems
-from support import answered, submitted
+from support import answered, ended_job, submitted
 
 from duckdb_mistral.endpoints import all_endpoints
-from duckdb_mistral.jobs import Job, JobReport, Step
 from duckdb_mistral.results import COLUMNS, ResultFiles, write_results
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from duckdb_mistral.jobs import Job
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 CONVERSATION = {
@@ -37,30 +38,6 @@ CONVERSATION = {
     ],
     "usage": USAGE | {"connector_tokens": 0},
 }
-
-
-def job_of(endpoint: str, requests: int) -> Job:
-    """Return an ended job of the ledger whose counts promise `requests` rows."""
-    report = JobReport(
-        job_id="job-1",
-        status="SUCCESS",
-        total_requests=requests,
-        completed_requests=requests,
-        succeeded_requests=requests,
-    )
-    return Job(
-        key=1,
-        submission_id="submission-1",
-        part=1,
-        model="the-jobs-model",
-        endpoint=endpoint,
-        server_url="",
-        step=Step.CREATED,
-        request_count=requests,
-        input_bytes=0,
-        created_here_at=0,
-        report=report,
-    )
 
 
 def read(job: Job, answers: Path, submitted: Path) -> list[dict[str, Any]]:
@@ -89,7 +66,7 @@ def replay(endpoint: str, bodies: list[dict[str, Any]], directory: Path) -> list
     ]
     answers.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     submitted.write_text("".join(f'{{"custom_id": "{number}"}}\n' for number in range(len(bodies))), encoding="utf-8")
-    return read(job_of(endpoint, len(bodies)), answers, submitted)
+    return read(ended_job(len(bodies), endpoint=endpoint), answers, submitted)
 
 
 def one(endpoint: str, body: dict[str, Any], directory: Path) -> dict[str, Any]:
@@ -110,7 +87,7 @@ def test_real_result_lines(name: str, tmp_path: Path) -> None:
         for text in real.read_text(encoding="utf-8").split("\n")
         if text
     }
-    found = read(job_of("/v1/chat/completions", len(expected)), answers, SAMPLES / f"{name}.input.jsonl")
+    found = read(ended_job(len(expected)), answers, SAMPLES / f"{name}.input.jsonl")
     assert [row["custom_id"] for row in found] == sorted(expected)
     for row in found:
         body = expected[row["custom_id"]]
@@ -226,7 +203,7 @@ def test_refused_and_empty_answers(endpoint: str, tmp_path: Path) -> None:
         encoding="utf-8",
     )
     submitted.write_text("".join(f'{{"custom_id": "{number}"}}\n' for number in range(3)), encoding="utf-8")
-    found = read(job_of(endpoint, 3), answers, submitted)
+    found = read(ended_job(3, endpoint=endpoint), answers, submitted)
     assert [row["outcome"] for row in found] == ["error"] * 3
     assert [row["error"] for row in found] == ["no such thing", "the result line holds no response", "lost"]
     assert [row["status_code"] for row in found] == [422, 200, None]

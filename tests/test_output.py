@@ -11,8 +11,7 @@ import duckdb
 import pytest
 from jsonschema import Draft202012Validator
 from openapi import request_problems
-from support import answered, make_staging, rows, submitted
-from test_endpoint_results import job_of
+from support import answered, ended_job, make_staging, rows, submitted
 
 from duckdb_mistral.collecting import Family
 from duckdb_mistral.errors import ArgumentError
@@ -69,7 +68,7 @@ def results_of(texts: list[str | None], output: str, directory: Path) -> list[di
         "".join(f'{{"custom_id": "{number:03}"}}\n' for number in range(len(texts))), encoding="utf-8"
     )
     files = ResultFiles(answers=(answers,), submitted=submitted_file, output=output)
-    write_results(job_of("/v1/chat/completions", len(texts)), files, target, partial=False)
+    write_results(ended_job(len(texts)), files, target, partial=False)
     scan = results_statement([Family(model="", generations=((target,),))], output)
     with duckdb.connect() as con:
         return rows(con, f"FROM ({scan}) ORDER BY custom_id")
@@ -274,7 +273,10 @@ def test_output_of_documents(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> 
     ]
     answers.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     write_results(
-        job_of("/v1/ocr", 1), ResultFiles(answers=(answers,), submitted=None, output=output), target, partial=False
+        ended_job(1, endpoint="/v1/ocr"),
+        ResultFiles(answers=(answers,), submitted=None, output=output),
+        target,
+        partial=False,
     )
     (found,) = rows(con, results_statement([Family(model="", generations=((target,),))], output))
     assert (found["outcome"], found["content"], found["output"]) == ("ok", "# A", {"title": "A"})

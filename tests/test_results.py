@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
+from support import ended_job
 
 from duckdb_mistral.errors import IncompleteResultsError
-from duckdb_mistral.jobs import Job, JobReport, Step
-from duckdb_mistral.results import COLUMNS, SALVAGE_BYTES, ResultFiles, Tally, raw_lines, write_results
+from duckdb_mistral.lines import BATCH_BYTES, raw_lines
+from duckdb_mistral.results import COLUMNS, ResultFiles, Tally, write_results
+
+if TYPE_CHECKING:
+    from duckdb_mistral.jobs import Job
 
 SAMPLES = Path(__file__).parent / "data" / "samples"
-
-
-def job(requests: int, *, status: str = "SUCCESS", completed: int | None = None, **report: Any) -> Job:
-    """Return an ended job of so many requests, all completed unless told otherwise."""
-    return Job(
-        key=1,
-        submission_id="submission",
-        part=1,
-        model="mistral-small-latest",
-        endpoint="/v1/chat/completions",
-        server_url="https://example.com",
-        step=Step.CREATED,
-        request_count=requests,
-        input_bytes=1,
-        created_here_at=0,
-        report=JobReport(
-            job_id="job",
-            status=status,
-            total_requests=requests,
-            completed_requests=requests if completed is None else completed,
-            **report,
-        ),
-    )
 
 
 def line(custom_id: Any, content: Any = "hi", **body: Any) -> bytes:
@@ -65,13 +46,13 @@ def read(
         requests = [json.dumps({"custom_id": custom_id, "body": {}}) + "\n" for custom_id in submitted]
         known.write_text("".join(requests), encoding="utf-8")
     target = directory / "results.parquet"
-    tally = write_results(
-        of or job(len(submitted or ())),
+    written = write_results(
+        of or ended_job(len(submitted or ())),
         ResultFiles(answers=tuple(paths), submitted=known),
         target,
         partial=partial,
     )
-    return rows_of(target), tally
+    return rows_of(target), written.tally
 
 
 def rows_of(target: Path) -> list[dict[str, Any]]:
@@ -259,7 +240,7 @@ def test_odd_files(tmp_path: Path, before: bytes, after: bytes, joined: bytes) -
 @pytest.mark.fault("F30")
 def test_huge_line(tmp_path: Path) -> None:
     """A line larger than DuckDB's reader takes, and than a batch of lines, is read all the same."""
-    text = "x" * (SALVAGE_BYTES + 1000)
+    text = "x" * (BATCH_BYTES + 1000)
     found, _ = read(tmp_path, [line("1", "first") + line("2", text) + line("3", "third")], ["1", "2", "3"])
     assert outcomes(found) == [("1", "ok", "first"), ("2", "ok", text), ("3", "ok", "third")]
 
@@ -338,17 +319,17 @@ def test_short_file_with_partial(tmp_path: Path) -> None:
 @pytest.mark.fault("F25")
 def test_bad_endings_keep_what_was_paid(tmp_path: Path, status: str) -> None:
     """A job that ended badly keeps the answers that it has, and tells the rest with its ending."""
-    ended = job(3, status=status, completed=2, errors=(("out of time", 1),))
+    ended = ended_job(3, status=status, completed=2, errors=(("out of time", 1),))
     found, _ = read(tmp_path, [GOOD], ["1", "2", "3"], of=ended)
     assert outcomes(found) == [("1", "ok", "first"), ("2", "missing", None), ("3", "ok", "third")]
     assert found[1]["error"] == f"no result: the job ended {status} (out of time)"
-    assert (found[1]["job_id"], found[1]["model"], found[1]["reused"]) == ("job", "mistral-small-latest", False)
+    assert (found[1]["job_id"], found[1]["model"], found[1]["reused"]) == ("job", "the-jobs-model", False)
 
 
 @pytest.mark.fault("F25", "F26")
 def test_job_without_files(tmp_path: Path) -> None:
     """A job that ended without any file has a missing row for each custom_id."""
-    found, _ = read(tmp_path, [], ["1", "2"], of=job(2, status="FAILED", completed=0))
+    found, _ = read(tmp_path, [], ["1", "2"], of=ended_job(2, status="FAILED", completed=0))
     assert outcomes(found) == [("1", "missing", None), ("2", "missing", None)]
     assert found[0]["error"] == "no result: the job ended FAILED"
 
@@ -358,7 +339,7 @@ def test_empty_file_of_a_success(tmp_path: Path, data: bytes) -> None:
     """An empty file of a job with SUCCESS is no result, also where the server counted nothing."""
     for completed in (2, 0):
         with pytest.raises(IncompleteResultsError, match="hold 0 of the 2 rows"):
-            read(tmp_path, [data], ["1", "2"], of=job(2, completed=completed))
+            read(tmp_path, [data], ["1", "2"], of=ended_job(2, completed=completed))
 
 
 def test_bad_bytes_do_not_count_as_rows(tmp_path: Path) -> None:
@@ -370,10 +351,10 @@ def test_bad_bytes_do_not_count_as_rows(tmp_path: Path) -> None:
 
 def test_job_of_another_program(tmp_path: Path) -> None:
     """Where the input cannot be had, the rows of the files are the results, if they are as many as the counts say."""
-    found, _ = read(tmp_path, [GOOD], None, of=job(2))
+    found, _ = read(tmp_path, [GOOD], None, of=ended_job(2))
     assert outcomes(found) == [("1", "ok", "first"), ("3", "ok", "third")]
     with pytest.raises(IncompleteResultsError, match="hold 2 of the 3"):
-        read(tmp_path, [GOOD], None, of=job(3))
+        read(tmp_path, [GOOD], None, of=ended_job(3))
 
 
 @pytest.mark.fault("F38")
@@ -415,7 +396,7 @@ def test_raw_lines_of_several_batches(tmp_path: Path) -> None:
     """A file larger than a batch is cut between lines."""
     path = tmp_path / "lines"
     each = b"x" * 99_999 + b"\n"
-    count = SALVAGE_BYTES // len(each) * 2 + 3
+    count = BATCH_BYTES // len(each) * 2 + 3
     path.write_bytes(each * count)
     batches = list(raw_lines(path))
     assert len(batches) > 1

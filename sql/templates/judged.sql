@@ -10,7 +10,7 @@ WITH
           THEN coalesce(error->>'$$.message', error->>'$$.detail', error->>'$$')
         WHEN status_code >= 400
           THEN coalesce(body->>'$$.message', body->>'$$.detail', body->>'$$', 'HTTP ' || status_code)
-        WHEN body IS NULL OR body = 'null' THEN 'the result line holds no response'
+        WHEN NOT ($responded) THEN 'the result line holds no response'
         WHEN finish_reason = 'error' THEN 'the model ended with finish_reason error'
         WHEN NOT answered THEN 'the response holds no answer'
       END AS failure,

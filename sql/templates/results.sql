@@ -1,2 +1,2 @@
 -- The results of submissions and jobs, kept as Parquet.
-SELECT $columns FROM read_parquet([$files])
+SELECT $columns FROM $rows

@@ -2,6 +2,6 @@
 WITH retried AS (
   SELECT * FROM ($retries) QUALIFY row_number() OVER (PARTITION BY custom_id ORDER BY generation DESC) = 1
 )
-SELECT $columns FROM read_parquet([$files]) WHERE custom_id NOT IN (SELECT custom_id FROM retried)
+SELECT $columns FROM $rows WHERE custom_id NOT IN (SELECT custom_id FROM retried)
 UNION ALL
 SELECT $columns FROM retried

@@ -3,7 +3,7 @@ SELECT
   any_value(submission_id) AS submission_id,
   job_id,
   any_value(model) AS answered_by,
-  count(*) FILTER (WHERE response IS NOT NULL) AS answers,
+  count(*) FILTER (WHERE response IS NOT NULL OR status_code IS NOT NULL) AS answers,
   coalesce(sum(prompt_tokens), 0)::BIGINT AS prompt_tokens,
   coalesce(sum(completion_tokens), 0)::BIGINT AS completion_tokens,
   coalesce(sum(total_tokens), 0)::BIGINT AS total_tokens,

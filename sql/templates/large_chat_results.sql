@@ -1,0 +1,31 @@
+-- What the lines of a large result file of a chat or completion job say, in one go and without the text of the
+-- response, which is cut out of its line when it is asked for. An error's body and a list of chunks need that text:
+-- they end this way, and the file is read as others are.
+SELECT
+  *,
+  CASE WHEN status_code >= 400 OR answer.choices[1].message.content LIKE '[{%'
+    THEN error('this line needs the text of its response')
+    ELSE answer.choices[1].message.content
+  END AS content,
+  answer.choices[1].finish_reason AS finish_reason,
+  NULL::FLOAT[] AS embedding,
+  answer.choices[1].message.content IS NOT NULL
+    OR coalesce(answer.choices[1].message.tool_calls NOT IN ('null', '[]'), false) AS answered
+FROM (
+  SELECT
+    custom_id, error, response.status_code AS status_code, response.body AS answer,
+    NULL::JSON AS body, NULL::VARCHAR AS problem
+  FROM read_json(
+    $file,
+    format = 'newline_delimited',
+    columns = {
+      custom_id: 'VARCHAR',
+      error: 'JSON',
+      response: 'STRUCT(status_code INTEGER, body STRUCT(
+        model VARCHAR,
+        usage STRUCT(prompt_tokens BIGINT, completion_tokens BIGINT, total_tokens BIGINT),
+        choices STRUCT(finish_reason VARCHAR, message STRUCT(content VARCHAR, tool_calls JSON))[]
+      ))'
+    }
+  )
+)
