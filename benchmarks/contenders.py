@@ -91,6 +91,7 @@ def build_spool(work: Path, given: dict[str, Any]) -> Clock:
     from duckdb_mistral import arguments, collecting, requests, statements  # noqa: F401  as a second call has them
     from duckdb_mistral.submitting import Submitter
 
+    pa.array([1])  # Arrow's first list imports pandas, where that is installed
     spooled: list[SpooledPart] = []
 
     def only_finished(_: Submitter, __: object, spool: Spool, *___: object) -> list[tuple[Job, bool]]:
@@ -139,25 +140,43 @@ def read_detected(_: Path, given: dict[str, Any]) -> Clock:
 
 
 def read_verified(work: Path, given: dict[str, Any]) -> Clock:
-    """Turn the result file into verified Parquet, and that into a table."""
+    """Turn the result file into verified Parquet, and that into a table of custom_id, outcome and content."""
+    return _read_verified(work, given, "CREATE TABLE answers AS SELECT custom_id, outcome, content FROM ({query})")
+
+
+def read_everything(work: Path, given: dict[str, Any]) -> Clock:
+    """Turn the result file into verified Parquet, and that into a table of all columns, responses included."""
+    return _read_verified(work, given, "CREATE TABLE answers AS FROM ({query})")
+
+
+def read_only(work: Path, given: dict[str, Any]) -> Clock:
+    """Turn the result file into verified Parquet, and look at every answer in it."""
+    return _read_verified(work, given, "SELECT count(outcome), sum(length(content)) FROM ({query})")
+
+
+def _read_verified(work: Path, given: dict[str, Any], statement: str) -> Clock:
     import duckdb
 
     from duckdb_mistral.collecting import Family
+    from duckdb_mistral.responses import line_path, register_lines
     from duckdb_mistral.results import ResultFiles, write_results
     from duckdb_mistral.statements import results_statement
 
+    pa.array([1])  # Arrow's first list imports pandas, where that is installed
     target = work / "results.parquet"
-    files = ResultFiles(answers=(Path(given["results"]),), submitted=Path(given["requests"]))
+    answers = work / "answers.jsonl"
+    answers.hardlink_to(given["results"])
+    files = ResultFiles(answers=(answers,), submitted=Path(given["requests"]))
     with duckdb.connect(":memory:") as connection:
+        register_lines(connection)
         clock = Clock()
         with clock.step("verify"):
             written = write_results(_ended_job(given["rows"]), files, target, partial=False)
+            for number, path in enumerate(written.lines):
+                path.replace(line_path(target, number))
         with clock.step("read"):
             query = results_statement([Family(model="mistral-small-latest", generations=((target,),))])
-            if given.get("table", True):
-                connection.execute(f"CREATE TABLE answers AS {query}")
-            else:
-                connection.execute(f"SELECT count(*), sum(length(content)) FROM ({query})").fetchall()
+            connection.execute(statement.format(query=query)).fetchall()
     assert written.tally.clean
     assert written.tally.held == given["rows"]
     clock.figures["bytes"] = target.stat().st_size
@@ -344,6 +363,8 @@ CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
         read_floor,
         read_detected,
         read_verified,
+        read_everything,
+        read_only,
         whole_loop,
         whole_client,
         whole_transfer,

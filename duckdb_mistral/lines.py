@@ -35,13 +35,12 @@ def raw_lines(path: Path) -> Iterator[pa.RecordBatch]:
 
 def _batch(block: bytes, start: int) -> pa.RecordBatch:
     """Return the lines of a block, each with the newline that ends it; no line is handled by itself."""
-    starts = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + 1
-    bounds = np.unique(np.concatenate(([0], starts, [len(block)])))
+    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + 1
+    bounds = np.concatenate(([0], ends, [] if block.endswith(b"\n") else [len(block)])).astype(np.int64)
+    lines = pa.StringArray.from_buffers(len(bounds) - 1, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(block))
     try:
-        block.decode()
-        buffers = [None, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(block)]
-        lines = pa.StringArray.from_buffers(len(bounds) - 1, buffers[1], buffers[2])
-    except UnicodeDecodeError:
+        lines.validate(full=True)
+    except pa.ArrowInvalid:
         pairs = zip(bounds[:-1], bounds[1:], strict=True)
         lines = pa.array([block[a:b].decode(errors="replace") for a, b in pairs], pa.string())
     return pa.record_batch([lines, pa.array(bounds[:-1] + start, pa.int64())], schema=LINES)

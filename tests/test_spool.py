@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from duckdb_mistral import spool as spooling
 from duckdb_mistral.errors import SourceError
-from duckdb_mistral.spool import LINE_BREAKS, Spool, escaped, read_keys
+from duckdb_mistral.spool import LINE_BREAKS, Spool, escaped, keys_path, read_keys
 
 
 def spool_of(directory: Path, *, requests: int = 1000, size: int = 1_000_000) -> Spool:
@@ -26,14 +29,15 @@ def vector(*lines: str | None, kind: pa.DataType | None = None) -> pa.Array:
 
 
 def write(spool: Spool, lines: pa.Array | pa.ChunkedArray) -> None:
-    """Write lines whose custom_ids are their own text."""
+    """Write lines whose custom_ids are their own text, and whose hashes are that in capitals."""
     chunks = lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]
-    names = pa.chunked_array([pc.utf8_rtrim(chunk, "\n") for chunk in chunks])
-    spool.write(lines, names, names)
+    names = [pc.utf8_rtrim(chunk, "\n") for chunk in chunks]
+    hashes = [pc.utf8_upper(chunk) for chunk in names]
+    spool.write(lines, pa.chunked_array(names), pa.chunked_array(hashes))
 
 
 def contents(spool: Spool) -> list[str]:
-    """Finish a spool and return the text of its parts, beside each of which lie its custom_ids."""
+    """Finish a spool and return the text of its parts, beside each of which lie its keys."""
     parts = spool.finish()
     assert [part.part for part in parts] == list(range(1, len(parts) + 1))
     for part in parts:
@@ -41,12 +45,13 @@ def contents(spool: Spool) -> list[str]:
         assert part.input_bytes == len(data)
         assert part.request_count == data.count(b"\n")
         assert part.path.stat().st_mode & 0o777 == 0o600
-        custom_ids = read_keys(part.path)
-        assert custom_ids is not None
+        keys = read_keys(part.path)
+        assert keys is not None
         lines = data.decode()
         for character, escape in LINE_BREAKS.items():
             lines = lines.replace(escape, character)
-        assert custom_ids["custom_id"].to_pylist() == lines.split("\n")[:-1]
+        assert keys["custom_id"].to_pylist() == lines.split("\n")[:-1]
+        assert keys["request"].to_pylist() == [line.upper() for line in lines.split("\n")[:-1]]
     return [part.path.read_text(encoding="utf-8") for part in parts]
 
 
@@ -187,6 +192,38 @@ def test_file_that_may_not_grow(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     with pytest.raises(SourceError, match="File too large"):
         spool.finish()
+
+
+def test_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spooling stops, with the same sentence, before it takes the last room that other programs need."""
+    monkeypatch.setattr(spooling, "CHECKED_BYTES", 10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
+    spool = spool_of(tmp_path)
+    write(spool, vector("a"))
+    assert spool.failure is None
+    write(spool, vector("b" * 20))
+    write(spool, vector("c"))
+    with pytest.raises(SourceError, match="No space left on device"):
+        spool.finish()
+    spool.discard()
+
+
+def test_keys_that_cannot_be_read(tmp_path: Path) -> None:
+    """Keys that are cut off, empty, of other columns or gone count as none; then the requests are read instead."""
+    spool = spool_of(tmp_path)
+    write(spool, vector(*"abc"))
+    (part,) = spool.finish()
+    path = keys_path(part.path)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert read_keys(part.path) is None
+    path.write_bytes(b"")
+    assert read_keys(part.path) is None
+    others = pa.table({"custom_id": ["a"]})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, others.schema) as writer:
+        writer.write_table(others)
+    assert read_keys(part.path) is None
+    path.unlink()
+    assert read_keys(part.path) is None
 
 
 def test_directory_is_the_owners_alone(tmp_path: Path) -> None:
