@@ -14,7 +14,7 @@ import duckdb
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.quoting import literal, literals
 from duckdb_mistral.results import COLUMNS, PARQUET, own_engine
-from duckdb_mistral.sending import spool_path
+from duckdb_mistral.sending import SPILL, spool_path
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.jobs import Job, Plan
     from duckdb_mistral.spool import Spool
+
+#: How the files begin that a submission's reuse leaves, after which comes its id.
+FOUND, COPIES = "found-", "copies-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +95,12 @@ def keep_hashes(requests: Path, home: Path, job: Job) -> bool:
 
 def copies_path(home: Path, submission_id: str) -> Path:
     """Return the file that says which custom_ids of a submission share the request of another: (custom_id, sent_as)."""
-    return home / "requests" / f"copies-{submission_id}.parquet"
+    return home / "requests" / f"{COPIES}{submission_id}.parquet"
 
 
 def found_path(home: Path, submission_id: str) -> Path:
     """Return the file of the results that a submission found answered before."""
-    return home / "results" / f"found-{submission_id}.parquet"
+    return home / "results" / f"{FOUND}{submission_id}.parquet"
 
 
 def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
@@ -169,4 +172,4 @@ def _hashes_path(home: Path, job: Job) -> Path:
 
 
 def _spill(batches: Batches, spool: Spool) -> Path:
-    return batches.settings.home / "spool" / f"{spool.directory.name}-spill"
+    return batches.settings.home / "spool" / f"{spool.directory.name}{SPILL}"
