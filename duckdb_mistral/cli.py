@@ -255,6 +255,33 @@ def doctor(repair: bool) -> None:
         sys.exit(ExitCode.NOT_DONE)
 
 
+@cli.command()
+@click.option("--yes", "free", is_flag=True, help="Free it. Without this, nothing is changed.")
+@click.option("--results", "identifiers", multiple=True, metavar="ID", help="Also the kept results of ID; repeatable.")
+@click.option(
+    "--older-than",
+    "older_than_days",
+    type=click.IntRange(min=0),
+    metavar="DAYS",
+    help="Also the kept results of submissions that have ended and were made more than DAYS days ago.",
+)
+@shown_as
+@told_errors
+def clean(*, free: bool, identifiers: tuple[str, ...], older_than_days: int | None, shown: str) -> None:
+    """Show what lies in the state directory; with --yes, free what is not needed any more.
+
+    That is requests whose answers are all kept, and what killed processes have left. What another process is at
+    stays, and so does the ledger: nothing is paid for again.
+
+    Kept results were paid for, and go only where --results or --older-than asks for it. They can be downloaded again
+    only as long as the server keeps them; until then reuse := 'requests' does not find their answers.
+    """
+    from duckdb_mistral.cleaning import Asked
+    from duckdb_mistral.housekeeping import run
+
+    run(Asked(identifiers=identifiers, older_than_days=older_than_days), free=free, shown=shown)
+
+
 def _connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
     from duckdb_mistral.plugin import connect
 
