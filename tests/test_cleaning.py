@@ -351,6 +351,26 @@ def test_submit_in_flight(
     assert emulator.witness()["creates_received"] == (2 if arguments else 1)
 
 
+def test_clean_of_another_process(
+    con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command of another process passes over what is being spooled, recorded, sent and collected."""
+    said = []
+
+    def step(name: str, *, writes: bool = False) -> None:
+        if name in ("before-spool-write", "after-spool", "before-create", "before-keep"):
+            child = run_python(CLEAN, environment_of(emulator, home), "clean", "--yes")
+            said.append((name, child.stderr))
+
+    make_staging(con)
+    with monkeypatch.context() as patch:
+        for module in (spool, submitting, sending, collecting):
+            patch.setattr(module, "failpoint", step)
+        assert len(answered(con, submitted(con))) == 3
+    assert [name for name, _ in said] == ["before-spool-write", "after-spool", "before-create", "before-keep"]
+    assert {sentence for _, sentence in said} == {f"There was nothing to free under {home}.\n"}
+
+
 def test_retry_in_flight(con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path, monkeypatch: Any) -> None:
     """A clean at every step of a retry, whose requests come from the server, frees nothing of it."""
     con.execute("CREATE TABLE failing AS SELECT range AS custom_id, '[[error 500]]' AS prompt FROM range(3)")
