@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 #: How the files begin that a submission's reuse leaves, after which comes its id.
 FOUND, COPIES = "found-", "copies-"
+#: Answers are looked for again where a file went meanwhile: another process collected a job, whose requests then leave
+#: their hashes in their place.
+LOOKS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +137,18 @@ def _find_answers(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint:
     """Fill the table `answered` with one answer per wanted request that has one."""
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     engine.execute(f"CREATE TEMP TABLE answered (request VARCHAR, {columns})")
-    for select in answered_sql(batches, endpoint, model):
-        engine.execute(
-            f"INSERT INTO answered SELECT DISTINCT ON (request) * FROM ({select}) "
-            "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
-        )
+    for left in range(LOOKS - 1, -1, -1):
+        try:
+            for select in answered_sql(batches, endpoint, model):
+                engine.execute(
+                    f"INSERT INTO answered SELECT DISTINCT ON (request) * FROM ({select}) "
+                    "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
+                )
+        except duckdb.IOException:
+            if not left:
+                raise
+        else:
+            return
 
 
 def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: str) -> Reused:
