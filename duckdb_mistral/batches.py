@@ -22,13 +22,12 @@ from duckdb_mistral.jobs import Job, JobReport, Step, Submission
 from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.locks import Locks
 from duckdb_mistral.retry import Retry
-from duckdb_mistral.sending import Sender
+from duckdb_mistral.sending import Sender, abandoned_spools
 from duckdb_mistral.settings import LONGEST_POLL_SECONDS, Settings
 from duckdb_mistral.spool import Spool
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
 #: Up to this many jobs are read one by one; more are read from the list's pages.
 FEW_JOBS = 3
@@ -75,22 +74,15 @@ class Batches:
 
         What submissions that never came to be recorded have left is removed.
         """
-        directory = self.settings.home / "spool"
-        self._sweep(directory)
+        for path in abandoned_spools(self.settings.home, self.ledger, self._locks):
+            shutil.rmtree(path, ignore_errors=True)
         submission_id = str(uuid4())
         return Spool(
-            directory / submission_id,
+            self.settings.home / "spool" / submission_id,
             max_requests=min(self.settings.max_requests_per_job, self.settings.max_pending_requests),
             max_bytes=self.settings.max_bytes_per_file,
             release=self._locks.held(f"spool-{submission_id}"),
         )
-
-    def _sweep(self, directory: Path) -> None:
-        left = {path.name for path in directory.glob("*")} if directory.exists() else set()
-        for name in left - {submission.submission_id for submission in self.ledger.submissions()} if left else ():
-            with self._locks.trying(f"spool-{name}") as held:
-                if held and self.ledger.submission(name) is None:
-                    shutil.rmtree(directory / name, ignore_errors=True)
 
     def status(self, identifier: str | None = None) -> list[Job]:
         """Return the jobs of an id, or of every submission, as the API has them now.

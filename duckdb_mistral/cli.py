@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.showing import show, shown_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import duckdb
 
-FORMATS = ("table", "csv", "jsonl")
 RESULT_FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
 #: What a person looks at first; csv and jsonl hold every column.
 SUBMIT_COLUMNS = "submission_id, job_id, part, status, model, total_requests, reused"
@@ -75,19 +75,6 @@ def cli() -> None:
 
     The API key comes from MISTRAL_API_KEY. `duckdb-mistral demo` needs none.
     """
-
-
-def shown_as(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option --format."""
-    option = click.option(
-        "--format",
-        "shown",
-        type=click.Choice(FORMATS),
-        default="table",
-        show_default=True,
-        help="How rows are printed.",
-    )
-    return option(command)
 
 
 @cli.command()
@@ -191,7 +178,7 @@ def submit(file: Path, database: str, shown: str, **options: Any) -> None:
     given = {"source": statements[-1].query.strip().rstrip(";")} | options
     call = ", ".join(f"{name} := ${name}" for name in given)
     columns = SUBMIT_COLUMNS if shown == "table" else "*"
-    _show(connection, f"SELECT {columns} FROM mistral_batch_submit({call})", given, shown)
+    show(connection, f"SELECT {columns} FROM mistral_batch_submit({call})", given, shown)
 
 
 @cli.command()
@@ -205,7 +192,7 @@ def status(identifier: str | None, watched: bool, shown: str) -> None:
 
     left = watched and not follow(identifier)
     columns = STATUS_COLUMNS if shown == "table" else "*"
-    _show(_connect(), f"SELECT {columns} FROM mistral_batch_status($id)", {"id": identifier}, shown)
+    show(_connect(), f"SELECT {columns} FROM mistral_batch_status($id)", {"id": identifier}, shown)
     if left:
         fail("Not all jobs have ended. They go on; the same command watches them again.")
 
@@ -219,7 +206,7 @@ def wait(identifier: str, timeout_seconds: float | None, shown: str) -> None:
     """Wait until every job of ID has ended, showing progress."""
     columns = STATUS_COLUMNS if shown == "table" else "*"
     given = {"id": identifier, "timeout": timeout_seconds}
-    _show(_connect(), f"SELECT {columns} FROM mistral_batch_wait($id, timeout_seconds := $timeout)", given, shown)
+    show(_connect(), f"SELECT {columns} FROM mistral_batch_wait($id, timeout_seconds := $timeout)", given, shown)
 
 
 @cli.command()
@@ -236,7 +223,7 @@ def results(identifier: str, output: Path | None, partial: bool, shown: str) -> 
     columns = RESULT_COLUMNS if shown == "table" and output is None else "*"
     select = f"SELECT {columns} FROM mistral_batch_results({_text(identifier)}, partial := {partial})"
     if output is None:
-        _show(connection, select, None, shown)
+        show(connection, select, None, shown)
         return
     form = RESULT_FORMATS.get(output.suffix.lower())
     if form is None:
@@ -252,7 +239,7 @@ def results(identifier: str, output: Path | None, partial: bool, shown: str) -> 
 def cancel(identifier: str, shown: str) -> None:
     """Ask for the cancellation of the jobs of ID; what was answered so far is kept."""
     columns = STATUS_COLUMNS if shown == "table" else "*"
-    _show(_connect(), f"SELECT {columns} FROM mistral_batch_cancel($id)", {"id": identifier}, shown)
+    show(_connect(), f"SELECT {columns} FROM mistral_batch_cancel($id)", {"id": identifier}, shown)
 
 
 @cli.command()
@@ -268,6 +255,33 @@ def doctor(repair: bool) -> None:
         sys.exit(ExitCode.NOT_DONE)
 
 
+@cli.command()
+@click.option("--yes", "free", is_flag=True, help="Free it. Without this, nothing is changed.")
+@click.option("--results", "identifiers", multiple=True, metavar="ID", help="Also the kept results of ID; repeatable.")
+@click.option(
+    "--older-than",
+    "older_than_days",
+    type=click.IntRange(min=0),
+    metavar="DAYS",
+    help="Also the kept results of submissions that have ended and were made more than DAYS days ago.",
+)
+@shown_as
+@told_errors
+def clean(*, free: bool, identifiers: tuple[str, ...], older_than_days: int | None, shown: str) -> None:
+    """Show what lies in the state directory; with --yes, free what is not needed any more.
+
+    That is requests whose answers are all kept, and what killed processes have left. What another process is at
+    stays, and so does the ledger: nothing is paid for again.
+
+    Kept results were paid for, and go only where --results or --older-than asks for it. They can be downloaded again
+    only as long as the server keeps them; until then reuse := 'requests' does not find their answers.
+    """
+    from duckdb_mistral.cleaning import Asked
+    from duckdb_mistral.housekeeping import run
+
+    run(Asked(identifiers=identifiers, older_than_days=older_than_days), free=free, shown=shown)
+
+
 def _connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
     from duckdb_mistral.plugin import connect
 
@@ -276,25 +290,3 @@ def _connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-def _show(connection: duckdb.DuckDBPyConnection, select: str, given: dict[str, Any] | None, shown: str) -> None:
-    """Print the rows of a SELECT on standard output."""
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE shown_rows AS {select}", given)
-    if shown == "table":
-        _print_table(connection.sql("FROM shown_rows"))
-    else:
-        form = "(FORMAT csv, HEADER)" if shown == "csv" else "(FORMAT json)"
-        connection.execute(f"COPY (FROM shown_rows) TO '/dev/stdout' {form}")
-
-
-def _print_table(table: duckdb.DuckDBPyRelation) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    printed = Table(*table.columns, box=None, pad_edge=False)
-    for row in table.fetchall():
-        printed.add_row(*(Text("" if value is None else str(value)) for value in row))
-    console.print(printed)

@@ -16,7 +16,6 @@ from duckdb_mistral.responses import line_path, size_of
 from duckdb_mistral.results import ResultFiles, write_results
 from duckdb_mistral.reusing import copies_path, keep_hashes
 from duckdb_mistral.sending import spool_path
-from duckdb_mistral.spool import keys_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,6 +25,12 @@ if TYPE_CHECKING:
 
 #: A short file is downloaded again: a clean end of a download proves nothing.
 DOWNLOADS = 3
+#: How directories in `home`/results are called that hold what is not kept yet: after the job's key in the ledger, or
+#: after the spool of a retry.
+SCRATCH = "scratch-"
+RETRY_SCRATCH = f"{SCRATCH}retry-"
+#: How results files begin that hold less than all results of their job.
+PARTIAL = "partial-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +147,9 @@ class Collector:
         return path if path.exists() and size_of(path) == job.results_bytes else None
 
     def _fetch(self, job: Job, *, partial: bool) -> Path:
-        name = f"{job.job_id or f'{job.submission_id}-{job.part}-{job.key}'}.parquet"
+        name = results_name(job)
         # One process at a time is here, so what lies there is what a killed one has left.
-        scratch = self._directory / f"scratch-{job.key}"
+        scratch = self._directory / f"{SCRATCH}{job.key}"
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
@@ -154,7 +159,7 @@ class Collector:
             failpoint("before-keep", writes=True)
             whole = lines is not None
             if not whole:
-                name = f"partial-{name}"
+                name = f"{PARTIAL}{name}"
             for number, path in enumerate(lines or ()):
                 path.chmod(0o600)
                 path.replace(line_path(self._directory / name, number))
@@ -170,7 +175,8 @@ class Collector:
         kept = self._directory / name
         if whole:
             self._batches.ledger.keep_results(job, name, size_of(kept))
-            self._drop_requests(job, kept)
+            if job.submission_id is not None and not self.requests_needed(job.submission_id, job.part):
+                drop_requests(self._batches.settings.home, job)
         return kept
 
     def _download(self, job: Job, scratch: Path, target: Path, *, partial: bool) -> tuple[Path, ...] | None:
@@ -233,17 +239,29 @@ class Collector:
                 return None
         return path
 
-    def _drop_requests(self, job: Job, kept: Path) -> None:
-        """Remove a part's spooled requests once every model has answered them all: nothing will read them again."""
-        if job.submission_id is None or left_in([kept]):
-            return
-        siblings = [other for other in self._batches.ledger.jobs(job.submission_id) if other.part == job.part]
-        files = [self._kept(other) for other in siblings]
-        if all(file is not None and not left_in([file]) for file in files):
-            path = spool_path(self._batches.settings.home, job.submission_id, job.part)
-            if path.exists() and not keep_hashes(path, self._batches.settings.home, job):
-                return  # the requests stay instead
-            path.unlink(missing_ok=True)
-            keys_path(path).unlink(missing_ok=True)
-            with suppress(OSError):  # other parts are still there
-                path.parent.rmdir()
+    def requests_needed(self, submission_id: str, part: int) -> bool:
+        """Tell whether a part's spooled requests may be read again: not once every model has answered them all."""
+        jobs = [job for job in self._batches.ledger.jobs(submission_id) if job.part == part]
+        files = [self._kept(job) for job in jobs]
+        return not files or any(file is None for file in files) or any(left_in([file]) for file in files if file)
+
+
+def drop_requests(home: Path, job: Job) -> bool:
+    """Remove the spooled requests of a job's part, with all that lies beside them, and keep their hashes.
+
+    False where the hashes cannot be written: the requests stay instead.
+    """
+    path = spool_path(home, job.submission_id or "", job.part)
+    if path.exists() and not keep_hashes(path, home, job):
+        return False
+    for file in (path, *path.parent.glob(f"{path.stem}.*")):  # the requests go first: the rest is of no use alone
+        failpoint("before-drop")
+        file.unlink(missing_ok=True)
+    with suppress(OSError):  # other parts are still there
+        path.parent.rmdir()
+    return True
+
+
+def results_name(job: Job) -> str:
+    """Return the name of the file in `home`/results that a job's results are kept in."""
+    return f"{job.job_id or f'{job.submission_id}-{job.part}-{job.key}'}.parquet"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs import JobReport
 
 LEDGER_FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
+#: How the directories begin that damaged ledgers are put into.
+ASIDE = "damaged-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ def _put_aside(home: Path) -> Path | None:
     try:
         Ledger(home)
     except LedgerError:
-        target = home / f"damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        target = home / f"{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
         target.mkdir(mode=0o700)
         for name in LEDGER_FILES:
             if (home / name).exists():

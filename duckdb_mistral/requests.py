@@ -217,7 +217,7 @@ def _example(text: str) -> str:
 
 def _repeated_ids(spool: Spool, most: int = 5) -> tuple[int, list[str]]:
     """Return how many custom_ids of a spool are there once more, and some of them."""
-    with own_engine(spool.directory.with_name(f"{spool.directory.name}-spill")) as engine:
+    with own_engine(spool.spill) as engine:
         selects = []
         for part in spool.finish():
             engine.register(f"keys_{part.part}", read_keys(part.path))

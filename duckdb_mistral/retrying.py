@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.client import checked_id
-from duckdb_mistral.collecting import Collector
+from duckdb_mistral.collecting import RETRY_SCRATCH, Collector
 from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
 from duckdb_mistral.jobs import OWN_KEYS, Plan
 from duckdb_mistral.leftovers import left_in, spool_left
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.collecting import Family
     from duckdb_mistral.jobs import Job
+    from duckdb_mistral.spool import Spool
 
 
 class Retrier:
@@ -65,18 +65,25 @@ class Retrier:
     def _send(self, wanted: Sequence[Job], latest: str, family: Family) -> list[tuple[Job, bool]]:
         """Submit what the results of one model leave of the requests of `wanted`."""
         jobs = [job for job in wanted if job.model == family.model]
-        scratch = self._batches.settings.home / "results" / f"scratch-retry-{uuid4()}"
         spool = self._batches.new_spool()
         try:
-            scratch.mkdir(mode=0o700)
-            requests = self._requests(jobs, scratch)
-            fingerprint = spool_left(requests, family.generations, spool) if requests else None
+            fingerprint = self._spool_left(jobs, family, spool)
             if fingerprint is None:
                 return []
             return Submitter(self._batches).submit(self._plan(jobs[0], latest), spool, fingerprint)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
             spool.discard()
+
+    def _spool_left(self, jobs: Sequence[Job], family: Family, spool: Spool) -> str | None:
+        """Write what the jobs left into `spool`; return its fingerprint, None where nothing is left."""
+        # Named after the spool, whose lock tells that somebody is at both.
+        scratch = self._batches.settings.home / "results" / f"{RETRY_SCRATCH}{spool.directory.name}"
+        try:
+            scratch.mkdir(mode=0o700)
+            requests = self._requests(jobs, scratch)
+            return spool_left(requests, family.generations, spool) if requests else None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def _requests(self, jobs: Sequence[Job], scratch: Path) -> list[Path]:
         """Return the request files of the jobs that left something."""

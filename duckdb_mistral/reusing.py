@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import duckdb
 
@@ -28,6 +27,12 @@ if TYPE_CHECKING:
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.jobs import Job, Plan
     from duckdb_mistral.spool import Spool
+
+#: How the files begin that a submission's reuse leaves, after which comes its id.
+FOUND, COPIES = "found-", "copies-"
+#: Answers are looked for again where a file went meanwhile: another process collected a job, whose requests then leave
+#: their hashes in their place.
+LOOKS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,7 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
     requests = [part.path for part in spool.finish()]
     fresh = batches.new_spool()
     try:
-        with own_engine(_spill(batches, fresh)) as engine:
+        with own_engine(fresh.spill) as engine:
             register_lines(engine)
             engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
             _find_answers(engine, batches, plan.endpoint, model)
@@ -80,9 +85,12 @@ def forget(batches: Batches, submission_id: str) -> None:
 
 
 def keep_hashes(requests: Path, home: Path, job: Job) -> bool:
-    """Keep the hashes of a job's request file, before the file goes; False where they cannot be written."""
+    """Keep the hashes of a job's request file, before the file goes; False where they cannot be written.
+
+    The caller holds the lock of the job's results.
+    """
     target = _hashes_path(home, job)
-    scratch = target.with_suffix(f".{uuid4()}.unfinished")
+    scratch = target.with_suffix(f".job-{job.key}.unfinished")
     try:
         target.parent.mkdir(mode=0o700, exist_ok=True)
         with duckdb.connect(":memory:") as engine:
@@ -99,12 +107,12 @@ def keep_hashes(requests: Path, home: Path, job: Job) -> bool:
 
 def copies_path(home: Path, submission_id: str) -> Path:
     """Return the file that says which custom_ids of a submission share the request of another: (custom_id, sent_as)."""
-    return home / "requests" / f"copies-{submission_id}.parquet"
+    return home / "requests" / f"{COPIES}{submission_id}.parquet"
 
 
 def found_path(home: Path, submission_id: str) -> Path:
     """Return the file of the results that a submission found answered before."""
-    return home / "results" / f"found-{submission_id}.parquet"
+    return home / "results" / f"{FOUND}{submission_id}.parquet"
 
 
 def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
@@ -114,9 +122,9 @@ def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
     for job in reversed(batches.ledger.jobs()):
         if (job.endpoint, job.model, job.server_url) != (endpoint, model, batches.settings.server_url):
             continue
-        requests = _requests_of(batches, job)
         results = directory / job.results if job.results is not None else None
-        if requests is not None and results is not None and results.exists():
+        requests = _requests_of(batches, job) if results is not None and results.exists() else None
+        if requests is not None and results is not None:
             yield (
                 f"SELECT requests.request, {columns} FROM ({requests}) AS requests "
                 f"JOIN {kept_rows([results])} AS results USING (custom_id) WHERE results.outcome = 'ok'"
@@ -131,8 +139,9 @@ def _requests_of(batches: Batches, job: Job) -> str | None:
     hashes = _hashes_path(home, job)
     if not hashes.exists():
         spooled = spool_path(home, job.submission_id, job.part)
-        if not (spooled.exists() and keep_hashes(spooled, home, job)):
-            return None
+        with batches.lock(f"results-{job.key}"):
+            if not hashes.exists() and not (spooled.exists() and keep_hashes(spooled, home, job)):
+                return None
     return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
 
 
@@ -140,11 +149,18 @@ def _find_answers(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint:
     """Fill the table `answered` with one answer per wanted request that has one."""
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     engine.execute(f"CREATE TEMP TABLE answered (request VARCHAR, {columns})")
-    for select in answered_sql(batches, endpoint, model):
-        engine.execute(
-            f"INSERT INTO answered SELECT DISTINCT ON (request) * FROM ({select}) "
-            "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
-        )
+    for left in range(LOOKS - 1, -1, -1):
+        try:
+            for select in answered_sql(batches, endpoint, model):
+                engine.execute(
+                    f"INSERT INTO answered SELECT DISTINCT ON (request) * FROM ({select}) "
+                    "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
+                )
+        except duckdb.IOException:
+            if not left:
+                raise
+        else:
+            return
 
 
 def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: str) -> Reused:
@@ -184,7 +200,3 @@ def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> st
 
 def _hashes_path(home: Path, job: Job) -> Path:
     return home / "requests" / f"{job.submission_id}-{job.part}.parquet"
-
-
-def _spill(batches: Batches, spool: Spool) -> Path:
-    return batches.settings.home / "spool" / f"{spool.directory.name}-spill"

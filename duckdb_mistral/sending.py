@@ -33,9 +33,10 @@ from duckdb_mistral.jobs import (
     Submission,
     now,
 )
-from duckdb_mistral.spool import part_name
+from duckdb_mistral.spool import SPILL, part_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from duckdb_mistral.client import BatchClient
@@ -234,6 +235,17 @@ def tags(submission: Submission, job: Job) -> dict[str, str]:
 def spool_path(home: Path, submission_id: str, part: int) -> Path:
     """Return where a part's requests lie until their results are whole."""
     return home / "spool" / submission_id / part_name(part)
+
+
+def abandoned_spools(home: Path, ledger: Ledger, locks: Locks) -> Iterator[Path]:
+    """Yield what lies under `home`/spool that no submission owns and no process is at, holding its lock meanwhile."""
+    directory = home / "spool"
+    names = {path.name for path in directory.glob("*")} if directory.exists() else set()
+    for name in names - {submission.submission_id for submission in ledger.submissions()} if names else ():
+        # A spool's lock is held from before it is made until it is recorded; what spills beside it is under it too.
+        with locks.trying(f"spool-{name.removesuffix(SPILL)}") as held:
+            if held and ledger.submission(name) is None:
+                yield directory / name
 
 
 def _is_of(report: JobReport, submission: Submission, job: Job) -> bool:

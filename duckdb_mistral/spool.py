@@ -29,6 +29,8 @@ LINE_BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\u0085": "\\u0085"}
 #: The room left on the disk is looked at after every so many bytes, and so much of it is left to others.
 CHECKED_BYTES = 64 << 20
 SPARED_BYTES = 64 << 20
+#: How the directory is called, after its spool, where DuckDB puts what finds no room in memory.
+SPILL = "-spill"
 #: The keys of a part: `request` is the MD5 of the body as hexadecimal digits.
 KEYS = pa.schema([("custom_id", pa.string()), ("request", pa.string())])
 
@@ -69,6 +71,11 @@ class Spool:
         self._unchecked = 0
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700)
+
+    @property
+    def spill(self) -> Path:
+        """Where DuckDB may put what finds no room in memory."""
+        return self.directory.with_name(f"{self.directory.name}{SPILL}")
 
     def write(
         self,

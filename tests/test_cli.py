@@ -111,6 +111,7 @@ FAILURES = {
     "a file without a SELECT": (("submit", "empty.sql"), "holds no statement"),
     "a file with a broken statement": (("submit", "broken.sql"), "syntax error"),
     "a file whose last statement is no SELECT": (("submit", "drop.sql"), "SELECT"),
+    "an id that the ledger does not know": (("clean", "--results", "nonsense"), "Nothing was removed."),
     "results too early": (("results", "3f2a9c1e-0000-4000-8000-000000000000"), "There is no submission or job"),
 }
 
@@ -138,6 +139,7 @@ def test_what_is_not_done(name: str, terminal: Terminal) -> None:
         ("wait",),
         ("status", "--format", "xml"),
         ("demo", "--rows", "0"),
+        ("clean", "--older-than", "-1"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], terminal: Terminal) -> None:
@@ -203,6 +205,47 @@ def test_doctor_with_a_setting_that_cannot_be(terminal: Terminal) -> None:
     assert "plain http would show the API key" in done.stdout
 
 
+def test_clean(terminal: Terminal) -> None:
+    """Clean shows what lies there, and only with --yes frees it; what was paid for goes only by name."""
+    empty = terminal.run("clean")
+    assert (empty.returncode, empty.stdout) == (0, "")
+    assert f"There is nothing under {terminal.directory / 'home'} yet." in empty.stderr
+    assert not (terminal.directory / "home").exists()
+    (row,) = csv.DictReader(io.StringIO(terminal.run("submit", "prompts.sql", "--format", "csv").stdout))
+    submission_id = row["submission_id"]
+    assert terminal.run("wait", submission_id).returncode == 0
+    answers = terminal.run("results", submission_id).stdout
+    left = terminal.directory / "home" / "spool" / "killed" / "part-00001.jsonl"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"12345")
+
+    shown = terminal.run("clean")
+    assert shown.returncode == 0, shown.stderr
+    lines = {line[:40].strip(): line[40:].split() for line in shown.stdout.splitlines()}
+    assert lines["what"] == ["files", "bytes", "freed", "by", "--yes"]
+    assert lines["leftovers of processes that were killed"] == ["1", "5", "yes"]
+    assert lines["kept results"][::2] == ["1", "no"]
+    assert "The same command with --yes frees 5 bytes in 1 file." in shown.stderr
+    assert left.exists()
+
+    freed = terminal.run("clean", "--yes", "--format", "jsonl")
+    found = {row["what"]: row for row in map(json.loads, freed.stdout.splitlines())}
+    assert [what for what, row in found.items() if row["freed"]] == ["leftovers of processes that were killed"]
+    assert "Freed 5 bytes in 1 file under" in freed.stderr
+    assert not left.exists()
+    assert "There was nothing to free" in terminal.run("clean", "--yes").stderr
+
+    asked = terminal.run("clean", "--results", submission_id)
+    assert "They were paid for, and can be downloaded again only as long as the server keeps them." in asked.stderr
+    assert list((terminal.directory / "home" / "results").glob("*.parquet"))
+    assert terminal.run("clean", "--results", submission_id, "--older-than", "3", "--yes").returncode == 0
+    assert not list((terminal.directory / "home" / "results").glob("*.parquet"))
+    none = terminal.run("clean", "--older-than", "0")
+    assert "Of what --results and --older-than name, no results are kept here." in none.stderr
+    assert terminal.run("results", submission_id).stdout == answers
+    assert terminal.emulator.witness()["creates_received"] == 1
+
+
 def test_demo(terminal: Terminal) -> None:
     """The demo shows its statements and ends with real text joined to answers, without a key."""
     done = terminal.run("demo", "--seconds", "1", MISTRAL_API_KEY="")
@@ -218,9 +261,19 @@ def test_help_of_every_command(terminal: Terminal) -> None:
     """Every command says in its help what it does."""
     listed = terminal.run("--help").stdout
     commands = [line.split()[0] for line in listed.partition("Commands:")[2].splitlines() if line.strip()]
-    assert {"demo", "emulator", "submit", "status", "wait", "results", "cancel", "doctor", "shell", "serve"} <= set(
-        commands
-    )
+    assert {
+        "demo",
+        "emulator",
+        "submit",
+        "status",
+        "wait",
+        "results",
+        "cancel",
+        "doctor",
+        "clean",
+        "shell",
+        "serve",
+    } <= set(commands)
     from click.testing import CliRunner
 
     from duckdb_mistral.cli import cli

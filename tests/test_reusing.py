@@ -8,10 +8,14 @@ import duckdb
 import pytest
 from support import answered, asked_for_money, connect, make_staging, rows, submitted
 
+from duckdb_mistral import collecting, reusing
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from duckdb_mistral.batches import Batches
     from duckdb_mistral.emulator import Emulator
+    from duckdb_mistral.jobs import Job
 
 REUSE = "reuse := 'requests'"
 
@@ -87,6 +91,27 @@ def test_everything_was_answered(con: duckdb.DuckDBPyConnection, emulator: Emula
     assert rows(con, "FROM mistral_batch_retry($id)", {"id": row["submission_id"]}) == []
     assert rows(con, "FROM mistral_batch_cost($id)", {"id": row["submission_id"]}) == []
     assert len(rows(con, "FROM mistral_batch_results()")) == 6
+
+
+def test_requests_that_go_meanwhile(
+    con: duckdb.DuckDBPyConnection, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers are found also where another process drops the requests of their job between the look and the read."""
+    make_staging(con, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(collecting, "drop_requests", lambda *_: False)
+        answered(con, submitted(con))
+    con.execute("CREATE TABLE later AS SELECT 'x' || custom_id AS custom_id, prompt FROM staging")
+    look = reusing._requests_of
+
+    def then_drop(batches: Batches, job: Job) -> str | None:
+        requests = look(batches, job)
+        collecting.drop_requests(batches.settings.home, job)
+        return requests
+
+    monkeypatch.setattr(reusing, "_requests_of", then_drop)
+    assert [row["reused"] for row in answered(con, submitted(con, "later", REUSE))] == [True] * 3
+    assert sent(emulator) == 3
 
 
 def test_other_requests_are_other(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
