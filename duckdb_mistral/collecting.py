@@ -233,8 +233,8 @@ class Collector:
         """Remove a part's spooled requests once every model has answered them all: nothing will read them again."""
         if job.submission_id is None or left_in([kept]):
             return
-        siblings = [other for other in self._batches.ledger.jobs(job.submission_id) if other.part == job.part]
-        files = [self._kept(other) for other in siblings]
+        siblings = self._batches.ledger.jobs_of_part(job.submission_id, job.part)
+        files = [self._kept(other) for other in siblings if other.key != job.key]
         if all(file is not None and not left_in([file]) for file in files):
             path = spool_path(self._batches.settings.home, job.submission_id, job.part)
             if path.exists() and not keep_hashes(path, self._batches.settings.home, job):

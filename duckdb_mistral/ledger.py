@@ -104,6 +104,11 @@ class Ledger:
         )
         return self._jobs(statement)
 
+    def jobs_of_part(self, submission_id: str, part: int) -> list[Job]:
+        """Return the jobs of one part of a submission, one per model."""
+        belongs = sa.and_(jobs.c.submission_id == submission_id, jobs.c.part == part)
+        return self._jobs(sa.select(jobs).where(belongs).order_by(jobs.c.key))
+
     def jobs_by_key(self, keys: Sequence[int]) -> list[Job]:
         """Return the jobs with these keys of the ledger, in the same order, as they are now."""
         found = {job.key: job for job in self._jobs(sa.select(jobs).where(jobs.c.key.in_(keys)))}
