@@ -84,11 +84,11 @@ def test_one_file_for_all_models(emulator: Emulator, home: Path) -> None:
     assert emulator.witness()["uploads_stored"] == 3
 
 
-def test_job_of_another_is_counted(tmp_path: Path, home: Path) -> None:
-    """What other programs have pending in the workspace leaves less room."""
+def test_other_submissions_are_counted(tmp_path: Path, home: Path) -> None:
+    """What another submission has pending leaves less room."""
     with Emulator(tmp_path / "server", job_seconds=60) as emulator:
-        submit(emulator, tmp_path / "other-home", 2)
-        found = submit(emulator, home, 4, max_pending_requests=9, api_key="another-key-of-the-workspace")
+        submit(emulator, home, 2)
+        found = submit(emulator, home, 4, max_pending_requests=9)
         assert [row["status"] for row in found] == ["QUEUED"] * 2 + ["HELD"] * 2
 
 

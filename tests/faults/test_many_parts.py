@@ -14,16 +14,18 @@ from faults.harness import QUICK, UPLOAD, Story, check_invariants
 from faults.test_every_step import KILLED, STORY
 from support import clean_environment, environment_of, run_python
 
+from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.failpoints import VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from duckdb_mistral.emulator import Emulator
-
 #: Ten rows in parts of two.
 PARTS = 5
 LIMITS = {"max_requests_per_job": 2}
+#: Before it, the steps are those of a single part; and there are so many times more of them.
+FIRST_STEP = 12
+MORE_STEPS = 4
 
 FAILURES: dict[str, tuple[dict[str, Any], str]] = {
     "413": ({"status": 413}, "HTTP 413"),
@@ -91,11 +93,10 @@ def test_killed_among_several_uploads(name: str, number: int, emulator: Emulator
 @pytest.mark.newest
 @pytest.mark.fault("F01", "F02", "F03")
 @pytest.mark.parametrize("stride", range(2))
-def test_killed_at_every_step_of_many_parts(stride: int, tmp_path: Path) -> None:
+def test_killed_at_every_step_of_many_parts(stride: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """A process that sends many parts and is killed at its Nth step is continued by the next one."""
-    from duckdb_mistral.emulator import Emulator
-
-    number = 18 + 7 * stride
+    every = request.config.getoption("--every")
+    number = FIRST_STEP + stride * every
     while True:
         home = tmp_path / f"home-{number}"
         with Emulator(tmp_path / f"server-{number}") as emulator:
@@ -105,7 +106,7 @@ def test_killed_at_every_step_of_many_parts(stride: int, tmp_path: Path) -> None
             end_well(emulator, home, child.stderr)
         if child.returncode == 0:
             break
-        number += 14
+        number += 2 * every * MORE_STEPS
     assert number > 40
 
 
