@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from duckdb_mistral import interrupts
 from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.errors import IncompleteResultsError, LedgerError, NotEndedError, NotFoundError
 from duckdb_mistral.failpoints import failpoint
@@ -16,15 +18,18 @@ from duckdb_mistral.results import ResultFiles, write_results
 from duckdb_mistral.reusing import copies_path, keep_hashes
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import ids_path
+from duckdb_mistral.together import together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from duckdb_mistral.jobs import Job
 
 #: A short file is downloaded again: a clean end of a download proves nothing.
 DOWNLOADS = 3
+#: While the files of one job are converted, those of the next are downloaded; the disk holds no more of them.
+FETCHES_AT_ONCE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,8 @@ class Collector:
         """Work on the jobs of `batches`; results lie in its `home`/results."""
         self._batches = batches
         self._directory = batches.settings.home / "results"
+        #: One conversion at a time has the memory and the cores.
+        self._converting = threading.Lock()
 
     def collect(self, identifier: str | None, *, partial: bool = False) -> Collected:
         """Return the results of an id, or of every ended submission, fetching what is not kept yet.
@@ -98,9 +105,10 @@ class Collector:
     def _families(self, jobs: Sequence[Job], *, partial: bool) -> Iterable[Family]:
         """Divide jobs by model, and each model's by submission, in order."""
         by_model: dict[str, dict[str | None, list[Path]]] = {}
+        fetched = self._fetched(jobs, partial=partial)
         for job in jobs:
             files = by_model.setdefault(job.model, {}).setdefault(job.submission_id, [])
-            files.append(self.file(job, partial=partial))
+            files.append(fetched.get(job.key) or self.file(job, partial=partial))
         for model, generations in by_model.items():
             copies = copies_path(self._batches.settings.home, next(iter(generations)) or "")
             yield Family(
@@ -108,6 +116,26 @@ class Collector:
                 generations=tuple(map(tuple, generations.values())),
                 copies=copies if copies.exists() else None,
             )
+
+    def _fetched(self, jobs: Sequence[Job], *, partial: bool) -> dict[int, Path]:
+        """Fetch the results of jobs that are not kept, where they are several; return their files by the jobs' keys."""
+        files: dict[int, Path] = {}
+        missing = [job for job in jobs if self._kept(job) is None]
+        if len(missing) > 1:
+            together(
+                missing,
+                lambda job: self.file(job, partial=partial),
+                lambda job, path: files.update({job.key: path}),
+                threads=FETCHES_AT_ONCE,
+                daemon=False,  # Python must not end in the middle of DuckDB
+            )
+        return files
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._converting:
+            interrupts.check()
+            yield
 
     def _output(self, jobs: Sequence[Job]) -> str | None:
         """Return the declared output type, where all jobs share one."""
@@ -165,7 +193,8 @@ class Collector:
         kept = self._directory / name
         if whole:
             self._batches.ledger.keep_results(job, name, kept.stat().st_size)
-            self._drop_requests(job, kept)
+            with self._converting:
+                self._drop_requests(job, kept)
         return kept
 
     def _download(self, job: Job, scratch: Path, target: Path, *, partial: bool) -> bool:
@@ -179,13 +208,15 @@ class Collector:
                     "the rest as missing, and mistral_batch_retry sends the missing ones."
                 )
             try:
-                write_results(job, files, target, partial=False)
+                with self._alone():
+                    write_results(job, files, target, partial=False)
             except IncompleteResultsError:
                 if left and not gone:
                     continue
                 if not partial:
                     raise
-                write_results(job, files, target, partial=True)
+                with self._alone():
+                    write_results(job, files, target, partial=True)
                 return False
             return True
         return False

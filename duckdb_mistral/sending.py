@@ -146,7 +146,14 @@ class Sender:
 
         missing = [part for part in files.values() if part.file_id is None]
         if len(missing) > 1:
-            together(missing, lambda part: self._upload(submission, part, fresh=fresh), keep, threads=UPLOADS_AT_ONCE)
+            # Daemons, so that a program that was interrupted can end while the server keeps silent.
+            together(
+                missing,
+                lambda part: self._upload(submission, part, fresh=fresh),
+                keep,
+                threads=UPLOADS_AT_ONCE,
+                daemon=True,
+            )
         else:
             for part in missing:
                 keep(part, self._upload(submission, part, fresh=fresh))

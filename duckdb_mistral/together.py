@@ -17,12 +17,18 @@ Answer = TypeVar("Answer")
 
 
 def together(
-    things: Iterable[Thing], work: Callable[[Thing], Answer], keep: Callable[[Thing, Answer], object], *, threads: int
+    things: Iterable[Thing],
+    work: Callable[[Thing], Answer],
+    keep: Callable[[Thing, Answer], object],
+    *,
+    threads: int,
+    daemon: bool,
 ) -> None:
     """Call `work` with each of `things` on a few threads, and `keep` with what it returned on this one, at once.
 
     After a failure nothing new begins; what is under way is finished and kept, then the first failure is raised. An
-    interrupt is raised at once: what is under way hears it too, and is not waited for.
+    interrupt is raised at once: what is under way hears it too, and is waited for only where Python ends, unless the
+    threads are daemons.
     """
     waiting = list(things)[::-1]
     ended: SimpleQueue[tuple[Thing, Answer | None, BaseException | None]] = SimpleQueue()
@@ -39,8 +45,7 @@ def together(
     failure: BaseException | None = None
     while under_way or (waiting and failure is None):
         if waiting and failure is None and under_way < threads:
-            # A daemon, so that a program that was interrupted can end while a server keeps silent.
-            threading.Thread(target=run, args=(waiting.pop(),), daemon=True).start()
+            threading.Thread(target=run, args=(waiting.pop(),), daemon=daemon).start()
             under_way += 1
             continue
         thing, answer, error = _next(ended)

@@ -32,14 +32,14 @@ def test_each_once_and_kept_here() -> None:
         kept[thing] = answer
         threads.add(threading.get_ident())
 
-    together(range(20), lambda thing: thing * thing, keep, threads=3)
+    together(range(20), lambda thing: thing * thing, keep, threads=3, daemon=True)
     assert kept == {number: number * number for number in range(20)}
     assert threads == {threading.get_ident()}
 
 
 def test_nothing_to_do() -> None:
     """Without anything to work on it ends at once."""
-    together([], str, nothing, threads=3)
+    together([], str, nothing, threads=3, daemon=True)
 
 
 def test_several_at_once_and_no_more() -> None:
@@ -57,7 +57,7 @@ def test_several_at_once_and_no_more() -> None:
         with lock:
             under_way -= 1
 
-    together(range(9), work, nothing, threads=3)
+    together(range(9), work, nothing, threads=3, daemon=True)
     assert most == 3
 
 
@@ -83,7 +83,7 @@ def test_failure_lets_finish_what_is_under_way() -> None:
     begun: list[int] = []
     kept: list[int] = []
     with pytest.raises(ValueError, match="the second"):
-        together(range(9), failing_work(begun), lambda thing, _: kept.append(thing), threads=3)
+        together(range(9), failing_work(begun), lambda thing, _: kept.append(thing), threads=3, daemon=True)
     assert sorted(begun) == [0, 1, 2]
     assert sorted(kept) == [0, 2]
 
@@ -96,7 +96,7 @@ def test_failure_to_keep_is_a_failure() -> None:
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        together(range(9), begun.append, keep, threads=2)
+        together(range(9), begun.append, keep, threads=2, daemon=True)
     assert 1 <= len(begun) <= 2
 
 
@@ -120,7 +120,7 @@ def test_interrupt_is_heard_on_all_threads() -> None:
     interrupts.begin()
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        together(range(9), work, nothing, threads=2)
+        together(range(9), work, nothing, threads=2, daemon=True)
     ended.wait(SECONDS)
 
 
@@ -129,5 +129,5 @@ def test_interrupt_of_an_earlier_call() -> None:
     interrupts.interrupt()
     interrupts.begin()
     kept: list[int] = []
-    together(range(3), lambda _: Retry().pause(0), lambda thing, _: kept.append(thing), threads=2)
+    together(range(3), lambda _: Retry().pause(0), lambda thing, _: kept.append(thing), threads=2, daemon=True)
     assert sorted(kept) == [0, 1, 2]

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 #: Ten rows in parts of two.
 PARTS = 5
 LIMITS = {"max_requests_per_job": 2}
-#: Before it, the steps are those of a single part; and there are so many times more of them.
+#: Before it, the steps are those of a single part; many of those after it are alike.
 FIRST_STEP = 12
-MORE_STEPS = 4
+MORE_STEPS = 9
 
 FAILURES: dict[str, tuple[dict[str, Any], str]] = {
     "413": ({"status": 413}, "HTTP 413"),
@@ -91,12 +91,21 @@ def test_killed_among_several_uploads(name: str, number: int, emulator: Emulator
 
 
 @pytest.mark.newest
+@pytest.mark.fault("F28")
+@pytest.mark.parametrize("name", ["before-download", "before-keep", "after-keep"])
+@pytest.mark.parametrize("number", [1, 2, PARTS])
+def test_killed_among_several_downloads(name: str, number: int, emulator: Emulator, home: Path) -> None:
+    """A process that is killed while results are fetched leaves none of them half kept, and no scratch for good."""
+    child = run_python(STORY, environment(emulator, home) | {VARIABLE: f"{name}:{number}"})
+    assert child.returncode == KILLED, child.stderr
+    end_well(emulator, home, child.stderr)
+
+
+@pytest.mark.newest
 @pytest.mark.fault("F01", "F02", "F03")
-@pytest.mark.parametrize("stride", range(2))
-def test_killed_at_every_step_of_many_parts(stride: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_killed_at_every_step_of_many_parts(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """A process that sends many parts and is killed at its Nth step is continued by the next one."""
-    every = request.config.getoption("--every")
-    number = FIRST_STEP + stride * every
+    number = FIRST_STEP
     while True:
         home = tmp_path / f"home-{number}"
         with Emulator(tmp_path / f"server-{number}") as emulator:
@@ -106,14 +115,14 @@ def test_killed_at_every_step_of_many_parts(stride: int, request: pytest.Fixture
             end_well(emulator, home, child.stderr)
         if child.returncode == 0:
             break
-        number += 2 * every * MORE_STEPS
+        number += request.config.getoption("--every") * MORE_STEPS
     assert number > 40
 
 
 @pytest.mark.fault("F39")
 def test_interrupted_among_several_uploads(emulator: Emulator, home: Path) -> None:
     """Ctrl-C while the server keeps silent on several uploads ends the statement at once, and the next one goes on."""
-    emulator.faults(UPLOAD | {"delay": 8, "after": True, "times": 2})
+    emulator.faults(UPLOAD | {"delay": 12, "after": True, "times": 2})
     child = subprocess.Popen(
         [sys.executable, "-c", STORY],
         env=clean_environment() | environment(emulator, home) | {"DUCKDB_MISTRAL_DEADLINE_SECONDS": "20"},
