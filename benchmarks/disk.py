@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
 
 PAUSE_SECONDS = 0.5
@@ -40,9 +42,8 @@ class PeakDisk:
 def bytes_under(directory: Path) -> int:
     """Return the bytes of all files under a directory; one that goes meanwhile counts for nothing."""
     total = 0
-    for path in directory.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except OSError:
-            continue
+    for folder, _, names in os.walk(directory):  # passes over a folder that goes meanwhile
+        for name in names:
+            with suppress(OSError):
+                total += (Path(folder) / name).stat().st_size
     return total
