@@ -61,11 +61,11 @@ CLOCK_MARGIN = 2 * 24 * 3600 * 1_000_000
 CANCELLING = (Status.CANCELLED, Status.CANCELLATION_REQUESTED)
 #: A file that was uploaded a moment ago may not be found yet by the create.
 FILE_TRIES = 3
+FILE_PAUSE_SECONDS = 1.0
 #: So many jobs are uploaded before the first of them is created, and created before others get the account's lock.
 WAVE = 25
 #: While the server stores one file, which takes it a while, others use the line; more would only share it.
 UPLOADS_AT_ONCE = 3
-FILE_PAUSE_SECONDS = 1.0
 
 
 class Sender:
@@ -164,9 +164,9 @@ class Sender:
         waiting = deque(wave)
         tries = FILE_TRIES
         while True:
-            try:
-                with self._locks.waiting(f"create-{self._client.account}"):
-                    room = self._room()
+            with self._locks.waiting(f"create-{self._client.account}"):
+                room = self._room()
+                try:
                     while waiting:
                         job = waiting[0]
                         if job.request_count > room or not self._create(submission, job, str(files[job.part].file_id)):
@@ -174,11 +174,12 @@ class Sender:
                         room -= job.request_count
                         waiting.popleft()
                         tries = FILE_TRIES
+                except NotFoundError:
+                    tries -= 1
+                    if not tries:
+                        raise
+                else:
                     return room
-            except NotFoundError:
-                tries -= 1
-                if not tries:
-                    raise
             self._find_again(submission, files, waiting[0].part)
 
     def _find_again(self, submission: Submission, files: dict[int, Part], number: int) -> None:
