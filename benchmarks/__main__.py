@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from benchmarks.cases import CASES, Row, Sizes
-from benchmarks.report import markdown, plot
+from benchmarks.report import added, markdown, plot
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -35,6 +35,9 @@ def main() -> None:
         plotted = plot(rows, given.write / "benchmarks.svg")
     report = markdown(rows, given.repeats, plotted=plotted)
     print(report)
+    if given.add:
+        kept = given.add / "benchmarks.md"
+        kept.write_text(added(kept.read_text(encoding="utf-8"), rows), encoding="utf-8")
     if given.write:
         (given.write / "benchmarks.md").write_text(report, encoding="utf-8")
 
@@ -61,6 +64,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--write", nargs="?", type=Path, const=DOCS, help="keep the tables in this directory; docs by default"
+    )
+    parser.add_argument(
+        "--add", nargs="?", type=Path, const=DOCS, help="put the tables among those kept in this directory; docs again"
     )
     return parser.parse_args()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from benchmarks import data
+from benchmarks.disk import PeakDisk
 from benchmarks.processes import Measured, run_contender, server, take_turns, witness
 
 if TYPE_CHECKING:
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1_000_000
 JOBS = 1_000
+#: Requests, requests per part, the limit of pending requests, and the seconds that the server tells a job to go on for:
+#: first more requests, then more parts, of which a hundred have room at a time.
+SCALES = (
+    (1_000_000, 1_000_000, 1_000_000, 0),
+    (3_000_000, 1_000_000, 1_000_000, 0),
+    (10_000_000, 1_000_000, 1_000_000, 0),
+    (100_000, 1_000, 100_000, 10),
+    (300_000, 1_000, 100_000, 10),
+    (1_000_000, 1_000, 100_000, 10),
+)
 BARE = "import duckdb, pyarrow; duckdb.default_connection().execute('SELECT 1')"
 REGISTERED = f"{BARE}; import duckdb_mistral; duckdb_mistral.register()"
 
@@ -215,8 +226,43 @@ def memory(sizes: Sizes) -> Iterator[Row]:
             )
 
 
+def scale(sizes: Sizes) -> Iterator[Row]:
+    """Grow the number of requests, then of parts, far beyond the pending limit, on a server that has the limit too."""
+    for rows, rows_per_part, limit, job_seconds in SCALES:
+        with _scratch(sizes) as scratch:
+            with server(scratch / "server", job_seconds=job_seconds, max_pending_requests=limit) as url:
+                given: dict[str, Any] = {"scratch": str(scratch), "home": str(scratch / "home"), "url": url}
+                given |= {"rows": rows, "rows_per_part": rows_per_part, "limit": limit}
+                with PeakDisk(scratch / "home") as ours, PeakDisk(scratch / "server") as theirs:
+                    found = run_contender("scale", given)
+                told = witness(url)
+            parts = found.figures["parts"]
+            assert (told["rows_accepted"], told["rows_accepted_more_than_once"]) == (rows, 0)
+            assert (told["jobs_stored"], told["uploads_stored"]) == (parts, parts)
+            assert told["peak_pending_requests"] <= limit
+        yield Row(
+            case="scale",
+            rows=rows,
+            length=0,
+            cells={
+                "requests": f"{rows:,}",
+                "parts": f"{parts:,}",
+                "limit": f"{limit:,}",
+                "most pending": f"{told['peak_pending_requests']:,}",
+                "API calls": ", ".join(f"{count:,} {name}" for name, count in sorted(told["requests"].items())),
+                "calls per part": f"{sum(told['requests'].values()) / parts:.1f}",
+                "time": _steps(found),
+                "of our processor time": _seconds(found.processor_seconds),
+                "our memory": _memory(found),
+                "ledger": f"{found.figures['ledger_bytes'] / 1000:,.0f} kB",
+                "our disk at most": _megabytes(ours.peak_bytes),
+                "the server's": _megabytes(theirs.peak_bytes),
+            },
+        )
+
+
 CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
-    function.__name__: function for function in (build, read, whole, start, status, memory)
+    function.__name__: function for function in (build, read, whole, start, status, memory, scale)
 }
 
 

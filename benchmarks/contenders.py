@@ -64,6 +64,18 @@ class Clock:
         )
 
 
+class Told(Clock):
+    """A clock that was read before the last checks were made."""
+
+    def __init__(self, told: str) -> None:
+        """Keep what was read."""
+        self._told = told
+
+    def told(self) -> str:
+        """Return what was read."""
+        return self._told
+
+
 # Building: from the staging table to files that can be uploaded
 
 
@@ -286,6 +298,46 @@ def status(_: Path, given: dict[str, Any]) -> Clock:
     return clock
 
 
+# Scale
+
+
+def scale(_: Path, given: dict[str, Any]) -> Clock:
+    """Submit prompts that are made while they are read, wait until all parts were created and ended, count the results.
+
+    No custom_id is lost or doubled: their number, the sum and the exclusive or of their hashes are those of the source.
+    """
+    import mistralai.client  # noqa: F401
+
+    import duckdb_mistral
+
+    home = Path(given["home"])
+    settings = {
+        "api_key": KEY,
+        "home": home,
+        "server_url": given["url"],
+        "max_requests_per_job": given["rows_per_part"],
+        "max_pending_requests": given["limit"],
+        "poll_seconds": 0.1,
+    }
+    made = f"SELECT range AS custom_id, 'say ' || range AS prompt FROM range({given['rows']})"
+    summed = "count(*), sum(hash(custom_id::VARCHAR)), bit_xor(hash(custom_id::VARCHAR))"
+    with duckdb_mistral.connect(settings=settings) as connection:
+        clock = Clock()
+        with clock.step("submit"):
+            jobs = connection.execute("FROM mistral_batch_submit($source)", {"source": made}).fetchall()
+        with clock.step("wait"):
+            connection.execute("FROM mistral_batch_wait($id)", {"id": jobs[0][0]}).fetchall()
+        with clock.step("results"):
+            found = connection.execute(
+                f"SELECT {summed} FROM mistral_batch_results('{jobs[0][0]}') WHERE outcome = 'ok'"
+            ).fetchone()
+        clock.figures["parts"] = len(jobs)
+        clock.figures["ledger_bytes"] = sum(path.stat().st_size for path in home.glob("ledger.sqlite*"))
+        told = clock.told()
+        assert found == connection.execute(f"SELECT {summed} FROM ({made})").fetchone()
+    return Told(told)
+
+
 # What they share
 
 
@@ -369,6 +421,7 @@ CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
         whole_client,
         whole_transfer,
         status,
+        scale,
     )
 }
 

@@ -71,10 +71,10 @@ def take_turns(contenders: dict[str, dict[str, Any]], *, repeats: int) -> dict[s
 
 
 @contextmanager
-def server(directory: Path, *, job_seconds: float = 0.0) -> Iterator[str]:
+def server(directory: Path, *, job_seconds: float = 0.0, max_pending_requests: int = 100_000_000) -> Iterator[str]:
     """Run the local batch server in a process of its own; yield its address."""
     command = [sys.executable, "-m", "duckdb_mistral.emulator", "--dir", str(directory)]
-    command += ["--job-seconds", str(job_seconds), "--max-pending-requests", "100000000"]
+    command += ["--job-seconds", str(job_seconds), "--max-pending-requests", str(max_pending_requests)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -18,6 +18,7 @@ TITLES = {
     "start": "Import and register",
     "status": "Status of a thousand jobs",
     "memory": "Memory as the number of prompts grows",
+    "scale": "Up to ten million requests under a pending limit",
 }
 READING = (
     "Read the ratios: the contenders of a line took turns on the same data in one run, each in a process of its own, "
@@ -66,6 +67,22 @@ def markdown(rows: Sequence[Row], repeats: int, *, plotted: bool) -> str:
     if plotted:
         text += ["", "![Time per request as the number of prompts grows](benchmarks.svg)"]
     return "\n".join(text) + "\n"
+
+
+def added(report: str, rows: Sequence[Row]) -> str:
+    """Return a report with the tables of these rows in it, each with the machine that it was made on; others stay."""
+    for case, title in TITLES.items():
+        its_rows = [row for row in rows if row.case == case]
+        if not its_rows:
+            continue
+        made = f"Made apart, on a machine with {machine()}; {versions()}."
+        section = "\n".join([f"## {title}", "", made, "", *_table(its_rows), ""])
+        before, heading, rest = report.partition(f"## {title}\n")
+        if not heading:
+            before, heading, rest = report.rstrip("\n") + "\n\n", "", ""
+        following = min((place for place in map(rest.find, ("\n## ", "\n![")) if place >= 0), default=len(rest))
+        report = before + section + rest[following:]
+    return report
 
 
 def _table(rows: Sequence[Row]) -> Iterable[str]:

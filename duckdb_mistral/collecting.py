@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from duckdb_mistral import interrupts
 from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.errors import IncompleteResultsError, LedgerError, NotEndedError, NotFoundError
 from duckdb_mistral.failpoints import failpoint
@@ -16,9 +18,11 @@ from duckdb_mistral.responses import line_path, size_of
 from duckdb_mistral.results import ResultFiles, write_results
 from duckdb_mistral.reusing import copies_path, keep_hashes
 from duckdb_mistral.sending import spool_path
+from duckdb_mistral.spool import keys_path
+from duckdb_mistral.together import together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from duckdb_mistral.jobs import Job
@@ -31,6 +35,8 @@ SCRATCH = "scratch-"
 RETRY_SCRATCH = f"{SCRATCH}retry-"
 #: How results files begin that hold less than all results of their job.
 PARTIAL = "partial-"
+#: While the files of one job are converted, those of the next are downloaded; the disk holds no more of them.
+FETCHES_AT_ONCE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,8 @@ class Collector:
         """Work on the jobs of `batches`; results lie in its `home`/results."""
         self._batches = batches
         self._directory = batches.settings.home / "results"
+        #: One conversion at a time has the memory and the cores.
+        self._converting = threading.Lock()
 
     def collect(self, identifier: str | None, *, partial: bool = False) -> Collected:
         """Return the results of an id, or of every ended submission, fetching what is not kept yet.
@@ -104,9 +112,10 @@ class Collector:
     def _families(self, jobs: Sequence[Job], *, partial: bool) -> Iterable[Family]:
         """Divide jobs by model, and each model's by submission, in order."""
         by_model: dict[str, dict[str | None, list[Path]]] = {}
+        fetched = self._fetched(jobs, partial=partial)
         for job in jobs:
             files = by_model.setdefault(job.model, {}).setdefault(job.submission_id, [])
-            files.append(self.file(job, partial=partial))
+            files.append(fetched.get(job.key) or self.file(job, partial=partial))
         for model, generations in by_model.items():
             copies = copies_path(self._batches.settings.home, next(iter(generations)) or "")
             yield Family(
@@ -114,6 +123,26 @@ class Collector:
                 generations=tuple(map(tuple, generations.values())),
                 copies=copies if copies.exists() else None,
             )
+
+    def _fetched(self, jobs: Sequence[Job], *, partial: bool) -> dict[int, Path]:
+        """Fetch the results of jobs that are not kept, where they are several; return their files by the jobs' keys."""
+        files: dict[int, Path] = {}
+        missing = [job for job in jobs if self._kept(job) is None]
+        if len(missing) > 1:
+            together(
+                missing,
+                lambda job: self.file(job, partial=partial),
+                lambda job, path: files.update({job.key: path}),
+                threads=FETCHES_AT_ONCE,
+                daemon=False,  # Python must not end in the middle of DuckDB
+            )
+        return files
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._converting:
+            interrupts.check()
+            yield
 
     def _output(self, jobs: Sequence[Job]) -> str | None:
         """Return the declared output type, where all jobs share one."""
@@ -175,8 +204,10 @@ class Collector:
         kept = self._directory / name
         if whole:
             self._batches.ledger.keep_results(job, name, size_of(kept))
-            if job.submission_id is not None and not self.requests_needed(job.submission_id, job.part):
-                drop_requests(self._batches.settings.home, job)
+            if job.submission_id is not None:
+                with self._converting:
+                    if not self.requests_needed(job.submission_id, job.part):
+                        drop_requests(self._batches.settings.home, job)
         return kept
 
     def _download(self, job: Job, scratch: Path, target: Path, *, partial: bool) -> tuple[Path, ...] | None:
@@ -190,13 +221,15 @@ class Collector:
                     "the rest as missing, and mistral_batch_retry sends the missing ones."
                 )
             try:
-                return write_results(job, files, target, partial=False).lines
+                with self._alone():
+                    return write_results(job, files, target, partial=False).lines
             except IncompleteResultsError:
                 if left and not gone:
                     continue
                 if not partial:
                     raise
-                write_results(job, files, target, partial=True)
+                with self._alone():
+                    write_results(job, files, target, partial=True)
                 return None
         return None
 
@@ -241,20 +274,20 @@ class Collector:
 
     def requests_needed(self, submission_id: str, part: int) -> bool:
         """Tell whether a part's spooled requests may be read again: not once every model has answered them all."""
-        jobs = [job for job in self._batches.ledger.jobs(submission_id) if job.part == part]
+        jobs = self._batches.ledger.jobs_of_part(submission_id, part)
         files = [self._kept(job) for job in jobs]
         return not files or any(file is None for file in files) or any(left_in([file]) for file in files if file)
 
 
 def drop_requests(home: Path, job: Job) -> bool:
-    """Remove the spooled requests of a job's part, with all that lies beside them, and keep their hashes.
+    """Remove the spooled requests of a job's part, with their keys, and keep their hashes.
 
     False where the hashes cannot be written: the requests stay instead.
     """
     path = spool_path(home, job.submission_id or "", job.part)
     if path.exists() and not keep_hashes(path, home, job):
         return False
-    for file in (path, *path.parent.glob(f"{path.stem}.*")):  # the requests go first: the rest is of no use alone
+    for file in (path, keys_path(path)):  # the requests go first: the keys are of no use alone
         failpoint("before-drop")
         file.unlink(missing_ok=True)
     with suppress(OSError):  # other parts are still there

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 
 #: `name`, `name:N` or `*:N`: the process kills itself when it comes by that point, or any, for the Nth time.
 #: `full:name:N` and `full:*:N`: the disk is full from then on, at the points that write.
 VARIABLE = "DUCKDB_MISTRAL_FAILPOINT"
 
 _passed: dict[str, int] = {}
+_counting = threading.Lock()
 
 
 def failpoint(name: str, *, writes: bool = False) -> None:
@@ -22,10 +24,11 @@ def failpoint(name: str, *, writes: bool = False) -> None:
     if full and not writes:
         return
     wanted, _, count = asked.removeprefix("full:").partition(":")
-    _passed[name] = _passed.get(name, 0) + 1
+    with _counting:
+        _passed[name] = _passed.get(name, 0) + 1
+        passed = sum(_passed.values()) if wanted == "*" else _passed[name]
     if wanted not in (name, "*"):
         return
-    passed = sum(_passed.values()) if wanted == "*" else _passed[name]
     if full and passed >= int(count or 1):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if passed == int(count or 1):

@@ -38,9 +38,17 @@ def interrupt() -> None:
     _heard += 1
 
 
-def begin() -> None:
-    """Begin a call on this thread: interrupts before it are not its own."""
-    _calls.heard = _heard
+def begin(heard: int | None = None) -> None:
+    """Begin a call on this thread: interrupts before it are not its own.
+
+    A thread that works for the call on another one gives `heard`, which is `begun` of that one.
+    """
+    _calls.heard = _heard if heard is None else heard
+
+
+def begun() -> int:
+    """Return what a thread begins with that works for the call on this one."""
+    return getattr(_calls, "heard", _heard)
 
 
 def check() -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: How long a write waits for another process's write.
 BUSY_SECONDS = 30
+#: A statement takes a bounded number of values, the fewer the older SQLite is.
+MOST_VALUES = 900
 
 
 class Ledger:
@@ -102,6 +104,11 @@ class Ledger:
         )
         return self._jobs(statement)
 
+    def jobs_of_part(self, submission_id: str, part: int) -> list[Job]:
+        """Return the jobs of one part of a submission, one per model."""
+        belongs = sa.and_(jobs.c.submission_id == submission_id, jobs.c.part == part)
+        return self._jobs(sa.select(jobs).where(belongs).order_by(jobs.c.key))
+
     def jobs_by_key(self, keys: Sequence[int]) -> list[Job]:
         """Return the jobs with these keys of the ledger, in the same order, as they are now."""
         found = {job.key: job for job in self._jobs(sa.select(jobs).where(jobs.c.key.in_(keys)))}
@@ -110,6 +117,16 @@ class Ledger:
     def job(self, job_id: str) -> Job | None:
         """Return the job with the API's id `job_id`."""
         return next(iter(self._jobs(sa.select(jobs).where(jobs.c.job_id == job_id))), None)
+
+    def request_counts(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """Return how many requests each of these jobs has, by the API's id; those that are not known are left out."""
+        found: dict[str, int] = {}
+        with self._reading() as connection:
+            for start in range(0, len(job_ids), MOST_VALUES):
+                wanted = jobs.c.job_id.in_(job_ids[start : start + MOST_VALUES])
+                rows = connection.execute(sa.select(jobs.c.job_id, jobs.c.request_count).where(wanted))
+                found |= {row.job_id: row.request_count for row in rows}
+        return found
 
     # Writing
 

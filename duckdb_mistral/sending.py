@@ -3,12 +3,21 @@
 One process at a time advances a submission, under its lock, so a job found SENDING has lost its answer. A create
 is one POST. Where it cannot be known whether the API took it, the job is looked for by its metadata before
 anything is sent again.
+
+Jobs are sent in waves: the parts of a wave are uploaded, a few at once; then its jobs are created one after another,
+in order, under the lock of the account. The workspace's pending jobs are listed once for a wave, under that lock, and
+each create is counted from there on. So processes that share a `home` never exceed `max_pending_requests` together.
+Jobs that are created elsewhere in the meantime are seen by the next wave, or by the API's own limit, whose refusal
+makes a job HELD.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
+from duckdb_mistral import interrupts
 from duckdb_mistral.errors import (
     ApiError,
     AuthenticationError,
@@ -34,9 +43,10 @@ from duckdb_mistral.jobs import (
     now,
 )
 from duckdb_mistral.spool import SPILL, part_name
+from duckdb_mistral.together import together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from duckdb_mistral.client import BatchClient
@@ -52,6 +62,10 @@ CANCELLING = (Status.CANCELLED, Status.CANCELLATION_REQUESTED)
 #: A file that was uploaded a moment ago may not be found yet by the create.
 FILE_TRIES = 3
 FILE_PAUSE_SECONDS = 1.0
+#: So many jobs are uploaded before the first of them is created, and created before others get the account's lock.
+WAVE = 25
+#: While the server stores one file, which takes it a while, others use the line; more would only share it.
+UPLOADS_AT_ONCE = 3
 
 
 class Sender:
@@ -76,10 +90,12 @@ class Sender:
             self.reconcile(submission, job)
         waiting = self._at(submission, Step.PLANNED, Step.HELD)
         room = self._room() if waiting else 0
-        for job in waiting:
-            if job.request_count > room or not self._send(submission, job, fresh=fresh):
+        while wave := _fitting(waiting, room):
+            files = self._uploaded(submission, wave, fresh=fresh)
+            left = self._create_wave(submission, wave, files)
+            if left is None:
                 break
-            room -= job.request_count
+            room, waiting = left, waiting[len(wave) :]
         for job in self._at(submission, Step.PLANNED):
             self._ledger.move(job, Step.HELD, message="waits for room under the pending limit")
 
@@ -119,34 +135,70 @@ class Sender:
     def _at(self, submission: Submission, *steps: Step) -> list[Job]:
         return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]
 
-    def _send(self, submission: Submission, job: Job, *, fresh: bool) -> bool:
-        """Upload and create one job; False where there is no room for it now."""
-        for left in range(FILE_TRIES - 1, -1, -1):
-            part = self._part(submission, job.part)
-            file_id = part.file_id or self._upload(submission, part, fresh=fresh)
-            with self._locks.waiting(f"create-{self._client.account}"):
-                if job.request_count > self._room():
-                    return False
-                try:
-                    return self._create(submission, job, file_id)
-                except NotFoundError:
-                    if not left:
-                        raise
-            if not self._client.file_exists(file_id):
-                self._ledger.set_file(part, None)
-            self._retry.pause(FILE_PAUSE_SECONDS)
-            job = self._ledger.jobs_by_key([job.key])[0]
-        return False
+    def _uploaded(self, submission: Submission, wave: Sequence[Job], *, fresh: bool) -> dict[int, Part]:
+        """Return the parts of jobs by number, each with its file at the API; those without one are uploaded."""
+        wanted = {job.part for job in wave}
+        files = {part.part: part for part in self._ledger.parts(submission.submission_id) if part.part in wanted}
 
-    def _part(self, submission: Submission, number: int) -> Part:
-        return next(part for part in self._ledger.parts(submission.submission_id) if part.part == number)
+        def keep(part: Part, file_id: str) -> None:
+            self._ledger.set_file(part, file_id)
+            files[part.part] = replace(part, file_id=file_id)
+
+        missing = [part for part in files.values() if part.file_id is None]
+        if len(missing) > 1:
+            # Daemons, so that a program that was interrupted can end while the server keeps silent.
+            together(
+                missing,
+                lambda part: self._upload(submission, part, fresh=fresh),
+                keep,
+                threads=UPLOADS_AT_ONCE,
+                daemon=True,
+            )
+        else:
+            for part in missing:
+                keep(part, self._upload(submission, part, fresh=fresh))
+        return files
+
+    def _create_wave(self, submission: Submission, wave: Sequence[Job], files: dict[int, Part]) -> int | None:
+        """Create the jobs of a wave; return the room that is left then, None where there was none for one of them."""
+        waiting = deque(wave)
+        tries = FILE_TRIES
+        while True:
+            with self._locks.waiting(f"create-{self._client.account}"):
+                room = self._room()
+                try:
+                    while waiting:
+                        job = waiting[0]
+                        if job.request_count > room or not self._create(submission, job, str(files[job.part].file_id)):
+                            return None
+                        room -= job.request_count
+                        waiting.popleft()
+                        tries = FILE_TRIES
+                except NotFoundError:
+                    tries -= 1
+                    if not tries:
+                        raise
+                else:
+                    return room
+            self._find_again(submission, files, waiting[0].part)
+
+    def _find_again(self, submission: Submission, files: dict[int, Part], number: int) -> None:
+        """Give a file that the create did not find a moment; upload it again where it is gone."""
+        part = files[number]
+        if not self._client.file_exists(str(part.file_id)):
+            self._ledger.set_file(part, None)
+            part = replace(part, file_id=None)
+        self._retry.pause(FILE_PAUSE_SECONDS)
+        if part.file_id is None:
+            part = replace(part, file_id=self._upload(submission, part, fresh=True))
+            self._ledger.set_file(part, part.file_id)
+        files[number] = part
 
     def _room(self) -> int:
         """Return how many more requests the workspace may have pending; all jobs count, whoever made them."""
-        pending = 0
-        for report in self._client.jobs(statuses=PENDING):
-            known = self._ledger.job(report.job_id)
-            pending += max(report.total_requests, known.request_count if known else 0)
+        told = {report.job_id: report.total_requests for report in self._client.jobs(statuses=PENDING)}
+        known = self._ledger.request_counts(list(told))
+        pending = sum(max(count, known.get(job_id, 0)) for job_id, count in told.items())
         return self._settings.max_pending_requests - pending
 
     def _upload(self, submission: Submission, part: Part, *, fresh: bool) -> str:
@@ -164,11 +216,11 @@ class Sender:
             failpoint("before-upload")
             file_id = self._client.upload(path, name)
             failpoint("after-upload")
-        self._ledger.set_file(part, file_id)
         return file_id
 
     def _create(self, submission: Submission, job: Job, file_id: str) -> bool:
         """Send one create, and record what came of it; False where the API's limit holds it back."""
+        interrupts.check()
         before, sent_at = job.step, self._time()
         if not self._ledger.move(job, Step.SENDING, sent_at=sent_at):
             return True  # moved by a cancel meanwhile
@@ -246,6 +298,17 @@ def abandoned_spools(home: Path, ledger: Ledger, locks: Locks) -> Iterator[Path]
         with locks.trying(f"spool-{name.removesuffix(SPILL)}") as held:
             if held and ledger.submission(name) is None:
                 yield directory / name
+
+
+def _fitting(jobs: Iterable[Job], room: int) -> list[Job]:
+    """Return the first jobs, up to a wave's, that there is room for."""
+    wave: list[Job] = []
+    for job in jobs:
+        room -= job.request_count
+        if room < 0 or len(wave) == WAVE:
+            break
+        wave.append(job)
+    return wave
 
 
 def _is_of(report: JobReport, submission: Submission, job: Job) -> bool:

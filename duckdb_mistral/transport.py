@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from duckdb_mistral import interrupts
 from duckdb_mistral.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -82,14 +83,15 @@ class Transport:
             "write": self._deadline,
             "pool": CONNECT_SECONDS,
         }
-        request.stream = self._paced(request.stream, self._http.WriteTimeout)
+        request.stream = self._paced(request.stream, self._http.WriteTimeout, heeds_interrupts=upload)
 
     def _keep(self, response: Any) -> None:
         """Keep the raw answer, before the SDK's models see it."""
         self._answers.last = response
         self._server_time = _server_time(response)
-        response.stream = self._paced(response.stream, self._http.ReadTimeout)
-        if not (response.is_success and getattr(self._answers, "streamed", False)):
+        streamed = response.is_success and getattr(self._answers, "streamed", False)
+        response.stream = self._paced(response.stream, self._http.ReadTimeout, heeds_interrupts=streamed)
+        if not streamed:
             response.read()
 
 
@@ -129,12 +131,17 @@ def _paced_streams(http: Any, seconds: float) -> Any:
     """Return a class of streams over the library that this version of the SDK uses."""
 
     class Paced(http.SyncByteStream):  # type: ignore[misc]
-        def __init__(self, stream: Any, too_slow: type[Exception]) -> None:
+        def __init__(self, stream: Any, too_slow: type[Exception], *, heeds_interrupts: bool) -> None:
             self._stream = stream
             self._too_slow = too_slow
+            # Whole files alone: an interrupted create would be one whose answer is lost.
+            self._heeds_interrupts = heeds_interrupts
 
         def __iter__(self) -> Iterator[bytes]:
-            yield from in_pace(self._stream, seconds, self._too_slow)
+            for piece in in_pace(self._stream, seconds, self._too_slow):
+                if self._heeds_interrupts:
+                    interrupts.check()
+                yield piece
 
         def close(self) -> None:
             self._stream.close()

@@ -93,6 +93,23 @@ def test_what_is_added(ledger: Ledger) -> None:
     assert ledger.jobs_by_key([jobs[2].key, jobs[0].key]) == [jobs[2], jobs[0]]
 
 
+def test_jobs_of_a_part(ledger: Ledger) -> None:
+    """The jobs of one part are those of its models, and no other submission's."""
+    made = added(ledger)
+    added(ledger, identity="another")
+    assert ledger.jobs_of_part(made.submission_id, 2) == [
+        job for job in ledger.jobs(made.submission_id) if job.part == 2
+    ]
+
+
+def test_counts_of_many_jobs(ledger: Ledger) -> None:
+    """The counts of jobs that are known are found among many that are not."""
+    ledger.adopt(report(), "https://example.com")
+    others = [str(uuid4()) for _ in range(2_000)]
+    assert ledger.request_counts([*others, JOB_ID]) == {JOB_ID: 15}
+    assert ledger.request_counts([]) == {}
+
+
 def test_what_is_not_there(ledger: Ledger) -> None:
     """What is not there is None or empty."""
     assert (ledger.submission("x"), ledger.live_submission("x"), ledger.job("x")) == (None, None, None)

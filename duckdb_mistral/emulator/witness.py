@@ -76,11 +76,15 @@ class Witness:
 
     def _rows(self) -> tuple[int, int]:
         """Count the rows of all jobs that are stored, and how many different ones stand in more than one place."""
+        files: dict[tuple[str, str], list[str]] = {}
+        for job in self._store.all("jobs"):
+            paths = (_text(str(self._store.content(file_id))) for file_id in job["input_files"])
+            files.setdefault((job["endpoint"], job.get("model") or ""), []).extend(paths)
         rows = [
-            f"SELECT hash({_text(job['endpoint'])}, {_text(job.get('model') or '')}, custom_id, body) AS row "
-            f"FROM read_json({_text(str(self._store.content(file_id)))}, {READING})"
-            for job in self._store.all("jobs")
-            for file_id in job["input_files"]
+            f"SELECT hash({_text(endpoint)}, {_text(model)}, custom_id, body) AS row "
+            f"FROM read_json([{', '.join(paths)}], {READING})"
+            for (endpoint, model), paths in files.items()
+            if paths
         ]
         if not rows:
             return 0, 0

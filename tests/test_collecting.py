@@ -1,0 +1,98 @@
+"""Results of several jobs: the next is downloaded while one is converted, one conversion at a time, failures told."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+from support import connect, make_staging, rows, submitted
+
+from duckdb_mistral.client import BatchClient
+from duckdb_mistral.results import write_results
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from duckdb_mistral.emulator import Emulator
+
+JOBS = 5
+#: What is not there by then has failed the test.
+SECONDS = 30
+
+
+def ended(con: duckdb.DuckDBPyConnection) -> str:
+    """Submit five parts of two requests, wait for them, and return the submission's id."""
+    make_staging(con, 2 * JOBS)
+    submission_id = submitted(con)
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    return submission_id
+
+
+def test_next_is_downloaded_meanwhile(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the files of one job are converted, those of the next are downloaded, and no more of them."""
+    begun = 0
+    second = threading.Event()
+    lock = threading.Lock()
+    converting = most_converting = most_ahead = converted = 0
+    download = BatchClient.download
+
+    def counted(client: BatchClient, file_id: str, target: Path) -> None:
+        nonlocal begun, most_ahead
+        with lock:
+            begun += 1
+            most_ahead = max(most_ahead, begun - converted)
+            if begun > 1:
+                second.set()
+        download(client, file_id, target)
+
+    def held_up(*given: Any, **options: Any) -> Any:
+        nonlocal converting, most_converting, converted
+        with lock:
+            converting += 1
+            most_converting = max(most_converting, converting)
+        assert second.wait(SECONDS)
+        found = write_results(*given, **options)
+        with lock:
+            converting -= 1
+            converted += 1
+        return found
+
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        submission_id = ended(con)
+        monkeypatch.setattr(BatchClient, "download", counted)
+        monkeypatch.setattr("duckdb_mistral.collecting.write_results", held_up)
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
+    assert sorted(row["custom_id"] for row in found) == [str(number) for number in range(2 * JOBS)]
+    assert (begun, converted) == (JOBS, JOBS)
+    assert most_converting == 1
+    assert most_ahead == 2
+    assert not list((home / "spool").glob("*/*"))
+
+
+def test_one_of_several_cannot_be_had(emulator: Emulator, home: Path) -> None:
+    """Where one job's file is gone, that is told, and what was fetched beside it is not fetched again."""
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        submission_id = ended(con)
+        emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "skip": 1})
+        with pytest.raises(duckdb.Error, match="does not have result file"):
+            con.execute(f"FROM mistral_batch_results('{submission_id}')")
+        emulator.faults()
+        assert list((home / "results").glob("*.parquet"))
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        assert {row["outcome"] for row in found} == {"ok"}
+        assert emulator.witness()["requests"]["download"] == JOBS
+    assert not list((home / "results").glob("scratch-*"))
+
+
+def test_partial_of_several(emulator: Emulator, home: Path) -> None:
+    """With partial := true the rows of the jobs whose files are gone are missing, and the others are there."""
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        submission_id = ended(con)
+        emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "skip": 1, "times": 2})
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true)")
+        emulator.faults()
+        assert sorted(row["outcome"] for row in found) == ["missing"] * 4 + ["ok"] * (2 * JOBS - 4)
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        assert {row["outcome"] for row in found} == {"ok"}
