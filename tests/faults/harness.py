@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 from support import KEY, connect, make_staging, rows
 
+from duckdb_mistral.responses import lines_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -100,9 +102,10 @@ def check_invariants(story: Story, *, jobs: int = 1) -> None:
     found = story.results()
     assert [row["custom_id"] for row in found] == sorted(str(number) for number in range(story.row_count))
     # I4: what is kept is whole, and no scratch is left.
-    kept = [path.name for path in (story.home / "results").iterdir()]
+    kept = {path for path in (story.home / "results").iterdir() if path.suffix == ".parquet"}
     assert len(kept) == jobs
-    assert all(name.endswith(".parquet") and not name.startswith("partial-") for name in kept)
+    assert not any(path.name.startswith("partial-") for path in kept)
+    assert set((story.home / "results").iterdir()) == kept | {line for path in kept for line in lines_of(path)}
     # I5: the key is nowhere.
     assert_no_key(story.home, *story.said)
     # I6: nothing was cancelled or deleted.
