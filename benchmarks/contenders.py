@@ -202,7 +202,7 @@ def whole_loop(work: Path, given: dict[str, Any]) -> Clock:
     """Run the loop by hand, from the staging table to a table of answers."""
     import duckdb
 
-    pa.array([1])  # Arrow's first list imports pandas, where that is installed
+    _import_the_rest()
     connection = duckdb.connect(given["database"])
     with closing(connection), _sdk(given["url"]) as sdk:
         clock = Clock()
@@ -220,13 +220,11 @@ def whole_loop(work: Path, given: dict[str, Any]) -> Clock:
 
 def whole_client(work: Path, given: dict[str, Any]) -> Clock:
     """mistral_batch_submit and mistral_batch_results, from the staging table to a table of answers."""
-    import mistralai.client  # noqa: F401
-
     import duckdb_mistral
     from duckdb_mistral import arguments, collecting, requests, statements  # noqa: F401  as a second call has them
     from duckdb_mistral.client import BatchClient
 
-    pa.array([1])  # Arrow's first list imports pandas, where that is installed
+    _import_the_rest()
     waited = _timed(BatchClient, "create")
     settings = _settings(work, given) | {"server_url": given["url"], "poll_seconds": loop.POLL_SECONDS}
     with duckdb_mistral.connect(given["database"], settings=settings) as connection:
@@ -253,12 +251,9 @@ def whole_transfer(work: Path, given: dict[str, Any]) -> Clock:
     http = importlib.import_module("mistralai.client.httpclient").httpx
     with http.Client(headers={"authorization": f"Bearer {KEY}"}, timeout=300, trust_env=False) as client:
         clock = Clock()
-        with clock.step("upload"), Path(given["requests"]).open("rb") as content:
-            answer = client.post(
-                f"{given['url']}/v1/files", data={"purpose": "batch"}, files={"file": ("requests.jsonl", content)}
-            )
-        answer.raise_for_status()
-        for file_id in list(_put_there(client, given)):
+        with clock.step("upload"):
+            list(_sent(client, given["url"], Path(given["requests"])))
+        for file_id in list(_sent(client, given["url"], Path(given["results"]))):
             with (
                 clock.step("download"),
                 client.stream("GET", f"{given['url']}/v1/files/{file_id}/content") as stream,
@@ -269,13 +264,11 @@ def whole_transfer(work: Path, given: dict[str, Any]) -> Clock:
     return clock
 
 
-def _put_there(client: Any, given: dict[str, Any]) -> Iterator[str]:
-    """Put the result file where it can be downloaded, in pieces that the server takes; nobody's time counts."""
-    with Path(given["results"]).open("rb") as content:
+def _sent(client: Any, url: str, path: Path) -> Iterator[str]:
+    """Send a file in pieces that the server takes; yield their ids."""
+    with path.open("rb") as content:
         while piece := content.read(MAX_BYTES):
-            answer = client.post(
-                f"{given['url']}/v1/files", data={"purpose": "batch"}, files={"file": ("results.jsonl", piece)}
-            )
+            answer = client.post(f"{url}/v1/files", data={"purpose": "batch"}, files={"file": (path.name, piece)})
             yield answer.raise_for_status().json()["id"]
 
 
@@ -356,6 +349,16 @@ def _settings(work: Path, given: dict[str, Any]) -> dict[str, Any]:
         "max_pending_requests": 100_000_000,
         "max_bytes_per_file": MAX_BYTES,
     }
+
+
+def _import_the_rest() -> None:
+    """Import what the SDK and Arrow import where they are first used."""
+    from mistralai.client import Mistral
+
+    pa.array([1])  # pandas, where that is installed
+    with Mistral(api_key=KEY) as sdk:
+        assert sdk.files
+        assert sdk.batch.jobs
 
 
 def _ended_job(rows: int) -> Job:
