@@ -103,7 +103,8 @@ class Emulator:
 
     def _open(self) -> None:
         """Take the port, then open the state; connections are taken from here on."""
-        listener = socket.socket()
+        # asyncio turns Nagle's algorithm off only where the protocol is named; with it, every answer takes 40 ms more.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", self._port))
