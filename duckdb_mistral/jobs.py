@@ -218,6 +218,8 @@ class Part:
     request_count: int
     input_bytes: int
     file_id: str | None = None
+    #: Whether the file may be at the API although it has no `file_id` here; None where an older version wrote this row.
+    upload_began: bool | None = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -197,14 +197,16 @@ class Ledger:
                 submissions.update().where(submissions.c.submission_id == submission_id).values(account=account)
             )
 
+    def begin_uploads(self, its_parts: Sequence[Part]) -> None:
+        """Record that parts are about to be uploaded: from here on they may be at the API."""
+        with self._writing() as connection:
+            for part in its_parts:
+                connection.execute(_part(part).values(upload_began=True))
+
     def set_file(self, part: Part, file_id: str | None) -> None:
         """Record the file that a part was uploaded as, or that it has to be uploaded again."""
         with self._writing() as connection:
-            connection.execute(
-                parts.update()
-                .where(parts.c.submission_id == part.submission_id, parts.c.part == part.part)
-                .values(file_id=file_id)
-            )
+            connection.execute(_part(part).values(file_id=file_id))
 
     def move(self, job: Job, step: Step, *, message: str | None = None, sent_at: int | None = None) -> bool:
         """Move a job from the step that `job` shows, along an arrow of Step; False where it is no longer there."""
@@ -329,6 +331,10 @@ class Ledger:
             reason = str(error.orig)
             damaged = "malformed" in reason or "not a database" in reason
             raise LedgerError((_damaged if damaged else _unusable)(self.path, reason)) from error
+
+
+def _part(part: Part) -> sa.Update:
+    return parts.update().where(parts.c.submission_id == part.submission_id, parts.c.part == part.part)
 
 
 def _version(connection: sa.Connection) -> int | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 #: The version of the tables below.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: What makes a ledger of version N one of version N + 1.
 MIGRATIONS = {
     1: ("ALTER TABLE jobs ADD COLUMN results_bytes BIGINT",),
+    2: ("ALTER TABLE parts ADD COLUMN upload_began BOOLEAN",),
 }
 
 tables = sa.MetaData()
@@ -54,6 +55,7 @@ parts = sa.Table(
     sa.Column("request_count", sa.BigInteger, nullable=False),
     sa.Column("input_bytes", sa.BigInteger, nullable=False),
     sa.Column("file_id", sa.Text),
+    sa.Column("upload_began", sa.Boolean),
 )
 
 jobs = sa.Table(

@@ -79,19 +79,18 @@ class Sender:
         self._locks = locks
         self._retry = retry
 
-    def advance(self, submission: Submission, *, fresh: bool = False) -> None:
+    def advance(self, submission: Submission) -> None:
         """Create the jobs of `submission` that do not exist yet; the caller holds the submission's lock.
 
-        A `fresh` submission has no uploads that an earlier call could have left behind. Jobs without room under the
-        pending limit become HELD. Raises OutcomeUnknownError where an answer was lost and the job is not listed, and
-        an ApiError where the API refused.
+        Jobs without room under the pending limit become HELD. Raises OutcomeUnknownError where an answer was lost and
+        the job is not listed, and an ApiError where the API refused.
         """
         for job in self._at(submission, Step.SENDING):
             self.reconcile(submission, job)
         waiting = self._at(submission, Step.PLANNED, Step.HELD)
         room = self._room() if waiting else 0
         while wave := _fitting(waiting, room):
-            files = self._uploaded(submission, wave, fresh=fresh)
+            files = self._uploaded(submission, wave)
             left = self._create_wave(submission, wave, files)
             if left is None:
                 break
@@ -135,7 +134,7 @@ class Sender:
     def _at(self, submission: Submission, *steps: Step) -> list[Job]:
         return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]
 
-    def _uploaded(self, submission: Submission, wave: Sequence[Job], *, fresh: bool) -> dict[int, Part]:
+    def _uploaded(self, submission: Submission, wave: Sequence[Job]) -> dict[int, Part]:
         """Return the parts of jobs by number, each with its file at the API; those without one are uploaded."""
         wanted = {job.part for job in wave}
         files = {part.part: part for part in self._ledger.parts(submission.submission_id) if part.part in wanted}
@@ -145,18 +144,20 @@ class Sender:
             files[part.part] = replace(part, file_id=file_id)
 
         missing = [part for part in files.values() if part.file_id is None]
+        if missing:
+            self._ledger.begin_uploads(missing)
         if len(missing) > 1:
             # Daemons, so that a program that was interrupted can end while the server keeps silent.
             together(
                 missing,
-                lambda part: self._upload(submission, part, fresh=fresh),
+                lambda part: self._upload(submission, part),
                 keep,
                 threads=UPLOADS_AT_ONCE,
                 daemon=True,
             )
         else:
             for part in missing:
-                keep(part, self._upload(submission, part, fresh=fresh))
+                keep(part, self._upload(submission, part))
         return files
 
     def _create_wave(self, submission: Submission, wave: Sequence[Job], files: dict[int, Part]) -> int | None:
@@ -187,10 +188,10 @@ class Sender:
         part = files[number]
         if not self._client.file_exists(str(part.file_id)):
             self._ledger.set_file(part, None)
-            part = replace(part, file_id=None)
+            part = replace(part, file_id=None, upload_began=False)
         self._retry.pause(FILE_PAUSE_SECONDS)
         if part.file_id is None:
-            part = replace(part, file_id=self._upload(submission, part, fresh=True))
+            part = replace(part, file_id=self._upload(submission, part))
             self._ledger.set_file(part, part.file_id)
         files[number] = part
 
@@ -201,7 +202,7 @@ class Sender:
         pending = sum(max(count, known.get(job_id, 0)) for job_id, count in told.items())
         return self._settings.max_pending_requests - pending
 
-    def _upload(self, submission: Submission, part: Part, *, fresh: bool) -> str:
+    def _upload(self, submission: Submission, part: Part) -> str:
         """Upload a part's requests, or find them uploaded by a call that did not live to record it."""
         path = spool_path(self._settings.home, submission.submission_id, part.part)
         if not path.exists() or path.stat().st_size != part.input_bytes:
@@ -211,7 +212,8 @@ class Sender:
                 "them anew."
             )
         name = f"{submission.submission_id}-{path.name}"
-        file_id = None if fresh else self._client.find_file(name, part.input_bytes)
+        may_be_there = part.upload_began is not False
+        file_id = self._client.find_file(name, part.input_bytes) if may_be_there else None
         if file_id is None:
             failpoint("before-upload")
             file_id = self._client.upload(path, name)

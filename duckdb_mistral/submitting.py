@@ -101,7 +101,7 @@ class Submitter:
                 if parts:
                     spool.keep()
                 failpoint("after-intent")
-                return self._advance(submission, fresh=True)
+                return self._advance(submission)
         first = self._ledger.live_submission(identity)
         if first is None:  # retired between the two looks
             raise ApiError("Another process submitted the same requests and gave them up. Run the statement again.")
@@ -140,11 +140,11 @@ class Submitter:
         with self._batches.lock(submission.submission_id):
             return self._advance(submission)
 
-    def _advance(self, submission: Submission, *, fresh: bool = False) -> list[tuple[Job, bool]]:
+    def _advance(self, submission: Submission) -> list[tuple[Job, bool]]:
         before = {job.key for job in self._jobs(submission) if job.step in (Step.CREATED, Step.ANSWERED)}
         if any(job.step is not Step.DROPPED and job.key not in before for job in self._jobs(submission)):
             self._batches.check_account(submission)
-            self._batches.sender().advance(submission, fresh=fresh)
+            self._batches.sender().advance(submission)
         return [(job, job.key in before) for job in self._jobs(submission)]
 
     def _jobs(self, submission: Submission) -> list[Job]:

@@ -320,6 +320,7 @@ def test_ledger_of_version_1(tmp_path: Path) -> None:
     connection.close()
     (job,) = Ledger(tmp_path).jobs()
     assert (job.status, job.request_count, job.results_bytes) == ("SUCCESS", 3, None)
+    assert [part.upload_began for part in Ledger(tmp_path).parts(str(job.submission_id))] == [None]
     fresh = Ledger(tmp_path / "fresh").path
     assert columns_of(tmp_path / "ledger.sqlite") == columns_of(fresh)
     (again,) = Ledger(tmp_path).jobs()

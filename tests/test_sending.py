@@ -74,6 +74,20 @@ def test_no_more_is_uploaded_than_there_is_room_for(tmp_path: Path, home: Path) 
         assert witness["peak_pending_requests"] == 6
 
 
+def test_files_are_looked_for_only_where_they_may_be(tmp_path: Path, home: Path) -> None:
+    """A part that was held is uploaded without a look for it; one whose upload's answer was lost is found again."""
+    with Emulator(tmp_path / "server", max_pending_requests=4) as emulator:
+        found = submit(emulator, home, 4, max_pending_requests=4)
+        assert [row["status"] for row in found][2:] == ["HELD"] * 2
+        emulator.faults({"method": "POST", "path": "/v1/files", "status": 500, "after": True})
+        with connect(emulator, home, max_pending_requests=4) as con:
+            waiting = f"FROM mistral_batch_wait('{found[0]['submission_id']}')"
+            assert [row["status"] for row in rows(con, waiting)] == ["SUCCESS"] * 4
+        witness = emulator.witness()
+        assert (witness["uploads_stored"], witness["requests"]["upload"]) == (4, 4)
+        assert witness["requests"]["list_files"] == 1
+
+
 def test_one_file_for_all_models(emulator: Emulator, home: Path) -> None:
     """A part is uploaded once, however many models run on it."""
     with connect(emulator, home, max_requests_per_job=2) as con:
