@@ -170,6 +170,7 @@ def _read_verified(work: Path, given: dict[str, Any], statement: str) -> Clock:
     import duckdb
 
     from duckdb_mistral.collecting import Family
+    from duckdb_mistral.engines import own_engine
     from duckdb_mistral.responses import line_path, register_lines
     from duckdb_mistral.results import ResultFiles, write_results
     from duckdb_mistral.statements import results_statement
@@ -183,7 +184,8 @@ def _read_verified(work: Path, given: dict[str, Any], statement: str) -> Clock:
         register_lines(connection)
         clock = Clock()
         with clock.step("verify"):
-            written = write_results(_ended_job(given["rows"]), files, target, partial=False)
+            with own_engine(work / "spill") as engine:
+                written = write_results(engine, _ended_job(given["rows"]), files, target, partial=False)
             for number, path in enumerate(written.lines):
                 path.replace(line_path(target, number))
         with clock.step("read"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from duckdb_mistral.batches import Batches, describe
-from duckdb_mistral.collecting import PARTIAL, RETRY_SCRATCH, SCRATCH, Collector, drop_requests, results_name
+from duckdb_mistral.collecting import PARTIAL, RETRY_SCRATCH, SCRATCH, Collector, results_name
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.heaps import Kind, Thing, by_stem, entries, finished, heaped, is_unfinished, stem_of
 from duckdb_mistral.jobs import now
@@ -72,6 +72,7 @@ class Cleaner:
         self._ledger = batches.ledger
         self._home = batches.settings.home
         self._locks = Locks(self._home, batches.retry)
+        self._collector = Collector(batches)
         self._oldest = None if asked.older_than_days is None else now() - asked.older_than_days * DAY
         self._jobs = {stem_of(Path(job.results or results_name(job))): job for job in self._ledger.jobs()}
         self._asked = {job.key for identifier in asked.identifiers for job in self._named(identifier)}
@@ -138,14 +139,14 @@ class Cleaner:
                 continue
             with self._holding(_collecting(its_jobs)) as held:
                 if held and not self._are_needed(its_jobs[0]):
-                    free = partial(drop_requests, self._home, its_jobs[0])
+                    free = partial(self._collector.drop_requests, its_jobs[0])
                     yield Thing(kind=Kind.ANSWERED, paths=paths, free=free)
                 else:
                     yield Thing(kind=Kind.NEEDED, paths=paths)
 
     def _are_needed(self, job: Job) -> bool:
         try:
-            return Collector(self._batches).requests_needed(job.submission_id or "", job.part)
+            return self._collector.requests_needed(job.submission_id or "", job.part)
         except duckdb.Error:  # results of the right size that cannot be read
             return True
 

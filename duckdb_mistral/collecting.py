@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral import interrupts
 from duckdb_mistral.batches import Batches, describe
+from duckdb_mistral.engines import Engines
 from duckdb_mistral.errors import IncompleteResultsError, LedgerError, NotEndedError, NotFoundError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Step
@@ -24,6 +25,8 @@ from duckdb_mistral.together import together
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    import duckdb
 
     from duckdb_mistral.jobs import Job
 
@@ -66,6 +69,7 @@ class Collector:
         self._directory = batches.settings.home / "results"
         #: One conversion at a time has the memory and the cores.
         self._converting = threading.Lock()
+        self._engines = Engines()
 
     def collect(self, identifier: str | None, *, partial: bool = False) -> Collected:
         """Return the results of an id, or of every ended submission, fetching what is not kept yet.
@@ -74,10 +78,13 @@ class Collector:
         less than the counts promise, unless `partial`.
         """
         groups = self._ended(identifier)
-        return Collected(
-            families=tuple(family for jobs in groups for family in self._families(jobs, partial=partial)),
-            output=self._output([job for jobs in groups for job in jobs]),
-        )
+        try:
+            return Collected(
+                families=tuple(family for jobs in groups for family in self._families(jobs, partial=partial)),
+                output=self._output([job for jobs in groups for job in jobs]),
+            )
+        finally:
+            self._engines.close()
 
     def _ended(self, identifier: str | None) -> list[list[Job]]:
         """Return the jobs to read, those of the same requests together, their retries after them."""
@@ -139,10 +146,12 @@ class Collector:
         return files
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _engine(self, spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield an engine of our own, for one thread at a time."""
         with self._converting:
             interrupts.check()
-            yield
+            with self._engines.one(spill) as engine:
+                yield engine
 
     def _output(self, jobs: Sequence[Job]) -> str | None:
         """Return the declared output type, where all jobs share one."""
@@ -204,10 +213,8 @@ class Collector:
         kept = self._directory / name
         if whole:
             self._batches.ledger.keep_results(job, name, size_of(kept))
-            if job.submission_id is not None:
-                with self._converting:
-                    if not self.requests_needed(job.submission_id, job.part):
-                        drop_requests(self._batches.settings.home, job)
+            if job.submission_id is not None and not self.requests_needed(job.submission_id, job.part):
+                self.drop_requests(job)
         return kept
 
     def _download(self, job: Job, scratch: Path, target: Path, *, partial: bool) -> tuple[Path, ...] | None:
@@ -221,15 +228,15 @@ class Collector:
                     "the rest as missing, and mistral_batch_retry sends the missing ones."
                 )
             try:
-                with self._alone():
-                    return write_results(job, files, target, partial=False).lines
+                with self._engine(scratch / "spill") as engine:
+                    return write_results(engine, job, files, target, partial=False).lines
             except IncompleteResultsError:
                 if left and not gone:
                     continue
                 if not partial:
                     raise
-                with self._alone():
-                    write_results(job, files, target, partial=True)
+                with self._engine(scratch / "spill") as engine:
+                    write_results(engine, job, files, target, partial=True)
                 return None
         return None
 
@@ -276,23 +283,34 @@ class Collector:
         """Tell whether a part's spooled requests may be read again: not once every model has answered them all."""
         jobs = self._batches.ledger.jobs_of_part(submission_id, part)
         files = [self._kept(job) for job in jobs]
-        return not files or any(file is None for file in files) or any(left_in([file]) for file in files if file)
+        if not files or any(file is None for file in files):
+            return True
+        with self._engine() as engine:
+            return left_in(engine, [file for file in files if file is not None]) > 0
 
+    def left(self, job: Job) -> int:
+        """Return how many rows of a job are left to be sent again."""
+        file = self.file(job, partial=True)
+        with self._engine() as engine:
+            return left_in(engine, [file])
 
-def drop_requests(home: Path, job: Job) -> bool:
-    """Remove the spooled requests of a job's part, with their keys, and keep their hashes.
+    def drop_requests(self, job: Job) -> bool:
+        """Remove the spooled requests of a job's part, with their keys, and keep their hashes.
 
-    False where the hashes cannot be written: the requests stay instead.
-    """
-    path = spool_path(home, job.submission_id or "", job.part)
-    if path.exists() and not keep_hashes(path, home, job):
-        return False
-    for file in (path, keys_path(path)):  # the requests go first: the keys are of no use alone
-        failpoint("before-drop")
-        file.unlink(missing_ok=True)
-    with suppress(OSError):  # other parts are still there
-        path.parent.rmdir()
-    return True
+        False where the hashes cannot be written: the requests stay instead.
+        """
+        home = self._batches.settings.home
+        path = spool_path(home, job.submission_id or "", job.part)
+        if path.exists():
+            with self._engine() as engine:
+                if not keep_hashes(engine, path, home, job):
+                    return False
+        for file in (path, keys_path(path)):  # the requests go first: the keys are of no use alone
+            failpoint("before-drop")
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # other parts are still there
+            path.parent.rmdir()
+        return True
 
 
 def results_name(job: Job) -> str:

@@ -12,16 +12,53 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@contextmanager
-def own_engine(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB of our own for a while: the caller's connection is busy with the caller's statement.
+class Engines:
+    """An engine of our own for one work after another: the caller's connection is busy with the caller's statement.
 
-    What does not fit into memory goes to the directory `spill`, which is there only while it is needed.
+    Opening one takes longer than a small work does, so it is kept until `close`.
     """
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "temp_directory": str(spill),
-        "autoinstall_known_extensions": False,
-    }
-    with duckdb.connect(":memory:", config=config) as engine:
-        engine.execute("SET preserve_insertion_order = false")
-        yield engine
+
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._engine: duckdb.DuckDBPyConnection | None = None
+
+    @contextmanager
+    def one(self, spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a connection with temporary tables and views of its own, for one thread at a time.
+
+        What does not fit into memory goes to the directory `spill`, which is there only while it is needed; without
+        it nothing may.
+        """
+        with self._spilling_to("" if spill is None else str(spill)).cursor() as connection:
+            connection.execute("SET preserve_insertion_order = false")
+            yield connection
+
+    def close(self) -> None:
+        """Let go of the engine; the next work opens another."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _spilling_to(self, directory: str) -> duckdb.DuckDBPyConnection:
+        if self._engine is not None:
+            try:
+                self._engine.execute("SET temp_directory = $directory", {"directory": directory})
+            except duckdb.NotImplementedException:  # something was spilled: that engine keeps its directory
+                self.close()
+            else:
+                return self._engine
+        self._engine = duckdb.connect(
+            ":memory:", config={"temp_directory": directory, "autoinstall_known_extensions": False}
+        )
+        return self._engine
+
+
+@contextmanager
+def own_engine(spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an engine of our own for a single work."""
+    engines = Engines()
+    try:
+        with engines.one(spill) as connection:
+            yield connection
+    finally:
+        engines.close()

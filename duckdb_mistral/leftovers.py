@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import duckdb
-
+from duckdb_mistral.engines import own_engine
 from duckdb_mistral.quoting import literals
 from duckdb_mistral.responses import kept_rows, register_lines
 from duckdb_mistral.templates import template
@@ -14,16 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import duckdb
+
     from duckdb_mistral.spool import Spool
 
 #: What a retry sends again. A truncated answer is an answer: sending it again as it is would truncate it again.
 LEFT = "outcome IN ('error', 'missing')"
 
 
-def left_in(files: Sequence[Path]) -> int:
-    """Return how many rows of results files are left to be done."""
-    with duckdb.connect(":memory:") as engine:
-        counted = engine.execute(f"SELECT count(*) FROM read_parquet([{literals(files)}]) WHERE {LEFT}").fetchall()
+def left_in(engine: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> int:
+    """Return how many rows of results files are left to be done, as an engine of our own counts them."""
+    counted = engine.execute(f"SELECT count(*) FROM read_parquet([{literals(files)}]) WHERE {LEFT}").fetchall()
     return int(counted[0][0])
 
 
@@ -44,7 +44,7 @@ def spool_left(requests: Sequence[Path], generations: Sequence[Sequence[Path]], 
     statement = template("left_requests").substitute(
         requests=literals(requests), results=union_of(generations, "custom_id, outcome"), left=LEFT
     )
-    with duckdb.connect(":memory:") as engine:
+    with own_engine(spool.spill) as engine:
         register_lines(engine)
         engine.execute(f"CREATE TEMP TABLE left_requests AS {statement}")
         for batch in engine.sql("SELECT line, custom_id, request FROM left_requests").to_arrow_reader():

@@ -68,8 +68,9 @@ def declared(text: str) -> Output:
 def output_sql(text: str, output: Output | None) -> str:
     """Return the SQL of the column output, as JSON, from the SQL of an answer's text; NULL where that is none."""
     parsed = f"TRY_CAST({text} AS JSON)"
-    if output is None:  # most answers are prose: only what begins as JSON does is tried
-        return f"CASE WHEN regexp_matches({text}, {exp.Literal.string(JSON_BEGINS).sql('duckdb')}) THEN {parsed} END"
+    if output is None:  # most answers are prose, which json_valid tells at its first letter; it takes NaN, though
+        begins = exp.Literal.string(JSON_BEGINS).sql("duckdb")
+        return f"CASE WHEN json_valid({text}) AND regexp_matches({text}, {begins}) THEN {parsed} END"
     if output.fits == "true":
         return parsed
     # A list of one value names the value, so that it is parsed once.

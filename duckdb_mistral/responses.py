@@ -1,7 +1,8 @@
 """The responses of large jobs, which stay in the result lines that they came in.
 
-Beside the Parquet file of such a job lie its result files. A row's response is cut out of its line only where a query
-asks for it: to read, write and keep it a second time would take longer than all else that is done to results.
+Beside the Parquet file of such a job lie its result files, whose lines are its first rows, in the same order. A row's
+response is cut out of its line only where a query asks for it: to read, write and keep it a second time would take
+longer than all else that is done to results.
 """
 
 from __future__ import annotations
@@ -12,23 +13,30 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
-from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.lines import LINES, raw_lines
-from duckdb_mistral.quoting import literals
+from duckdb_mistral.quoting import literal, literals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-#: The function that finds the line of a row, by a Parquet file and hash(custom_id).
+    import duckdb
+
+#: The function that finds the line of a row, by the name of a Parquet file and the row's number in it.
 FUNCTION = "mistral_internal_line"
-#: An index takes 24 bytes per line; a scan reads a few files at a time.
+#: An index takes 8 bytes per line; a scan reads a few files at a time.
 INDEXES = 8
+#: A file is searched for newlines in blocks of so many bytes.
+BLOCK_BYTES = 16 << 20
+#: Said where a line is not that of its row: somebody changed the files.
+OTHER_LINES = (
+    "The result lines beside these results are not those that they were read from, so the column response cannot be "
+    "read. The other columns can: SELECT * EXCLUDE (response). To have it back, free the kept results with "
+    "`duckdb-mistral clean --results ID --yes` and read them again."
+)
 _building = threading.Lock()
 
 
@@ -53,37 +61,50 @@ def kept_rows(files: Sequence[Path]) -> str:
     whole = [path for path in files if path not in lined]
     selects = [f"SELECT * FROM read_parquet([{literals(whole)}])"] if whole else []
     if lined:
-        response = f"{FUNCTION}(filename, hash(custom_id))->'$.response.body'"
+        # Both at once, so that a line is parsed once.
+        found = f"json_extract({FUNCTION}(filename, file_row_number), ['$.custom_id', '$.response.body'])"
+        response = (
+            "CASE WHEN found IS NULL THEN response "
+            f"WHEN found[1]->>'$' IS DISTINCT FROM custom_id THEN error({literal(OTHER_LINES)}) "
+            "ELSE nullif(found[2], 'null') END"
+        )
         selects.append(
-            f"SELECT * EXCLUDE (filename) REPLACE (coalesce(response, nullif({response}, 'null')) AS response) "
-            f"FROM read_parquet([{literals(lined)}], filename = true)"
+            f"SELECT * EXCLUDE (filename, file_row_number, found) REPLACE ({response} AS response) "
+            f"FROM (SELECT *, {found} AS found "
+            f"FROM read_parquet([{literals(lined)}], filename = true, file_row_number = true))"
         )
     return f"({' UNION ALL '.join(selects)})"
 
 
-def find_lines(files: pa.Array, hashes: pa.Array) -> pa.Array:
-    """Return the result lines of rows, NULL where there is none: strings by the Parquet file and hash(custom_id)."""
+def find_lines(files: pa.Array, rows: pa.Array) -> pa.Array:
+    """Return the result lines of rows, NULL where there is none: large strings by file name and row number."""
     names = pc.unique(files).to_pylist()
-    wanted = hashes.to_numpy(zero_copy_only=False)
+    wanted = rows.to_numpy(zero_copy_only=False)
     if len(names) == 1:
         return _found(names[0], wanted)
     found, places = [], []
     for name in names:
-        rows = np.flatnonzero(pc.equal(files, name).to_numpy(zero_copy_only=False))
-        found.append(_found(name, wanted[rows]))
-        places.append(rows)
+        of_file = np.flatnonzero(pc.equal(files, name).to_numpy(zero_copy_only=False))
+        found.append(_found(name, wanted[of_file]))
+        places.append(of_file)
     back = np.argsort(np.concatenate(places)) if places else np.empty(0, dtype=np.int64)
     return pa.concat_arrays([pa.array([], pa.large_string()), *found]).take(pa.array(back))
 
 
 def _found(name: str, wanted: np.ndarray[Any, Any]) -> pa.Array:
-    """Return the lines of rows of one Parquet file."""
+    """Return the lines of rows of one Parquet file; the lines of its first result file come first."""
     found = pa.nulls(len(wanted), pa.large_string())
+    before = 0
     for path in lines_of(Path(name)):
         status = path.stat()
         with _building:
             index = _index((path, status.st_size, status.st_mtime_ns))
-        found = pc.coalesce(found, index.lines(wanted))
+        here = (wanted >= before) & (wanted < before + len(index))
+        if here.all():
+            return index.lines(wanted - before)
+        if here.any():
+            found = pc.replace_with_mask(found, pa.array(here), index.lines(wanted[here] - before))
+        before += len(index)
     return found
 
 
@@ -92,7 +113,7 @@ def register_lines(engine: duckdb.DuckDBPyConnection) -> None:
     engine.create_function(
         FUNCTION,
         find_lines,
-        ["VARCHAR", "UBIGINT"],
+        ["VARCHAR", "BIGINT"],
         "VARCHAR",
         type=PythonUDFType.ARROW,
         null_handling=FunctionNullHandling.SPECIAL,
@@ -101,36 +122,57 @@ def register_lines(engine: duckdb.DuckDBPyConnection) -> None:
 
 
 class LineIndex:
-    """The lines of one result file, by the hash of their custom_id."""
+    """Where the lines of one result file begin; a line of nothing but spaces is none, as in DuckDB's reader."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file once; raise LedgerError where two custom_ids have the same hash."""
-        with duckdb.connect(":memory:") as engine:
-            engine.register("raw_lines", pa.RecordBatchReader.from_batches(LINES, raw_lines(path)))
-            found = engine.execute(
-                "SELECT start, hash(json_extract_string(line, '$.custom_id')) AS hash FROM raw_lines "
-                "WHERE contains(line, '{')"  # an empty line has none
-            ).fetchnumpy()
-        in_file = np.argsort(found["start"])
-        starts, hashes = found["start"][in_file], found["hash"][in_file]
-        self._rows = np.argsort(hashes)
-        self._hashes = hashes[self._rows]
-        if np.any(self._hashes[1:] == self._hashes[:-1]):
-            raise LedgerError(
-                f"Two custom_ids of {path.name} cannot be told apart by their hash, so the column response cannot be "
-                "read. The other columns can: SELECT * EXCLUDE (response)."
-            )
-        with pa.memory_map(str(path)) as file:
-            data = file.read_buffer()
-        bounds = np.append(starts, data.size).astype(np.int64)
-        self._lines = pa.LargeStringArray.from_buffers(len(starts), pa.py_buffer(bounds), data)
+        """Read the file once."""
+        self._path = path
+        found = list(_line_starts(path))
+        starts = np.concatenate([np.empty(0, dtype=np.int64), *(starts for starts, _ in found)])
+        unusual = np.concatenate([np.empty(0, dtype=np.int64), *(unusual for _, unusual in found)])
+        with path.open("rb") as file:
+            empty = [start for start in unusual.tolist() if not _line_at(file, start).strip()]
+        self._bounds = np.append(np.setdiff1d(starts, empty, assume_unique=True), path.stat().st_size)
 
-    def lines(self, hashes: np.ndarray[Any, Any]) -> pa.Array:
-        """Return the lines of some hashes, NULL where there is none."""
-        if not len(self._hashes):
-            return pa.nulls(len(hashes), pa.large_string())
-        places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        return self._lines.take(pa.array(self._rows[places], mask=self._hashes[places] != hashes))
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def lines(self, rows: np.ndarray[Any, Any]) -> pa.Array:
+        """Return the lines of some rows, counted from 0, each with what ends it."""
+        first, following = int(rows[0]), int(rows[-1]) + 1
+        if following - first == len(rows) and (rows[1:] > rows[:-1]).all():
+            # Read, not mapped: the pages of a map would count as memory of this process.
+            bounds = self._bounds[first : following + 1]
+            with self._path.open("rb") as file:
+                file.seek(int(bounds[0]))
+                data = file.read(int(bounds[-1] - bounds[0]))
+            return _strings(bounds - bounds[0], pa.py_buffer(data))
+        with pa.memory_map(str(self._path)) as file:
+            return _strings(self._bounds, file.read_buffer()).take(pa.array(rows))
+
+
+def _line_starts(path: Path) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Yield where lines start, block after block; and of these, the lines that do not begin with a bracket."""
+    at, begins = 0, True
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            data = np.frombuffer(block, dtype=np.uint8)
+            starts = np.flatnonzero(data == ord("\n")) + 1
+            starts = np.concatenate(([0] if begins else [], starts)).astype(np.int64)
+            begins = block.endswith(b"\n")
+            starts = starts[starts < len(data)]
+            yield starts + at, starts[data[starts] != ord("{")] + at
+            at += len(block)
+
+
+def _line_at(file: Any, start: int) -> bytes:
+    file.seek(start)
+    line: bytes = file.readline()
+    return line
+
+
+def _strings(bounds: np.ndarray[Any, Any], data: pa.Buffer) -> pa.Array:
+    return pa.LargeStringArray.from_buffers(len(bounds) - 1, pa.py_buffer(bounds), data)
 
 
 @lru_cache(INDEXES)

@@ -13,7 +13,6 @@ import duckdb
 import pyarrow as pa
 
 from duckdb_mistral.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
-from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.lines import LINES, raw_lines
 from duckdb_mistral.output_types import declared, output_sql
@@ -47,9 +46,14 @@ COLUMNS = {
 }
 #: From this size on a result file of chat answers stays as it came, and the responses in it.
 LARGE_BYTES = 32 << 20
-#: Each thread holds a row group until it is full, so a row group is small; of the columns only those with few values
-#: gain by a dictionary.
-PARQUET = "FORMAT parquet, ROW_GROUP_SIZE 20480, ROW_GROUP_SIZE_BYTES '32MB', DICTIONARY_SIZE_LIMIT 100"
+#: Each thread holds a row group until it is full, so a row group is small, in rows and in bytes; of the columns only
+#: those with few values gain by a dictionary.
+MOST_ROWS, MOST_BYTES = 20480, 32_000_000
+PARQUET = f"FORMAT parquet, ROW_GROUP_SIZE {MOST_ROWS}, ROW_GROUP_SIZE_BYTES {MOST_BYTES}, DICTIONARY_SIZE_LIMIT 100"
+#: For large files: to compress texts that their lines hold anyway would take longer than to write them.
+PLAIN_PARQUET = "FORMAT parquet, ROW_GROUP_SIZE {rows}, CODEC uncompressed, DICTIONARY_SIZE_LIMIT 100"
+#: DuckDB hands rows over in this many.
+VECTOR = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,44 +90,45 @@ class Written:
     lines: tuple[Path, ...] = ()
 
 
-def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) -> Written:
-    """Write one row per submitted custom_id of an ended job to the Parquet file `target`.
+def write_results(
+    engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, target: Path, *, partial: bool
+) -> Written:
+    """Write one row per submitted custom_id of an ended job to the Parquet file `target`, by an engine of our own.
 
     Raises IncompleteResultsError where the files hold fewer rows than the job's counts promise, unless `partial`;
     `target` then does not exist.
     """
-    with own_engine(target.parent / "spill") as engine:
-        read = target.with_suffix(".read")
-        submitted = _submitted_sql(engine, job, files)
-        try:
-            large = _large(job, files) if submitted is not None else ()
-            if large and _convert_large(engine, job, files, large, read):
-                engine.execute(f"CREATE TEMP VIEW submitted AS {submitted}")
-                if _same_ids(engine, read):
-                    read.replace(target)
-                    return Written(tally=_all_held(job), lines=large)
-                engine.execute("DROP VIEW submitted")
-            _convert(engine, job, files, read)
-            engine.execute(f"CREATE TEMP VIEW submitted AS {submitted or _ids_of(read)}")
-            if submitted is not None and _same_ids(engine, read):
-                tally = _all_held(job)
-            else:
-                tally = Tally(**_row(engine, template("verify").substitute(results=literal(read))))
-            promised = _promised(job, known=submitted is not None)
-            if tally.held < promised and not partial:
-                raise IncompleteResultsError(
-                    f"The result files of job {job.job_id} hold {tally.held:,} of the {promised:,} rows that its "
-                    "counts promise. Nothing was kept. Run the statement again to download them again, or read "
-                    "what there is with partial := true."
-                )
-            if tally.clean:
+    read = target.with_suffix(".read")
+    submitted = _submitted_sql(engine, job, files)
+    try:
+        large = _large(job, files) if submitted is not None else ()
+        if large and _convert_large(engine, job, files, large, read):
+            engine.execute(f"CREATE TEMP VIEW submitted AS {submitted}")
+            if _same_ids(engine, read):
                 read.replace(target)
-            else:
-                _complete(engine, job, read, target)
-            return Written(tally=tally)
-        finally:
-            read.unlink(missing_ok=True)
-            target.chmod(0o600) if target.exists() else None
+                return Written(tally=_all_held(job), lines=large)
+            engine.execute("DROP VIEW submitted")
+        _convert(engine, job, files, read)
+        engine.execute(f"CREATE TEMP VIEW submitted AS {submitted or _ids_of(read)}")
+        if submitted is not None and _same_ids(engine, read):
+            tally = _all_held(job)
+        else:
+            tally = Tally(**_row(engine, template("verify").substitute(results=literal(read))))
+        promised = _promised(job, known=submitted is not None)
+        if tally.held < promised and not partial:
+            raise IncompleteResultsError(
+                f"The result files of job {job.job_id} hold {tally.held:,} of the {promised:,} rows that its "
+                "counts promise. Nothing was kept. Run the statement again to download them again, or read "
+                "what there is with partial := true."
+            )
+        if tally.clean:
+            read.replace(target)
+        else:
+            _complete(engine, job, read, target)
+        return Written(tally=tally)
+    finally:
+        read.unlink(missing_ok=True)
+        target.chmod(0o600) if target.exists() else None
 
 
 def _large(job: Job, files: ResultFiles) -> tuple[Path, ...]:
@@ -136,7 +141,10 @@ def _large(job: Job, files: ResultFiles) -> tuple[Path, ...]:
 def _convert_large(
     engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, large: tuple[Path, ...], target: Path
 ) -> bool:
-    """Read the result files into Parquet, large ones without their responses; False where that does not do."""
+    """Read the result files into Parquet, large ones without their responses; False where that does not do.
+
+    The rows of large files come first, in the order of the files and of their lines: so a row's number finds its line.
+    """
     selects = [
         _judged(job, template("large_chat_results").substitute(file=literal(path)), files.output, whole=False)
         for path in large
@@ -144,10 +152,20 @@ def _convert_large(
     small = [template("answers").substitute(file=literal(path)) for path in files.answers if path not in large]
     if small:
         selects.append(_judged(job, _read(job, small), files.output))
+    each = sum(path.stat().st_size for path in files.answers) // max(1, job.request_count)
+    vectors = min(MOST_ROWS, MOST_BYTES // max(1, each)) // VECTOR
     try:
-        _copy(engine, " UNION ALL ".join(f"({select})" for select in selects), target)
+        engine.execute("SET preserve_insertion_order = true")
+        _copy(
+            engine,
+            " UNION ALL ".join(f"({select})" for select in selects),
+            target,
+            PLAIN_PARQUET.format(rows=max(1, vectors) * VECTOR),
+        )
     except (duckdb.Error, UnicodeDecodeError):
         return False
+    finally:
+        engine.execute("SET preserve_insertion_order = false")
     return True
 
 
@@ -211,9 +229,9 @@ def _complete(engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: P
         unfinished.unlink(missing_ok=True)
 
 
-def _copy(engine: duckdb.DuckDBPyConnection, select: str, target: Path) -> None:
+def _copy(engine: duckdb.DuckDBPyConnection, select: str, target: Path, options: str = PARQUET) -> None:
     columns = ", ".join(f"{name}::{kind} AS {name}" for name, kind in COLUMNS.items())
-    engine.execute(f"COPY (SELECT {columns} FROM ({select})) TO {literal(target)} ({PARQUET})")
+    engine.execute(f"COPY (SELECT {columns} FROM ({select})) TO {literal(target)} ({options})")
 
 
 def _constants(job: Job) -> dict[str, str]:

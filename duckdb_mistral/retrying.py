@@ -10,7 +10,7 @@ from duckdb_mistral.client import checked_id
 from duckdb_mistral.collecting import RETRY_SCRATCH, Collector
 from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
 from duckdb_mistral.jobs import OWN_KEYS, Plan
-from duckdb_mistral.leftovers import left_in, spool_left
+from duckdb_mistral.leftovers import spool_left
 from duckdb_mistral.submitting import Submitter
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Retrier:
         """Return the request files of the jobs that left something."""
         files = []
         for job in jobs:
-            if not left_in([self._collector.file(job, partial=True)]):
+            if not self._collector.left(job):
                 continue
             file = self._collector.submitted(job, scratch)
             if file is None:

@@ -84,18 +84,16 @@ def forget(batches: Batches, submission_id: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def keep_hashes(requests: Path, home: Path, job: Job) -> bool:
+def keep_hashes(engine: duckdb.DuckDBPyConnection, requests: Path, home: Path, job: Job) -> bool:
     """Keep the hashes of a job's request file, before the file goes; False where they cannot be written.
 
-    The caller holds the lock of the job's results.
+    The engine is one of our own. The caller holds the lock of the job's results.
     """
     target = _hashes_path(home, job)
     scratch = target.with_suffix(f".job-{job.key}.unfinished")
     try:
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        with duckdb.connect(":memory:") as engine:
-            engine.execute("SET preserve_insertion_order = false")
-            engine.execute(f"COPY ({_keys_sql(engine, [requests])}) TO {literal(scratch)} ({PARQUET})")
+        engine.execute(f"COPY ({_keys_sql(engine, [requests])}) TO {literal(scratch)} ({PARQUET})")
         scratch.chmod(0o600)
         scratch.replace(target)
     except (OSError, duckdb.Error):
@@ -140,9 +138,14 @@ def _requests_of(batches: Batches, job: Job) -> str | None:
     if not hashes.exists():
         spooled = spool_path(home, job.submission_id, job.part)
         with batches.lock(f"results-{job.key}"):
-            if not hashes.exists() and not (spooled.exists() and keep_hashes(spooled, home, job)):
+            if not hashes.exists() and not (spooled.exists() and _hashed(spooled, home, job)):
                 return None
     return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
+
+
+def _hashed(requests: Path, home: Path, job: Job) -> bool:
+    with own_engine() as engine:
+        return keep_hashes(engine, requests, home, job)
 
 
 def _find_answers(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str) -> None:

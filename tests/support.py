@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.emulator import Emulator
     from duckdb_mistral.jobs import Job
+    from duckdb_mistral.results import ResultFiles, Written
 
 KEY = "a-key-of-the-tests"
 
@@ -82,6 +83,14 @@ def ended_job(
         created_here_at=0,
         report=JobReport(**told | report),
     )
+
+
+def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) -> Written:
+    """Write the results of a job as a collector does, with an engine for it alone."""
+    from duckdb_mistral import engines, results
+
+    with engines.own_engine(target.parent / "spill") as engine:
+        return results.write_results(engine, job, files, target, partial=partial)
 
 
 def asked_for_money(emulator: Emulator) -> tuple[int, int]:

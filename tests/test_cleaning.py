@@ -23,6 +23,7 @@ from support import (
 from duckdb_mistral import collecting, ledger, results, sending, spool, submitting
 from duckdb_mistral.batches import Batches
 from duckdb_mistral.cleaning import DAY, Asked, clean
+from duckdb_mistral.collecting import Collector
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.failpoints import VARIABLE
@@ -93,7 +94,7 @@ def litter(home: Path) -> list[Path]:
 
 def lose_interest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a collector do no more than keep results, as one does that is killed then."""
-    monkeypatch.setattr(collecting, "drop_requests", lambda *_: False)
+    monkeypatch.setattr(Collector, "drop_requests", lambda *_: False)
 
 
 # What is told, and what is freed

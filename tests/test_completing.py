@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 import pytest
-from support import ended_job
+from support import ended_job, write_results
 
 from duckdb_mistral.errors import IncompleteResultsError
-from duckdb_mistral.results import ResultFiles, Tally, write_results
+from duckdb_mistral.results import ResultFiles, Tally
 from duckdb_mistral.spool import Spool, keys_path
 
 if TYPE_CHECKING:

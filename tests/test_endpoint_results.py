@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 from openapi import SAMPLES, response_example, response_problems
-from support import answered, ended_job, submitted
+from support import answered, ended_job, submitted, write_results
 
 from duckdb_mistral.endpoints import all_endpoints
-from duckdb_mistral.results import COLUMNS, ResultFiles, write_results
+from duckdb_mistral.results import COLUMNS, ResultFiles
 
 if TYPE_CHECKING:
     from pathlib import Path

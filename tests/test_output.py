@@ -11,12 +11,12 @@ import duckdb
 import pytest
 from jsonschema import Draft202012Validator
 from openapi import request_problems
-from support import answered, ended_job, make_staging, rows, submitted
+from support import answered, ended_job, make_staging, rows, submitted, write_results
 
 from duckdb_mistral.collecting import Family
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.output_types import declared
-from duckdb_mistral.results import ResultFiles, write_results
+from duckdb_mistral.results import ResultFiles
 from duckdb_mistral.statements import results_statement
 
 if TYPE_CHECKING:

@@ -6,17 +6,16 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import answered, asked_for_money, connect, ended_job, make_staging, rows, submitted
+from support import answered, asked_for_money, connect, ended_job, make_staging, rows, submitted, write_results
 
 from duckdb_mistral import responses, results
-from duckdb_mistral.errors import IncompleteResultsError, LedgerError
-from duckdb_mistral.responses import LineIndex, find_lines, kept_rows, line_path, lines_of, register_lines, size_of
-from duckdb_mistral.results import ResultFiles, write_results
+from duckdb_mistral.errors import IncompleteResultsError
+from duckdb_mistral.responses import find_lines, kept_rows, line_path, lines_of, register_lines, size_of
+from duckdb_mistral.results import ResultFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -201,32 +200,45 @@ def test_lines_of_several_files_in_any_order(tmp_path: Path) -> None:
             data = b"".join(line(f"{number} {each}", said(f"{number} {each}")) for each in range(50))
             line_path(target, 0).write_bytes(data)
     picked = [(number, each) for each in reversed(range(50)) for number in (1, 2, 0)] + [(0, 50)]
-    with duckdb.connect() as engine:
-        hashes = [
-            engine.execute("SELECT hash($id)", {"id": f"{number} {each}"}).fetchall()[0][0] for number, each in picked
-        ]
     found = find_lines(
-        pa.array([str(files[number]) for number, _ in picked]), pa.array(np.array(hashes, dtype=np.uint64))
+        pa.array([str(files[number]) for number, _ in picked]), pa.array([each for _, each in picked])
     ).to_pylist()
     expected = [None if number == 2 or each == 50 else f"{number} {each}" for number, each in picked]
     assert [None if text is None else json.loads(text)["custom_id"] for text in found] == expected
 
 
-def test_custom_ids_with_one_hash_are_told(tmp_path: Path) -> None:
-    """Where two lines cannot be told apart, no response is given rather than another row's."""
-    path = tmp_path / "results.lines-0.jsonl"
-    path.write_bytes(line("a", said("one")) + line("a", said("two")))
-    with pytest.raises(LedgerError, match=r"Two custom_ids of results.lines-0.jsonl .* EXCLUDE \(response\)"):
-        LineIndex(path)
+def test_lines_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are found wherever the blocks end in which the file is read."""
+    texts = [line("a"), b"\n", b"  \r\n", b" " + line("b"), line("c", said("é東\u2028")), b"\t\n\n", line("d").rstrip()]
+    target = tmp_path / "results.parquet"
+    line_path(target, 0).write_bytes(b"".join(texts))
+    found = []
+    for size in (1, 2, 3, 7, 64, 1 << 20):
+        monkeypatch.setattr(responses, "BLOCK_BYTES", size)
+        responses._index.cache_clear()
+        found.append(find_lines(pa.array([str(target)] * 4), pa.array(range(4))).to_pylist())
+    assert [json.loads(text)["custom_id"] for text in found[0]] == ["a", "b", "c", "d"]
+    assert all(each == found[0] for each in found)
+
+
+def test_lines_that_were_changed_are_told(tmp_path: Path) -> None:
+    """Where a line is not that of its row, no response is given rather than another row's; the other columns are."""
+    directory = tmp_path / "changed"
+    read(directory, [line("a", said("one")) + line("b", said("two"))], ["a", "b"], large=True)
+    target = directory / "results.parquet"
+    line_path(target, 0).write_bytes(line("b", said("two")) + line("a", said("one")))
+    with duckdb.connect() as engine:
+        register_lines(engine)
+        assert len(engine.execute(f"SELECT * EXCLUDE (response) FROM {kept_rows([target])}").fetchall()) == 2
+        with pytest.raises(duckdb.InvalidInputException, match=r"not those .* EXCLUDE \(response\)"):
+            engine.execute(f"FROM {kept_rows([target])}").fetchall()
 
 
 def test_a_file_that_was_fetched_again(tmp_path: Path) -> None:
     """A result file that is another one since is read anew."""
     target = tmp_path / "results.parquet"
     line_path(target, 0).write_bytes(line("a", said("one")))
-    with duckdb.connect() as engine:
-        ((hashed,),) = engine.execute("SELECT hash('a')").fetchall()
-    wanted = pa.array([str(target)]), pa.array([hashed], pa.uint64())
+    wanted = pa.array([str(target)]), pa.array([0])
     assert "one" in find_lines(*wanted)[0].as_py()
     line_path(target, 0).unlink()
     assert find_lines(*wanted).to_pylist() == [None]

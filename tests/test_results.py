@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import ended_job
+from support import ended_job, write_results
 
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.lines import BATCH_BYTES
-from duckdb_mistral.results import COLUMNS, ResultFiles, Tally, write_results
+from duckdb_mistral.results import COLUMNS, ResultFiles, Tally
 
 if TYPE_CHECKING:
     from duckdb_mistral.jobs import Job

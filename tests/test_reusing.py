@@ -8,7 +8,8 @@ import duckdb
 import pytest
 from support import answered, asked_for_money, connect, make_staging, rows, submitted
 
-from duckdb_mistral import collecting, reusing
+from duckdb_mistral import reusing
+from duckdb_mistral.collecting import Collector
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,14 +100,14 @@ def test_requests_that_go_meanwhile(
     """Answers are found also where another process drops the requests of their job between the look and the read."""
     make_staging(con, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(collecting, "drop_requests", lambda *_: False)
+        patch.setattr(Collector, "drop_requests", lambda *_: False)
         answered(con, submitted(con))
     con.execute("CREATE TABLE later AS SELECT 'x' || custom_id AS custom_id, prompt FROM staging")
     look = reusing._requests_of
 
     def then_drop(batches: Batches, job: Job) -> str | None:
         requests = look(batches, job)
-        collecting.drop_requests(batches.settings.home, job)
+        Collector(batches).drop_requests(job)
         return requests
 
     monkeypatch.setattr(reusing, "_requests_of", then_drop)
