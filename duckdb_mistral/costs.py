@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from duckdb_mistral.estimate import cost
-from duckdb_mistral.quoting import literal
+from duckdb_mistral.responses import stored_rows
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -38,6 +38,6 @@ def job_costs(jobs: Iterable[Job], files: Sequence[Path], prices: Prices) -> Ite
 def _used(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Return what each job used."""
     with duckdb.connect(":memory:") as engine:
-        result = engine.execute(template("used").substitute(files=", ".join(literal(path) for path in files)))
+        result = engine.execute(template("used").substitute(rows=stored_rows(files)))
         names = [column[0] for column in result.description or ()]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

@@ -93,7 +93,7 @@ class Functions:
             "mistral_internal_jobs": _table(session.workspace_jobs, [text, text, text, "TIMESTAMPTZ"], rows.WORKSPACE),
             "mistral_internal_models": _table(session.models, ["BOOLEAN"], rows.MODELS),
             LISTEN: (_texts(_listen), ["BOOLEAN"], text),
-            "mistral_internal_line": (_lines, [text, "BIGINT"], text),
+            "mistral_internal_line": (_lines, [text, "UBIGINT"], text),
             # Last, because it tells that all are there.
             "mistral_internal_session": (_texts(lambda _: self.name), ["BOOLEAN"], text),
         }
@@ -110,11 +110,11 @@ def _listen(_: bool) -> None:
     interrupts.listen()
 
 
-def _lines(files: pa.Array, numbers: pa.Array) -> pa.Array:
+def _lines(files: pa.Array, hashes: pa.Array) -> pa.Array:
     """Return the result lines of rows, where the column response is asked for."""
     from duckdb_mistral.responses import find_lines
 
-    return find_lines(files, numbers)
+    return find_lines(files, hashes)
 
 
 def _count_tokens(texts: pa.Array) -> pa.Array:

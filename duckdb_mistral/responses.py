@@ -1,8 +1,7 @@
 """The responses of large jobs, which stay in the result lines that they came in.
 
-Beside the Parquet file of such a job lie its result files, whose lines are its first rows, in the same order. A row's
-response is cut out of its line only where a query asks for it: to read, write and keep it a second time would take
-longer than all else that is done to results.
+Beside the Parquet file of such a job lie its result files. A row's response is cut out of its line only where a query
+asks for it: to read, write and keep it a second time would take longer than all else that is done to results.
 """
 
 from __future__ import annotations
@@ -13,24 +12,28 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.quoting import literal, literals
+from duckdb_mistral.results import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import duckdb
-
-#: The function that finds the line of a row, by the name of a Parquet file and the row's number in it.
+#: The function that finds the line of a row, by the name of a Parquet file and the hash of the row's custom_id.
 FUNCTION = "mistral_internal_line"
-#: An index takes 8 bytes per line; a scan reads a few files at a time.
+#: An index takes 32 bytes per line; a scan reads a few files at a time.
 INDEXES = 8
 #: A file is searched for newlines in blocks of so many bytes.
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 1 << 20
+#: Rows mostly lie as their lines do: those of one call are in so few places that each is read by itself, or else
+#: scattered over the file.
+FEW_PLACES = 16
 #: Said where a line is not that of its row: somebody changed the files.
 OTHER_LINES = (
     "The result lines beside these results are not those that they were read from, so the column response cannot be "
@@ -55,31 +58,55 @@ def size_of(results: Path) -> int:
     return sum(path.stat().st_size for path in (results, *lines_of(results)))
 
 
+def stored_rows(files: Sequence[Path]) -> str:
+    """Return what to read FROM for kept results as they are stored: a response that stays in its line is NULL."""
+    whole, lined = _divided(files)
+    selects = [_whole(whole)] if whole else []
+    if lined:
+        selects.append(f"SELECT * EXCLUDE (filename) FROM {_stored(lined)}")
+    return f"({' UNION ALL '.join(selects)})"
+
+
 def kept_rows(files: Sequence[Path]) -> str:
     """Return what to read FROM for all columns of kept results; FUNCTION finds the responses that stay in lines."""
-    lined = [path for path in files if lines_of(path)]
-    whole = [path for path in files if path not in lined]
-    selects = [f"SELECT * FROM read_parquet([{literals(whole)}])"] if whole else []
+    whole, lined = _divided(files)
+    selects = [_whole(whole)] if whole else []
     if lined:
         # Both at once, so that a line is parsed once.
-        found = f"json_extract({FUNCTION}(filename, file_row_number), ['$.custom_id', '$.response.body'])"
+        found = f"json_extract({FUNCTION}(filename, hash(custom_id)), ['$.custom_id', '$.response.body'])"
+        other = "found[1]->>'$' <> custom_id OR (found IS NULL AND response IS NULL AND error IS NULL)"
         response = (
-            "CASE WHEN found IS NULL THEN response "
-            f"WHEN found[1]->>'$' IS DISTINCT FROM custom_id THEN error({literal(OTHER_LINES)}) "
-            "ELSE nullif(found[2], 'null') END"
+            f"CASE WHEN {other} THEN error({literal(OTHER_LINES)}) "
+            "WHEN found IS NULL THEN response ELSE nullif(found[2], 'null') END"
         )
         selects.append(
-            f"SELECT * EXCLUDE (filename, file_row_number, found) REPLACE ({response} AS response) "
-            f"FROM (SELECT *, {found} AS found "
-            f"FROM read_parquet([{literals(lined)}], filename = true, file_row_number = true))"
+            f"SELECT * EXCLUDE (filename, found) REPLACE ({response} AS response) "
+            f"FROM (SELECT *, {found} AS found FROM {_stored(lined)})"
         )
     return f"({' UNION ALL '.join(selects)})"
 
 
-def find_lines(files: pa.Array, rows: pa.Array) -> pa.Array:
-    """Return the result lines of rows, NULL where there is none: large strings by file name and row number."""
+def _divided(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Divide Parquet files into those with all columns and those with result files beside them."""
+    lined = [path for path in files if lines_of(path)]
+    return [path for path in files if path not in lined], lined
+
+
+def _whole(files: Sequence[Path]) -> str:
+    return f"SELECT * FROM read_parquet([{literals(files)}])"
+
+
+def _stored(lined: Sequence[Path]) -> str:
+    """Return what to read FROM for all columns and `filename`; NULL where a file leaves a column out."""
+    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items())
+    read = f"read_parquet([{literals(lined)}], union_by_name = true, filename = true)"
+    return f"(SELECT {columns} WHERE false UNION ALL BY NAME FROM {read})"
+
+
+def find_lines(files: pa.Array, hashes: pa.Array) -> pa.Array:
+    """Return the result lines of rows, NULL where there is none: large strings by file name and hash(custom_id)."""
     names = pc.unique(files).to_pylist()
-    wanted = rows.to_numpy(zero_copy_only=False)
+    wanted = hashes.to_numpy(zero_copy_only=False)
     if len(names) == 1:
         return _found(names[0], wanted)
     found, places = [], []
@@ -92,19 +119,18 @@ def find_lines(files: pa.Array, rows: pa.Array) -> pa.Array:
 
 
 def _found(name: str, wanted: np.ndarray[Any, Any]) -> pa.Array:
-    """Return the lines of rows of one Parquet file; the lines of its first result file come first."""
+    """Return the lines of rows of one Parquet file."""
     found = pa.nulls(len(wanted), pa.large_string())
-    before = 0
     for path in lines_of(Path(name)):
         status = path.stat()
         with _building:
             index = _index((path, status.st_size, status.st_mtime_ns))
-        here = (wanted >= before) & (wanted < before + len(index))
+        numbers = index.numbers(wanted)
+        here = numbers >= 0
         if here.all():
-            return index.lines(wanted - before)
+            return index.lines(numbers)
         if here.any():
-            found = pc.replace_with_mask(found, pa.array(here), index.lines(wanted[here] - before))
-        before += len(index)
+            found = pc.replace_with_mask(found, pa.array(here), index.lines(numbers[here]))
     return found
 
 
@@ -113,7 +139,7 @@ def register_lines(engine: duckdb.DuckDBPyConnection) -> None:
     engine.create_function(
         FUNCTION,
         find_lines,
-        ["VARCHAR", "BIGINT"],
+        ["VARCHAR", "UBIGINT"],
         "VARCHAR",
         type=PythonUDFType.ARROW,
         null_handling=FunctionNullHandling.SPECIAL,
@@ -122,33 +148,71 @@ def register_lines(engine: duckdb.DuckDBPyConnection) -> None:
 
 
 class LineIndex:
-    """Where the lines of one result file begin; a line of nothing but spaces is none, as in DuckDB's reader."""
+    """The lines of one result file, by the hash of their custom_id."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file once."""
+        """Read the file; raise LedgerError where its lines are not such as were kept."""
         self._path = path
-        found = list(_line_starts(path))
-        starts = np.concatenate([np.empty(0, dtype=np.int64), *(starts for starts, _ in found)])
-        unusual = np.concatenate([np.empty(0, dtype=np.int64), *(unusual for _, unusual in found)])
-        with path.open("rb") as file:
-            empty = [start for start in unusual.tolist() if not _line_at(file, start).strip()]
-        self._bounds = np.append(np.setdiff1d(starts, empty, assume_unique=True), path.stat().st_size)
+        self._bounds = _bounds(path)
+        with duckdb.connect(":memory:") as engine:
+            found = engine.execute(
+                f"SELECT hash(custom_id) AS hash FROM read_json({literal(path)}, format = 'newline_delimited', "
+                "columns = {custom_id: 'VARCHAR'})"
+            ).fetchnumpy()
+        if len(found["hash"]) != len(self._bounds) - 1:
+            raise LedgerError(OTHER_LINES)
+        self._hashes = found["hash"]
+        self._by_hash = np.argsort(self._hashes)
+        self._sorted = self._hashes[self._by_hash]
 
-    def __len__(self) -> int:
-        return len(self._bounds) - 1
+    def numbers(self, hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return the numbers of the lines of some hashes, counted from 0; -1 where there is none."""
+        numbers = np.full(len(hashes), -1)
+        done = 0
+        for _ in range(FEW_PLACES):
+            (first,) = self._searched(hashes[done : done + 1]) if done < len(hashes) else (-1,)
+            if first < 0:
+                break
+            following = self._hashes[first : first + len(hashes) - done]
+            other = np.flatnonzero(hashes[done : done + len(following)] != following)
+            count = int(other[0]) if len(other) else len(following)
+            numbers[done : done + count] = np.arange(first, first + count)
+            done += count
+        numbers[done:] = self._searched(hashes[done:])
+        return numbers
 
-    def lines(self, rows: np.ndarray[Any, Any]) -> pa.Array:
-        """Return the lines of some rows, counted from 0, each with what ends it."""
-        first, following = int(rows[0]), int(rows[-1]) + 1
-        if following - first == len(rows) and (rows[1:] > rows[:-1]).all():
-            # Read, not mapped: the pages of a map would count as memory of this process.
-            bounds = self._bounds[first : following + 1]
-            with self._path.open("rb") as file:
-                file.seek(int(bounds[0]))
-                data = file.read(int(bounds[-1] - bounds[0]))
-            return _strings(bounds - bounds[0], pa.py_buffer(data))
-        with pa.memory_map(str(self._path)) as file:
-            return _strings(self._bounds, file.read_buffer()).take(pa.array(rows))
+    def _searched(self, hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if not len(self._hashes):
+            return np.full(len(hashes), -1)
+        places = np.minimum(np.searchsorted(self._sorted, hashes), len(self._hashes) - 1)
+        return np.where(self._sorted[places] == hashes, self._by_hash[places], -1)
+
+    def lines(self, numbers: np.ndarray[Any, Any]) -> pa.Array:
+        """Return the lines of some numbers, each with what ends it."""
+        ends = np.append(np.flatnonzero(np.diff(numbers) != 1) + 1, len(numbers))
+        if len(ends) > FEW_PLACES:
+            with pa.memory_map(str(self._path)) as file:
+                return _strings(self._bounds, file.read_buffer()).take(pa.array(numbers))
+        # Read, not mapped: the pages of a map would count as memory of this process.
+        pieces, bounds, size = [], [np.zeros(1, dtype=np.int64)], 0
+        with self._path.open("rb") as file:
+            for start, end in zip((0, *ends[:-1]), ends, strict=True):
+                here = self._bounds[numbers[start] : numbers[end - 1] + 2]
+                file.seek(int(here[0]))
+                pieces.append(file.read(int(here[-1] - here[0])))
+                bounds.append(here[1:] - here[0] + size)
+                size += len(pieces[-1])
+        return _strings(np.concatenate(bounds), pa.py_buffer(b"".join(pieces)))
+
+
+def _bounds(path: Path) -> np.ndarray[Any, Any]:
+    """Return where the lines of a file begin, and its end; a line of nothing but spaces is none, as for DuckDB."""
+    found = list(_line_starts(path))
+    starts = np.concatenate([np.empty(0, dtype=np.int64), *(starts for starts, _ in found)])
+    unusual = np.concatenate([np.empty(0, dtype=np.int64), *(unusual for _, unusual in found)])
+    with path.open("rb") as file:
+        empty = [start for start in unusual.tolist() if not _line_at(file, start).strip()]
+    return np.append(np.setdiff1d(starts, empty, assume_unique=True), path.stat().st_size)
 
 
 def _line_starts(path: Path) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:

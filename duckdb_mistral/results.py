@@ -16,11 +16,12 @@ from duckdb_mistral.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.lines import LINES, raw_lines
 from duckdb_mistral.output_types import declared, output_sql
-from duckdb_mistral.quoting import literal
+from duckdb_mistral.quoting import literal, literals
 from duckdb_mistral.spool import read_keys
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from duckdb_mistral.jobs import Job
@@ -44,16 +45,17 @@ COLUMNS = {
     "job_id": "VARCHAR",
     "submission_id": "VARCHAR",
 }
+OUTCOMES = ("ok", "truncated", "invalid_output", "error", "missing")
 #: From this size on a result file of chat answers stays as it came, and the responses in it.
 LARGE_BYTES = 32 << 20
 #: Each thread holds a row group until it is full, so a row group is small, in rows and in bytes; of the columns only
 #: those with few values gain by a dictionary.
-MOST_ROWS, MOST_BYTES = 20480, 32_000_000
-PARQUET = f"FORMAT parquet, ROW_GROUP_SIZE {MOST_ROWS}, ROW_GROUP_SIZE_BYTES {MOST_BYTES}, DICTIONARY_SIZE_LIMIT 100"
+PARQUET = (
+    "FORMAT parquet, ROW_GROUP_SIZE 10240, ROW_GROUP_SIZE_BYTES '32MB', DICTIONARY_SIZE_LIMIT 100, "
+    "STRING_DICTIONARY_PAGE_SIZE_LIMIT 1024"
+)
 #: For large files: to compress texts that their lines hold anyway would take longer than to write them.
-PLAIN_PARQUET = "FORMAT parquet, ROW_GROUP_SIZE {rows}, CODEC uncompressed, DICTIONARY_SIZE_LIMIT 100"
-#: DuckDB hands rows over in this many.
-VECTOR = 2048
+PLAIN_PARQUET = f"{PARQUET}, CODEC uncompressed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +143,7 @@ def _large(job: Job, files: ResultFiles) -> tuple[Path, ...]:
 def _convert_large(
     engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, large: tuple[Path, ...], target: Path
 ) -> bool:
-    """Read the result files into Parquet, large ones without their responses; False where that does not do.
-
-    The rows of large files come first, in the order of the files and of their lines: so a row's number finds its line.
-    """
+    """Read the result files into Parquet, large ones without their responses; False where that does not do."""
     selects = [
         _judged(job, template("large_chat_results").substitute(file=literal(path)), files.output, whole=False)
         for path in large
@@ -152,20 +151,16 @@ def _convert_large(
     small = [template("answers").substitute(file=literal(path)) for path in files.answers if path not in large]
     if small:
         selects.append(_judged(job, _read(job, small), files.output))
-    each = sum(path.stat().st_size for path in files.answers) // max(1, job.request_count)
-    vectors = min(MOST_ROWS, MOST_BYTES // max(1, each)) // VECTOR
     try:
-        engine.execute("SET preserve_insertion_order = true")
         _copy(
             engine,
             " UNION ALL ".join(f"({select})" for select in selects),
             target,
-            PLAIN_PARQUET.format(rows=max(1, vectors) * VECTOR),
+            columns=_few_valued(job) | ({"response": "JSON"} if small else {}),
+            options=PLAIN_PARQUET,
         )
     except (duckdb.Error, UnicodeDecodeError):
         return False
-    finally:
-        engine.execute("SET preserve_insertion_order = false")
     return True
 
 
@@ -229,9 +224,33 @@ def _complete(engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: P
         unfinished.unlink(missing_ok=True)
 
 
-def _copy(engine: duckdb.DuckDBPyConnection, select: str, target: Path, options: str = PARQUET) -> None:
-    columns = ", ".join(f"{name}::{kind} AS {name}" for name, kind in COLUMNS.items())
-    engine.execute(f"COPY (SELECT {columns} FROM ({select})) TO {literal(target)} ({options})")
+def _few_valued(job: Job) -> dict[str, str]:
+    """Return the columns that large files of chat answers fill, those of few values as an ENUM: quicker to write.
+
+    Both are read back as COLUMNS has them.
+    """
+    columns = {name: kind for name, kind in COLUMNS.items() if name not in ("embedding", "response")}
+    columns["outcome"] = _enum(OUTCOMES)
+    for name, value in (("job_id", job.job_id), ("submission_id", job.submission_id)):
+        if value is not None:
+            columns[name] = _enum([value])
+    return columns
+
+
+def _enum(values: Sequence[str]) -> str:
+    return f"ENUM({literals(values)})"
+
+
+def _copy(
+    engine: duckdb.DuckDBPyConnection,
+    select: str,
+    target: Path,
+    *,
+    columns: Mapping[str, str] = COLUMNS,
+    options: str = PARQUET,
+) -> None:
+    cast = ", ".join(f"{name}::{kind} AS {name}" for name, kind in columns.items())
+    engine.execute(f"COPY (SELECT {cast} FROM ({select})) TO {literal(target)} ({options})")
 
 
 def _constants(job: Job) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ from duckdb_mistral.responses import find_lines, kept_rows, line_path, lines_of,
 from duckdb_mistral.results import ResultFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from duckdb_mistral.emulator import Emulator
@@ -68,6 +70,13 @@ def read(directory: Path, files: list[bytes], submitted: list[str], *, large: bo
         register_lines(engine)
         found = engine.execute(f"FROM {kept_rows([target])} ORDER BY custom_id").fetchall()
     return found, len(written.lines)
+
+
+def hashes_of(custom_ids: Iterable[str]) -> pa.Array:
+    """Return what DuckDB's hash() says of custom_ids."""
+    with duckdb.connect() as engine:
+        hashes = [engine.execute("SELECT hash($id)", {"id": each}).fetchall()[0][0] for each in custom_ids]
+    return pa.array(np.array(hashes, dtype=np.uint64))
 
 
 ORDINARY = [line("x1"), line("x2", said("two"))]
@@ -200,9 +209,8 @@ def test_lines_of_several_files_in_any_order(tmp_path: Path) -> None:
             data = b"".join(line(f"{number} {each}", said(f"{number} {each}")) for each in range(50))
             line_path(target, 0).write_bytes(data)
     picked = [(number, each) for each in reversed(range(50)) for number in (1, 2, 0)] + [(0, 50)]
-    found = find_lines(
-        pa.array([str(files[number]) for number, _ in picked]), pa.array([each for _, each in picked])
-    ).to_pylist()
+    names = pa.array([str(files[number]) for number, _ in picked])
+    found = find_lines(names, hashes_of(f"{number} {each}" for number, each in picked)).to_pylist()
     expected = [None if number == 2 or each == 50 else f"{number} {each}" for number, each in picked]
     assert [None if text is None else json.loads(text)["custom_id"] for text in found] == expected
 
@@ -216,17 +224,58 @@ def test_lines_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for size in (1, 2, 3, 7, 64, 1 << 20):
         monkeypatch.setattr(responses, "BLOCK_BYTES", size)
         responses._index.cache_clear()
-        found.append(find_lines(pa.array([str(target)] * 4), pa.array(range(4))).to_pylist())
+        found.append(find_lines(pa.array([str(target)] * 4), hashes_of("abcd")).to_pylist())
     assert [json.loads(text)["custom_id"] for text in found[0]] == ["a", "b", "c", "d"]
     assert all(each == found[0] for each in found)
 
 
-def test_lines_that_were_changed_are_told(tmp_path: Path) -> None:
-    """Where a line is not that of its row, no response is given rather than another row's; the other columns are."""
+@pytest.mark.parametrize("step", [1, -1, 7, 61])
+def test_lines_in_any_places(step: int, tmp_path: Path) -> None:
+    """Lines are found in their order, against it, and in many places."""
+    target = tmp_path / "results.parquet"
+    line_path(target, 0).write_bytes(b"".join(line(str(number), said(f"answer {number}")) for number in range(100)))
+    wanted = [str(number * step % 100) for number in range(100)]
+    found = find_lines(pa.array([str(target)] * 100), hashes_of(wanted)).to_pylist()
+    assert [json.loads(text)["custom_id"] for text in found] == wanted
+
+
+def test_a_file_that_duckdb_reads_in_pieces(tmp_path: Path) -> None:
+    """Of a file that several threads read at a time, every row has the response of its own line."""
+    output, requests, target = tmp_path / "output.jsonl", tmp_path / "submitted.jsonl", tmp_path / "results.parquet"
+    with duckdb.connect() as engine:
+        message = "{'role': 'assistant', 'content': range || repeat(' word', 150)}"
+        engine.execute(
+            f"""COPY (
+              SELECT range::VARCHAR AS custom_id, {{'status_code': 200, 'body': {{'model': 'm', 'choices': [
+                {{'finish_reason': 'stop', 'message': {message}}}
+              ]}}}} AS response, NULL AS error FROM range(100_000)
+            ) TO '{output}' (FORMAT json)"""
+        )
+        engine.execute(f"COPY (SELECT range::VARCHAR AS custom_id FROM range(100_000)) TO '{requests}' (FORMAT json)")
+        assert output.stat().st_size > 80_000_000
+        files = ResultFiles(answers=(output,), submitted=requests)
+        assert write_results(ended_job(100_000), files, target, partial=False).lines == (output,)
+        output.replace(line_path(target, 0))
+        register_lines(engine)
+        same = "content = (response->>'$.choices[0].message.content') AND content LIKE custom_id || ' word%'"
+        found = engine.execute(f"SELECT count(*) FROM {kept_rows([target])} WHERE {same}").fetchall()
+    assert found == [(100_000,)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        line("a", said("one")) + line("c", said("two")),
+        line("a", said("one")),
+    ],
+    ids=["another", "one less"],
+)
+def test_lines_that_were_changed_are_told(changed: bytes, tmp_path: Path) -> None:
+    """Where a row's line is gone, its response is refused rather than empty; the other columns are read."""
     directory = tmp_path / "changed"
     read(directory, [line("a", said("one")) + line("b", said("two"))], ["a", "b"], large=True)
     target = directory / "results.parquet"
-    line_path(target, 0).write_bytes(line("b", said("two")) + line("a", said("one")))
+    line_path(target, 0).write_bytes(changed)
     with duckdb.connect() as engine:
         register_lines(engine)
         assert len(engine.execute(f"SELECT * EXCLUDE (response) FROM {kept_rows([target])}").fetchall()) == 2
@@ -234,11 +283,22 @@ def test_lines_that_were_changed_are_told(tmp_path: Path) -> None:
             engine.execute(f"FROM {kept_rows([target])}").fetchall()
 
 
+def test_a_hash_of_two_custom_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a hash leads to another custom_id's line, its response is refused rather than given to the row."""
+    directory = tmp_path / "same"
+    read(directory, [line("a", said("one")) + line("b", said("two"))], ["a", "b"], large=True)
+    monkeypatch.setattr(responses.LineIndex, "numbers", lambda _, hashes: np.zeros(len(hashes), dtype=np.int64))
+    with duckdb.connect() as engine:
+        register_lines(engine)
+        with pytest.raises(duckdb.InvalidInputException, match=r"not those .* EXCLUDE \(response\)"):
+            engine.execute(f"FROM {kept_rows([directory / 'results.parquet'])}").fetchall()
+
+
 def test_a_file_that_was_fetched_again(tmp_path: Path) -> None:
     """A result file that is another one since is read anew."""
     target = tmp_path / "results.parquet"
     line_path(target, 0).write_bytes(line("a", said("one")))
-    wanted = pa.array([str(target)]), pa.array([0])
+    wanted = pa.array([str(target)]), hashes_of("a")
     assert "one" in find_lines(*wanted)[0].as_py()
     line_path(target, 0).unlink()
     assert find_lines(*wanted).to_pylist() == [None]

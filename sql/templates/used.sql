@@ -9,7 +9,7 @@ SELECT
   coalesce(sum(total_tokens), 0)::BIGINT AS total_tokens,
   coalesce(sum(TRY_CAST(response->>'$$.usage_info.pages_processed' AS BIGINT)), 0)::BIGINT AS pages,
   coalesce(sum(TRY_CAST(response->>'$$.usage.prompt_audio_seconds' AS BIGINT)), 0)::BIGINT AS audio_seconds
-FROM read_parquet([$files])
+FROM $rows
 WHERE job_id IS NOT NULL AND NOT reused
 GROUP BY job_id
 ORDER BY job_id
