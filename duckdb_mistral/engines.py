@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import duckdb
 
+from duckdb_mistral.errors import LedgerError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def disk_is_full(error: duckdb.Error) -> bool:
+    """Tell whether DuckDB found no room to write to."""
+    return isinstance(error, duckdb.IOException) and os.strerror(errno.ENOSPC) in str(error)
 
 
 class Engines:
@@ -27,11 +36,20 @@ class Engines:
         """Yield a connection with temporary tables and views of its own, for one thread at a time.
 
         What does not fit into memory goes to the directory `spill`, which is there only while it is needed; without
-        it nothing may.
+        it nothing may. Raises LedgerError where there is no room for it.
         """
         with self._spilling_to("" if spill is None else str(spill)).cursor() as connection:
             connection.execute("SET preserve_insertion_order = false")
-            yield connection
+            try:
+                yield connection
+            except duckdb.Error as error:
+                if not (isinstance(error, duckdb.OutOfMemoryException) or disk_is_full(error)):
+                    raise
+                where = "memory" if spill is None else f"memory, or disk under {spill.parent},"
+                raise LedgerError(
+                    f"There is not enough {where} for this work. Nothing is lost: free some, and run the statement "
+                    "again."
+                ) from error
 
     def close(self) -> None:
         """Let go of the engine; the next work opens another."""

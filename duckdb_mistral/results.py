@@ -6,6 +6,8 @@ final name is whole; anything else lives in a scratch directory.
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from duckdb_mistral.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
+from duckdb_mistral.engines import disk_is_full
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.lines import LINES, raw_lines
 from duckdb_mistral.output_types import declared, output_sql
@@ -97,8 +100,8 @@ def write_results(
 ) -> Written:
     """Write one row per submitted custom_id of an ended job to the Parquet file `target`, by an engine of our own.
 
-    Raises IncompleteResultsError where the files hold fewer rows than the job's counts promise, unless `partial`;
-    `target` then does not exist.
+    Raises IncompleteResultsError where the files hold fewer rows than the job's counts promise, unless `partial`,
+    and OSError where the disk is full; `target` then does not exist.
     """
     read = target.with_suffix(".read")
     submitted = _submitted_sql(engine, job, files)
@@ -250,7 +253,12 @@ def _copy(
     options: str = PARQUET,
 ) -> None:
     cast = ", ".join(f"{name}::{kind} AS {name}" for name, kind in columns.items())
-    engine.execute(f"COPY (SELECT {cast} FROM ({select})) TO {literal(target)} ({options})")
+    try:
+        engine.execute(f"COPY (SELECT {cast} FROM ({select})) TO {literal(target)} ({options})")
+    except duckdb.IOException as error:
+        if disk_is_full(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
 
 
 def _constants(job: Job) -> dict[str, str]:

@@ -181,8 +181,9 @@ def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: st
             if not counts[-1]:
                 path.unlink()
     except (OSError, duckdb.IOException) as error:
+        reason = str(error).splitlines()[0]
         raise LedgerError(
-            f"What can be reused could not be written to {home} ({error}), so nothing was sent. Free some space "
+            f"What can be reused could not be written to {home} ({reason}), so nothing was sent. Free some space "
             "there and run the statement again."
         ) from error
     return Reused(found=counts[0], copies=counts[1], results=found if counts[0] else None)

@@ -7,8 +7,6 @@ the requests again.
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 import threading
 from dataclasses import dataclass
@@ -26,9 +24,10 @@ if TYPE_CHECKING:
 
 #: JSON allows these raw, but readers that split lines as Python's splitlines does would cut a request in two.
 LINE_BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\u0085": "\\u0085"}
-#: The room left on the disk is looked at after every so many bytes, and so much of it is left to others.
+#: The room left on the disk is looked at before the first and after every so many bytes; so much is left to others.
 CHECKED_BYTES = 64 << 20
-SPARED_BYTES = 64 << 20
+SPARED_BYTES = 64_000_000
+FREE_SOME = "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME to another directory."
 #: How the directory is called, after its spool, where DuckDB puts what finds no room in memory.
 SPILL = "-spill"
 #: The keys of a part: `request` is the MD5 of the body as hexadecimal digits.
@@ -68,7 +67,7 @@ class Spool:
         self._bytes = 0
         self._release = release
         self._done = False
-        self._unchecked = 0
+        self._unchecked = CHECKED_BYTES
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700)
 
@@ -112,8 +111,7 @@ class Spool:
             self._close_files()
             if isinstance(self.failure, OSError):
                 raise SourceError(
-                    f"The requests could not be written to {self.directory}: {self.failure.strerror}. "
-                    "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME to another directory."
+                    f"The requests could not be written to {self.directory}: {self.failure.strerror}. {FREE_SOME}"
                 ) from self.failure
             if self.failure is not None:
                 raise self.failure
@@ -167,8 +165,12 @@ class Spool:
         failpoint("before-spool-write", writes=True)
         if self._unchecked >= CHECKED_BYTES:
             self._unchecked = 0
-            if shutil.disk_usage(self.directory).free < SPARED_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            free = shutil.disk_usage(self.directory).free
+            if free < SPARED_BYTES:
+                raise SourceError(
+                    f"The requests could not be written to {self.directory}: its disk has only {free / 1e6:,.0f} MB "
+                    f"left, and {SPARED_BYTES / 1e6:,.0f} MB stay free for others. {FREE_SOME}"
+                )
         written = 0
         while written < len(data):
             written += self._file.write(data[written:])

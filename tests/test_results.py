@@ -10,6 +10,8 @@ import duckdb
 import pytest
 from support import ended_job, write_results
 
+from duckdb_mistral import results
+from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.lines import BATCH_BYTES
 from duckdb_mistral.results import COLUMNS, ResultFiles, Tally
@@ -371,3 +373,9 @@ def test_path_with_a_quote(tmp_path: Path) -> None:
     directory.mkdir()
     found, _ = read(directory, [line("1", "hi")], ["1"])
     assert outcomes(found) == [("1", "ok", "hi")]
+
+
+def test_disk_that_is_full(tmp_path: Path) -> None:
+    """A disk that is full while results are written is told as such, not as one of DuckDB's errors."""
+    with own_engine() as engine, pytest.raises(OSError, match="No space left on device"):
+        results._copy(engine, "SELECT NULL AS custom_id", Path("/dev/full"), columns={"custom_id": "VARCHAR"})

@@ -194,16 +194,20 @@ def test_file_that_may_not_grow(tmp_path: Path) -> None:
         spool.finish()
 
 
-def test_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spooling stops, with the same sentence, before it takes the last room that other programs need."""
+@pytest.mark.parametrize("room", [[5_000_000], [100_000_000, 5_000_000]], ids=["at first", "in the end"])
+def test_disk_that_is_nearly_full(room: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spooling does not begin, or stops, with a sentence, before it takes the last room that other programs need."""
+    left = iter(room)
     monkeypatch.setattr(spooling, "CHECKED_BYTES", 10)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(left)))
     spool = spool_of(tmp_path)
-    write(spool, vector("a"))
-    assert spool.failure is None
-    write(spool, vector("b" * 20))
+    write(spool, vector("a" * 20))
+    assert (spool.failure is None) == (len(room) == 2)
+    write(spool, vector("b"))
     write(spool, vector("c"))
-    with pytest.raises(SourceError, match="No space left on device"):
+    with pytest.raises(
+        SourceError, match=r"written to .*spool: its disk has only 5 MB left, and 64 MB stay .* Nothing was sent\. Free"
+    ):
         spool.finish()
     spool.discard()
 
