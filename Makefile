@@ -65,7 +65,8 @@ reference: $(NEWEST)/made ## write docs/reference.md anew
 pictures: $(NEWEST)/made $(SHELL_ENVIRONMENT)/made ## draw docs/pictures anew from real sessions
 	$(BIN)/python scripts/pictures.py --shell $(SHELL_ENVIRONMENT)/bin/duckdb-mistral
 
-bench: $(NEWEST)/made ## how fast and how small, as ratios; CASES=scale measures up to ten million requests, and adds its table
+bench: $(NEWEST)/made ## how fast and how small, as ratios, half an hour; CASES="read memory" measures some, and adds their tables
+	$(BIN)/python -m pip --disable-pip-version-check -q install --group bench
 	$(BIN)/python -m benchmarks $(if $(CASES),--cases $(CASES) --add,--write)
 
 clean: ## remove the environments

@@ -1,4 +1,4 @@
-"""Measure and tell: `python -m benchmarks`, a few minutes; `--help` shows how to measure more."""
+"""Measure and tell: `python -m benchmarks`, half an hour on two cores; `--help` shows how to measure less."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def main() -> None:
         rows=tuple(given.rows),
         lengths=tuple(given.bytes),
         repeats=given.repeats,
+        memory_rows=tuple(given.memory_rows),
         scratch=given.scratch,
         most_bytes=given.most_bytes,
     )
@@ -44,23 +45,30 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument(
-        "--cases", nargs="+", choices=list(CASES), default=["build", "read", "whole", "start", "status"]
+        "--rows", nargs="+", type=int, default=[1_000, 10_000, 100_000, 1_000_000], help="numbers of prompts"
     )
-    parser.add_argument("--rows", nargs="+", type=int, default=[1_000, 10_000, 100_000], help="numbers of prompts")
     parser.add_argument("--bytes", nargs="+", type=int, default=[300, 8_000], help="lengths of the prompts")
     parser.add_argument("--repeats", type=int, default=3, help="how often each contender runs; the quickest counts")
+    parser.add_argument(
+        "--memory-rows",
+        nargs="+",
+        type=int,
+        default=[100_000, 300_000, 1_000_000],
+        help="numbers of prompts for the case memory, of the longest length; a million take 50 GB of disk",
+    )
     parser.add_argument(
         "--most-bytes",
         type=int,
         default=1_000_000_000,
-        help="leave out larger sizes, except in the case memory; one gigabyte by default",
+        help="leave out larger sizes, except in the cases memory and scale; one gigabyte by default",
     )
     parser.add_argument(
         "--scratch",
         type=Path,
         default=Path(gettempdir()),
-        help="where the files go: up to five times the prompts' size",
+        help="where the files go: up to seven times the prompts' size",
     )
     parser.add_argument(
         "--write", nargs="?", type=Path, const=DOCS, help="keep the tables in this directory; docs by default"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MEGABYTE = 1_000_000
 JOBS = 1_000
 #: Requests, requests per part, the limit of pending requests, and the seconds that the server tells a job to go on for:
-#: first more requests, then more parts, of which a hundred have room at a time.
+#: first more requests, then more parts, of which a hundred have room at a time; and in parts as they are by default.
 SCALES = (
     (1_000_000, 1_000_000, 1_000_000, 0),
     (3_000_000, 1_000_000, 1_000_000, 0),
@@ -29,6 +29,7 @@ SCALES = (
     (100_000, 1_000, 100_000, 10),
     (300_000, 1_000, 100_000, 10),
     (1_000_000, 1_000, 100_000, 10),
+    (10_000_000, 100_000, 1_000_000, 0),
 )
 BARE = "import duckdb, pyarrow; duckdb.default_connection().execute('SELECT 1')"
 REGISTERED = f"{BARE}; import duckdb_mistral; duckdb_mistral.register()"
@@ -55,6 +56,8 @@ class Sizes:
     lengths: tuple[int, ...]
     repeats: int
     scratch: Path
+    #: Numbers of prompts, of the longest of the lengths, for the case memory.
+    memory_rows: tuple[int, ...]
     #: Larger data than this is left out where a contender has to hold it in memory.
     most_bytes: int
 
@@ -203,27 +206,27 @@ def status(sizes: Sizes) -> Iterator[Row]:
 
 
 def memory(sizes: Sizes) -> Iterator[Row]:
-    """Grow the number of prompts: the memory that building and reading add. The source makes its rows as it goes."""
-    for length in sizes.lengths:
-        for rows in sizes.rows:
-            with _scratch(sizes) as scratch:
-                given = {"scratch": str(scratch), "rows": rows, "length": length}
-                built = run_contender("build_spool", given)
-                found = run_contender("read_only", _files(scratch, rows, length))
-            yield Row(
-                case="memory",
-                rows=rows,
-                length=length,
-                cells={
-                    "requests": _megabytes(built.figures["bytes"]),
-                    "parts": str(built.figures["parts"]),
-                    "building": _seconds(built.total),
-                    "building added": _megabytes(built.added_bytes),
-                    "reading": _seconds(found.total),
-                    "reading added": _megabytes(found.added_bytes),
-                },
-                figures={"building added": built.added_bytes, "reading added": found.added_bytes},
-            )
+    """Grow the number of long prompts: the memory that submitting and reading add. The source makes rows as it goes."""
+    length = max(sizes.lengths)
+    for rows in sizes.memory_rows:
+        with _scratch(sizes) as scratch, server(scratch / "server") as url:
+            given = {"scratch": str(scratch), "home": str(scratch / "home"), "url": url, "rows": rows, "length": length}
+            with PeakDisk(scratch / "home") as disk:
+                found = run_contender("memory", given)
+        yield Row(
+            case="memory",
+            rows=rows,
+            length=length,
+            cells={
+                "answers": _megabytes(found.figures["bytes"]),
+                "parts": str(found.figures["parts"]),
+                "time": _steps(found),
+                "submit added": _megabytes(found.figures["submit"]),
+                "results added": _megabytes(found.figures["results"]),
+                "our disk at most": _megabytes(disk.peak_bytes),
+            },
+            figures={"submit added": found.figures["submit"], "results added": found.figures["results"]},
+        )
 
 
 def scale(sizes: Sizes) -> Iterator[Row]:

@@ -51,6 +51,15 @@ class Clock:
         """Take waiting out of a step."""
         self.seconds[name] -= seconds
 
+    @property
+    def added_bytes(self) -> int:
+        """The most memory that was added until now."""
+        return self._memory.added_bytes
+
+    def forget_peak(self) -> None:
+        """Count the peak anew, from what was held when the clock was made."""
+        self._memory.forget()
+
     def told(self) -> str:
         """Return the figures as JSON."""
         return json.dumps(
@@ -159,11 +168,6 @@ def read_verified(work: Path, given: dict[str, Any]) -> Clock:
 def read_everything(work: Path, given: dict[str, Any]) -> Clock:
     """Turn the result file into verified Parquet, and that into a table of all columns, responses included."""
     return _read_verified(work, given, "CREATE TABLE answers AS FROM ({query})")
-
-
-def read_only(work: Path, given: dict[str, Any]) -> Clock:
-    """Turn the result file into verified Parquet, and look at every answer in it."""
-    return _read_verified(work, given, "SELECT count(outcome), sum(length(content)) FROM ({query})")
 
 
 def _read_verified(work: Path, given: dict[str, Any], statement: str) -> Clock:
@@ -290,6 +294,38 @@ def status(_: Path, given: dict[str, Any]) -> Clock:
             rows = connection.execute("SELECT status FROM mistral_batch_status()").fetchall()
     assert len(rows) == given["jobs"]
     clock.figures["rows"] = len(rows)
+    return clock
+
+
+# Memory
+
+
+def memory(_: Path, given: dict[str, Any]) -> Clock:
+    """Submit prompts that are made while they are read, and look at every answer: the peak of each of the two.
+
+    The settings are those that everybody has, so many prompts are many parts.
+    """
+    import duckdb_mistral
+
+    _import_the_rest()
+    settings = {"api_key": KEY, "home": Path(given["home"]), "server_url": given["url"], "poll_seconds": 0.5}
+    with duckdb_mistral.connect(settings=settings) as connection:
+        data.make_phrases(connection, given["length"])
+        clock = Clock()
+        with clock.step("submit"):
+            jobs = connection.execute("FROM mistral_batch_submit($source)", {"source": _source(given)}).fetchall()
+        clock.figures |= {"parts": len(jobs), "submit": clock.added_bytes}
+        with clock.step("wait"):
+            connection.execute("FROM mistral_batch_wait($id)", {"id": jobs[0][0]}).fetchall()
+        clock.forget_peak()
+        with clock.step("results"):
+            found = connection.execute(
+                f"SELECT count(*), sum(length(content)) FROM mistral_batch_results('{jobs[0][0]}') WHERE outcome = 'ok'"
+            ).fetchone()
+        clock.figures["results"] = clock.added_bytes
+    assert found is not None
+    assert found[0] == given["rows"]
+    clock.figures["bytes"] = found[1]
     return clock
 
 
@@ -421,11 +457,11 @@ CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
         read_detected,
         read_verified,
         read_everything,
-        read_only,
         whole_loop,
         whole_client,
         whole_transfer,
         status,
+        memory,
         scale,
     )
 }

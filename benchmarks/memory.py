@@ -10,9 +10,12 @@ class PeakMemory:
 
     def __init__(self) -> None:
         """Begin to count here."""
-        # 5 sets the peak back to what is held now.
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        self.forget()
         self._before = _status("VmRSS")
+
+    def forget(self) -> None:
+        """Set the peak back to what is held now."""
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
     @property
     def peak_bytes(self) -> int:

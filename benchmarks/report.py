@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.cases import Row
@@ -34,6 +34,7 @@ LINES = {
     "build": ("building", "tab:green"),
     "read": ("reading", "tab:orange"),
 }
+MEMORY_LINES = {"submit added": ("submit", "tab:green"), "results added": ("results", "tab:orange")}
 
 
 def machine() -> str:
@@ -65,7 +66,7 @@ def markdown(rows: Sequence[Row], repeats: int, *, plotted: bool) -> str:
         if its_rows:
             text += ["", f"## {title}", "", *_table(its_rows)]
     if plotted:
-        text += ["", "![Time per request as the number of prompts grows](benchmarks.svg)"]
+        text += ["", "![Time per request, and memory, as the number of prompts grows](benchmarks.svg)"]
     return "\n".join(text) + "\n"
 
 
@@ -104,26 +105,32 @@ def plot(rows: Sequence[Row], path: Path) -> bool:
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    lengths = sorted({row.length for row in rows if row.figures and row.case != "memory"})
-    if not lengths:
+    timed = [row for row in rows if row.figures and row.case != "memory"]
+    grown = [row for row in rows if row.case == "memory"]
+    lengths = sorted({row.length for row in timed})
+    count = len(lengths) + bool(grown)
+    if not count:
         return False
-    figure, axes = plt.subplots(1, len(lengths), figsize=(5.5 * len(lengths), 4), squeeze=False)
-    for length, axis in zip(lengths, axes[0], strict=True):
-        for name, (label, color) in LINES.items():
-            points = sorted(
-                (row.rows, row.figures[name]) for row in rows if row.length == length and name in row.figures
-            )
-            if points:
-                axis.plot(
-                    [count for count, _ in points],
-                    [seconds * 1e6 for _, seconds in points],
-                    "o-",
-                    label=label,
-                    color=color,
-                )
-        axis.set(xscale="log", yscale="log", xlabel="prompts", ylabel="µs per request", title=f"{length:,} bytes each")
+    figure, axes = plt.subplots(1, count, figsize=(5.5 * count, 4), squeeze=False)
+    for length, axis in zip(lengths, axes[0], strict=False):
+        _lines(axis, [row for row in timed if row.length == length], LINES, 1e6)
+        axis.set(yscale="log", ylabel="µs per request", title=f"{length:,} bytes each")
+    if grown:
+        _lines(axes[0][-1], grown, MEMORY_LINES, 1e-6)
+        axes[0][-1].set(
+            ylim=0, ylabel="MB of memory added", title=f"{grown[0].length:,} bytes each, up to {grown[-1].rows:,}"
+        )
+    for axis in axes[0]:
+        axis.set(xscale="log", xlabel="prompts")
         axis.grid(visible=True, which="both", alpha=0.2)
         axis.legend()
     figure.tight_layout()
     figure.savefig(path)
     return True
+
+
+def _lines(axis: Any, rows: Sequence[Row], lines: Mapping[str, tuple[str, str]], scale: float) -> None:
+    for name, (label, color) in lines.items():
+        points = sorted((row.rows, row.figures[name] * scale) for row in rows if name in row.figures)
+        if points:
+            axis.plot(*zip(*points, strict=True), "o-", label=label, color=color)
