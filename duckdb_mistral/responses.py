@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
-from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.quoting import literal, literals
 from duckdb_mistral.results import COLUMNS
 
@@ -151,17 +150,11 @@ class LineIndex:
     """The lines of one result file, by the hash of their custom_id."""
 
     def __init__(self, path: Path) -> None:
-        """Read the file; raise LedgerError where its lines are not such as were kept."""
+        """Read the file; one whose lines are not such as are kept counts as having none."""
         self._path = path
         self._bounds = _bounds(path)
-        with duckdb.connect(":memory:") as engine:
-            found = engine.execute(
-                f"SELECT hash(custom_id) AS hash FROM read_json({literal(path)}, format = 'newline_delimited', "
-                "columns = {custom_id: 'VARCHAR'})"
-            ).fetchnumpy()
-        if len(found["hash"]) != len(self._bounds) - 1:
-            raise LedgerError(OTHER_LINES)
-        self._hashes = found["hash"]
+        hashes = _hashes(path)
+        self._hashes = hashes if len(hashes) == len(self._bounds) - 1 else hashes[:0]
         self._by_hash = np.argsort(self._hashes)
         self._sorted = self._hashes[self._by_hash]
 
@@ -203,6 +196,20 @@ class LineIndex:
                 bounds.append(here[1:] - here[0] + size)
                 size += len(pieces[-1])
         return _strings(np.concatenate(bounds), pa.py_buffer(b"".join(pieces)))
+
+
+def _hashes(path: Path) -> np.ndarray[Any, Any]:
+    """Return the hashes of the custom_ids of a file, line after line; none where it cannot be read."""
+    with duckdb.connect(":memory:") as engine:
+        try:
+            found = engine.execute(
+                f"SELECT hash(custom_id) AS hash FROM read_json({literal(path)}, format = 'newline_delimited', "
+                "columns = {custom_id: 'VARCHAR'})"
+            ).fetchnumpy()
+        except duckdb.Error:
+            return np.empty(0, dtype=np.uint64)
+    hashes: np.ndarray[Any, Any] = found["hash"]
+    return hashes
 
 
 def _bounds(path: Path) -> np.ndarray[Any, Any]:

@@ -267,8 +267,11 @@ def test_a_file_that_duckdb_reads_in_pieces(tmp_path: Path) -> None:
     [
         line("a", said("one")) + line("c", said("two")),
         line("a", said("one")),
+        line("a", said("one")) + line("b")[:-20] + b"\n",
+        line("a", said("one")) + line("b") + b"and more\n",
+        b"",
     ],
-    ids=["another", "one less"],
+    ids=["another", "one less", "one that is cut", "one that is no line", "none"],
 )
 def test_lines_that_were_changed_are_told(changed: bytes, tmp_path: Path) -> None:
     """Where a row's line is gone, its response is refused rather than empty; the other columns are read."""
