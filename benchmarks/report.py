@@ -118,7 +118,9 @@ def plot(rows: Sequence[Row], path: Path) -> bool:
     if grown:
         _lines(axes[0][-1], grown, MEMORY_LINES, 1e-6)
         axes[0][-1].set(
-            ylim=0, ylabel="MB of memory added", title=f"{grown[0].length:,} bytes each, up to {grown[-1].rows:,}"
+            ylim=0,
+            ylabel="MB of memory added",
+            title=f"{grown[0].length:,} bytes each, up to {max(row.rows for row in grown):,}",
         )
     for axis in axes[0]:
         axis.set(xscale="log", xlabel="prompts")

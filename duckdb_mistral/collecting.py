@@ -15,7 +15,7 @@ from duckdb_mistral.errors import IncompleteResultsError, LedgerError, NotEndedE
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Step
 from duckdb_mistral.leftovers import left_in
-from duckdb_mistral.responses import line_path, size_of
+from duckdb_mistral.responses import kept_results, line_path, lines_of, size_of
 from duckdb_mistral.results import ResultFiles, write_results
 from duckdb_mistral.reusing import copies_path, keep_hashes
 from duckdb_mistral.sending import spool_path
@@ -84,7 +84,15 @@ class Collector:
                 output=self._output([job for jobs in groups for job in jobs]),
             )
         finally:
-            self._engines.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the engine, unless an interrupt came and a thread is still at its work with it."""
+        if self._converting.acquire(blocking=False):
+            try:
+                self._engines.close()
+            finally:
+                self._converting.release()
 
     def _ended(self, identifier: str | None) -> list[list[Job]]:
         """Return the jobs to read, those of the same requests together, their retries after them."""
@@ -178,11 +186,7 @@ class Collector:
             return self._fetch(job, partial=partial)
 
     def _kept(self, job: Job) -> Path | None:
-        """Return the results that are kept; a file that is gone or of another size counts as not kept."""
-        if job.results is None:
-            return None
-        path = self._directory / job.results
-        return path if path.exists() and size_of(path) == job.results_bytes else None
+        return kept_results(self._batches.settings.home, job)
 
     def _fetch(self, job: Job, *, partial: bool) -> Path:
         name = results_name(job)
@@ -198,6 +202,8 @@ class Collector:
             whole = lines is not None
             if not whole:
                 name = f"{PARTIAL}{name}"
+            for path in lines_of(self._directory / name):  # beside results that were damaged
+                path.unlink(missing_ok=True)
             for number, path in enumerate(lines or ()):
                 path.chmod(0o600)
                 path.replace(line_path(self._directory / name, number))

@@ -61,7 +61,7 @@ class Engines:
         if self._engine is not None:
             try:
                 self._engine.execute("SET temp_directory = $directory", {"directory": directory})
-            except duckdb.NotImplementedException:  # something was spilled: that engine keeps its directory
+            except duckdb.Error:  # something was spilled, so that engine keeps its directory; or it failed for good
                 self.close()
             else:
                 return self._engine

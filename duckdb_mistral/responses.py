@@ -19,10 +19,12 @@ import pyarrow.compute as pc
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from duckdb_mistral.quoting import literal, literals
-from duckdb_mistral.results import COLUMNS
+from duckdb_mistral.results import COLUMNS, LINED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from duckdb_mistral.jobs import Job
 
 #: The function that finds the line of a row, by the name of a Parquet file and the hash of the row's custom_id.
 FUNCTION = "mistral_internal_line"
@@ -33,11 +35,11 @@ BLOCK_BYTES = 1 << 20
 #: Rows mostly lie as their lines do: those of one call are in so few places that each is read by itself, or else
 #: scattered over the file.
 FEW_PLACES = 16
-#: Said where a line is not that of its row: somebody changed the files.
+#: Said where a row's line is not there: somebody changed the files.
 OTHER_LINES = (
     "The result lines beside these results are not those that they were read from, so the column response cannot be "
-    "read. The other columns can: SELECT * EXCLUDE (response). To have it back, free the kept results with "
-    "`duckdb-mistral clean --results ID --yes` and read them again."
+    "read. The other columns can: SELECT * EXCLUDE (response). As long as the server has the job's files, response can "
+    "be had again: free the kept results with `duckdb-mistral clean --results ID --yes` and read them anew."
 )
 _building = threading.Lock()
 
@@ -57,12 +59,24 @@ def size_of(results: Path) -> int:
     return sum(path.stat().st_size for path in (results, *lines_of(results)))
 
 
+def kept_results(home: Path, job: Job) -> Path | None:
+    """Return the file of a job's results that are kept; one that is gone or of another size counts as not kept."""
+    if job.results is None:
+        return None
+    path = home / "results" / job.results
+    try:
+        size = size_of(path)
+    except FileNotFoundError:
+        return None
+    return path if job.results_bytes in (size, None) else None  # None in the ledger of an older version
+
+
 def stored_rows(files: Sequence[Path]) -> str:
     """Return what to read FROM for kept results as they are stored: a response that stays in its line is NULL."""
     whole, lined = _divided(files)
     selects = [_whole(whole)] if whole else []
     if lined:
-        selects.append(f"SELECT * EXCLUDE (filename) FROM {_stored(lined)}")
+        selects.append(f"SELECT * EXCLUDE (filename, {LINED}) FROM {_stored(lined)}")
     return f"({' UNION ALL '.join(selects)})"
 
 
@@ -73,13 +87,14 @@ def kept_rows(files: Sequence[Path]) -> str:
     if lined:
         # Both at once, so that a line is parsed once.
         found = f"json_extract({FUNCTION}(filename, hash(custom_id)), ['$.custom_id', '$.response.body'])"
-        other = "found[1]->>'$' <> custom_id OR (found IS NULL AND response IS NULL AND error IS NULL)"
+        # Without the mark, all rows have a line, or those without a response.
+        other = f"coalesce({LINED}, response IS NULL) AND (found[1]->>'$') IS DISTINCT FROM custom_id"
         response = (
             f"CASE WHEN {other} THEN error({literal(OTHER_LINES)}) "
             "WHEN found IS NULL THEN response ELSE nullif(found[2], 'null') END"
         )
         selects.append(
-            f"SELECT * EXCLUDE (filename, found) REPLACE ({response} AS response) "
+            f"SELECT * EXCLUDE (filename, {LINED}, found) REPLACE ({response} AS response) "
             f"FROM (SELECT *, {found} AS found FROM {_stored(lined)})"
         )
     return f"({' UNION ALL '.join(selects)})"
@@ -96,8 +111,8 @@ def _whole(files: Sequence[Path]) -> str:
 
 
 def _stored(lined: Sequence[Path]) -> str:
-    """Return what to read FROM for all columns and `filename`; NULL where a file leaves a column out."""
-    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items())
+    """Return what to read FROM for all columns, LINED and `filename`; NULL where a file leaves a column out."""
+    columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in (COLUMNS | {LINED: "BOOLEAN"}).items())
     read = f"read_parquet([{literals(lined)}], union_by_name = true, filename = true)"
     return f"(SELECT {columns} WHERE false UNION ALL BY NAME FROM {read})"
 
@@ -121,9 +136,12 @@ def _found(name: str, wanted: np.ndarray[Any, Any]) -> pa.Array:
     """Return the lines of rows of one Parquet file."""
     found = pa.nulls(len(wanted), pa.large_string())
     for path in lines_of(Path(name)):
-        status = path.stat()
-        with _building:
-            index = _index((path, status.st_size, status.st_mtime_ns))
+        try:
+            status = path.stat()
+            with _building:
+                index = _index((path, status.st_size, status.st_mtime_ns))
+        except FileNotFoundError:  # freed while this query runs
+            break
         numbers = index.numbers(wanted)
         here = numbers >= 0
         if here.all():
@@ -193,20 +211,22 @@ class LineIndex:
                 here = self._bounds[numbers[start] : numbers[end - 1] + 2]
                 file.seek(int(here[0]))
                 pieces.append(file.read(int(here[-1] - here[0])))
-                bounds.append(here[1:] - here[0] + size)
+                bounds.append(here[1:] - here[0] + bounds[-1][-1])
                 size += len(pieces[-1])
+        if size != bounds[-1][-1]:  # cut since it was indexed
+            return pa.nulls(len(numbers), pa.large_string())
         return _strings(np.concatenate(bounds), pa.py_buffer(b"".join(pieces)))
 
 
 def _hashes(path: Path) -> np.ndarray[Any, Any]:
-    """Return the hashes of the custom_ids of a file, line after line; none where it cannot be read."""
+    """Return the hashes of the custom_ids of a file, line after line; none where one is no JSON."""
     with duckdb.connect(":memory:") as engine:
         try:
             found = engine.execute(
                 f"SELECT hash(custom_id) AS hash FROM read_json({literal(path)}, format = 'newline_delimited', "
                 "columns = {custom_id: 'VARCHAR'})"
             ).fetchnumpy()
-        except duckdb.Error:
+        except (duckdb.InvalidInputException, duckdb.ConversionException):
             return np.empty(0, dtype=np.uint64)
     hashes: np.ndarray[Any, Any] = found["hash"]
     return hashes

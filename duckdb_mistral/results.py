@@ -48,6 +48,8 @@ COLUMNS = {
     "job_id": "VARCHAR",
     "submission_id": "VARCHAR",
 }
+#: Beside them in the Parquet of a job with a large and a small file: whether the row's response is in its line.
+LINED = "lined"
 OUTCOMES = ("ok", "truncated", "invalid_output", "error", "missing")
 #: From this size on a result file of chat answers stays as it came, and the responses in it.
 LARGE_BYTES = 32 << 20
@@ -147,19 +149,20 @@ def _convert_large(
     engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, large: tuple[Path, ...], target: Path
 ) -> bool:
     """Read the result files into Parquet, large ones without their responses; False where that does not do."""
-    selects = [
-        _judged(job, template("large_chat_results").substitute(file=literal(path)), files.output, whole=False)
+    rows = [
+        f"SELECT *, true AS {LINED} FROM "
+        f"({_judged(job, template('large_chat_results').substitute(file=literal(path)), files.output, whole=False)})"
         for path in large
     ]
     small = [template("answers").substitute(file=literal(path)) for path in files.answers if path not in large]
     if small:
-        selects.append(_judged(job, _read(job, small), files.output))
+        rows.append(f"SELECT *, false AS {LINED} FROM ({_judged(job, _read(job, small), files.output)})")
     try:
         _copy(
             engine,
-            " UNION ALL ".join(f"({select})" for select in selects),
+            " UNION ALL ".join(rows),
             target,
-            columns=_few_valued(job) | ({"response": "JSON"} if small else {}),
+            columns=_few_valued(job) | ({"response": "JSON", LINED: "BOOLEAN"} if small else {}),
             options=PLAIN_PARQUET,
         )
     except (duckdb.Error, UnicodeDecodeError):
@@ -230,7 +233,7 @@ def _complete(engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: P
 def _few_valued(job: Job) -> dict[str, str]:
     """Return the columns that large files of chat answers fill, those of few values as an ENUM: quicker to write.
 
-    Both are read back as COLUMNS has them.
+    Columns left out and ENUMs alike are read back as COLUMNS has them.
     """
     columns = {name: kind for name, kind in COLUMNS.items() if name not in ("embedding", "response")}
     columns["outcome"] = _enum(OUTCOMES)

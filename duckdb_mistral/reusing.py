@@ -14,7 +14,7 @@ import duckdb
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.quoting import literal, literals
-from duckdb_mistral.responses import kept_rows, register_lines
+from duckdb_mistral.responses import kept_results, kept_rows, register_lines
 from duckdb_mistral.results import COLUMNS, PARQUET
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import read_keys
@@ -115,13 +115,12 @@ def found_path(home: Path, submission_id: str) -> Path:
 
 def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
     """Yield SELECTs of the answers that are kept: (request, …), newest job first."""
-    directory = batches.settings.home / "results"
     columns = ", ".join(f"results.{name}" for name in COLUMNS)
     for job in reversed(batches.ledger.jobs()):
         if (job.endpoint, job.model, job.server_url) != (endpoint, model, batches.settings.server_url):
             continue
-        results = directory / job.results if job.results is not None else None
-        requests = _requests_of(batches, job) if results is not None and results.exists() else None
+        results = kept_results(batches.settings.home, job)
+        requests = None if results is None else _requests_of(batches, job)
         if requests is not None and results is not None:
             yield (
                 f"SELECT requests.request, {columns} FROM ({requests}) AS requests "
@@ -159,9 +158,12 @@ def _find_answers(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint:
                     f"INSERT INTO answered SELECT DISTINCT ON (request) * FROM ({select}) "
                     "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
                 )
-        except duckdb.IOException:
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
             if not left:
-                raise
+                raise LedgerError(
+                    f"What was answered before could not be read ({str(error).splitlines()[0]}), so nothing was sent. "
+                    "Without reuse := 'requests' it is not needed."
+                ) from error
         else:
             return
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 #: JSON allows these raw, but readers that split lines as Python's splitlines does would cut a request in two.
 LINE_BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\u0085": "\\u0085"}
-#: The room left on the disk is looked at before the first and after every so many bytes; so much is left to others.
+#: The room left on the disk is looked at before the first and after every so many bytes; so much is left to others,
+#: of a small disk a tenth.
 CHECKED_BYTES = 64 << 20
 SPARED_BYTES = 64_000_000
 FREE_SOME = "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME to another directory."
@@ -165,11 +166,12 @@ class Spool:
         failpoint("before-spool-write", writes=True)
         if self._unchecked >= CHECKED_BYTES:
             self._unchecked = 0
-            free = shutil.disk_usage(self.directory).free
-            if free < SPARED_BYTES:
+            total, _, free = shutil.disk_usage(self.directory)
+            spared = min(SPARED_BYTES, total // 10)
+            if free < spared:
                 raise SourceError(
                     f"The requests could not be written to {self.directory}: its disk has only {free / 1e6:,.0f} MB "
-                    f"left, and {SPARED_BYTES / 1e6:,.0f} MB stay free for others. {FREE_SOME}"
+                    f"left, and {spared / 1e6:,.0f} MB stay free for others. {FREE_SOME}"
                 )
         written = 0
         while written < len(data):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import connect, make_staging, rows, submitted
+from support import connect, make_staging, rows, settings_of, submitted
 
+from duckdb_mistral import interrupts
+from duckdb_mistral.batches import Batches
 from duckdb_mistral.client import BatchClient
+from duckdb_mistral.collecting import Collector
 from duckdb_mistral.results import write_results
+from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,3 +101,36 @@ def test_partial_of_several(emulator: Emulator, home: Path) -> None:
         assert sorted(row["outcome"] for row in found) == ["missing"] * 4 + ["ok"] * (2 * JOBS - 4)
         found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
         assert {row["outcome"] for row in found} == {"ok"}
+
+
+def test_interrupt_while_one_is_converted(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the statement at once, as an interrupt, and leaves the conversion under way its engine."""
+    converting, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    said: list[Any] = []
+
+    def interrupt() -> None:
+        converting.wait(SECONDS)
+        interrupts.interrupt()
+
+    def held_up(engine: duckdb.DuckDBPyConnection, *given: Any, **options: Any) -> Any:
+        converting.set()
+        assert go_on.wait(SECONDS)
+        try:
+            return write_results(engine, *given, **options)
+        except BaseException as error:
+            said.append(error)
+            raise
+        finally:
+            done.set()
+
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        submission_id = ended(con)
+        monkeypatch.setattr("duckdb_mistral.collecting.write_results", held_up)
+        threading.Thread(target=interrupt).start()
+        interrupts.begin()
+        with closing(Batches(Settings.resolve(settings_of(emulator, home), {}))) as batches:
+            with pytest.raises(KeyboardInterrupt):
+                Collector(batches).collect(submission_id)
+            go_on.set()
+            assert done.wait(SECONDS)
+        assert said == []

@@ -110,6 +110,7 @@ LINES = {
 #: What needs the text of the response ends the quick way.
 LONGER = {
     "a list of chunks": line("a", said([{"type": "text", "text": "one"}, {"type": "text", "text": "two"}])),
+    "an empty list of chunks": line("a", said([])),
     "a list of objects as text": line("a", said('[{"a": 1}]')),
     "a refusal by the model": line("a", status=422, detail="too long"),
     "a bad line": line("a")[:-20] + b"\n",
@@ -284,6 +285,45 @@ def test_lines_that_were_changed_are_told(changed: bytes, tmp_path: Path) -> Non
         assert len(engine.execute(f"SELECT * EXCLUDE (response) FROM {kept_rows([target])}").fetchall()) == 2
         with pytest.raises(duckdb.InvalidInputException, match=r"not those .* EXCLUDE \(response\)"):
             engine.execute(f"FROM {kept_rows([target])}").fetchall()
+
+
+def test_lines_of_errors_that_were_changed_are_told(tmp_path: Path) -> None:
+    """Of rows with an error, those whose line is gone are refused, and those of a small file are not."""
+    directory = tmp_path / "both"
+    directory.mkdir()
+    output, errors, target = directory / "output.jsonl", directory / "errors.jsonl", directory / "results.parquet"
+    failed = line("a", choices=[{"finish_reason": "error", "message": said("long " * 50)}])
+    output.write_bytes(failed)
+    errors.write_bytes(b'{"custom_id": "b", "response": {"status_code": 500, "body": null}, "error": null}\n')
+    requests = directory / "submitted.jsonl"
+    requests.write_text('{"custom_id": "a"}\n{"custom_id": "b"}\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "LARGE_BYTES", 200)
+        files = ResultFiles(answers=(output, errors), submitted=requests)
+        assert write_results(ended_job(2), files, target, partial=False).lines == (output,)
+    line_path(target, 0).write_bytes(failed.replace(b'"a"', b'"x"'))
+    with duckdb.connect() as engine:
+        register_lines(engine)
+        query = f"SELECT response FROM {kept_rows([target])} WHERE custom_id = $id"
+        assert engine.execute(query, {"id": "b"}).fetchall() == [(None,)]
+        with pytest.raises(duckdb.InvalidInputException, match=r"not those .* EXCLUDE \(response\)"):
+            engine.execute(query, {"id": "a"}).fetchall()
+
+
+def test_an_index_that_could_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A passing failure, such as too little memory, is told as what it is, and the next query reads the lines."""
+    target = tmp_path / "results.parquet"
+    line_path(target, 0).write_bytes(line("a", said("one")))
+    wanted = pa.array([str(target)]), hashes_of("a")
+
+    def fail(*_: Any) -> Any:
+        raise duckdb.OutOfMemoryException("no memory left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(responses, "_hashes", fail)
+        with pytest.raises(duckdb.OutOfMemoryException):
+            find_lines(*wanted)
+    assert "one" in find_lines(*wanted)[0].as_py()
 
 
 def test_a_hash_of_two_custom_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

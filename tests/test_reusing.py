@@ -8,7 +8,7 @@ import duckdb
 import pytest
 from support import answered, asked_for_money, connect, make_staging, rows, submitted
 
-from duckdb_mistral import reusing
+from duckdb_mistral import results, reusing
 from duckdb_mistral.collecting import Collector
 
 if TYPE_CHECKING:
@@ -275,3 +275,26 @@ def test_reads_ask_only_for_what_they_need(con: duckdb.DuckDBPyConnection) -> No
     assert row == {"content": "echo: prompt 3", "reused": True}
     (counted,) = rows(con, f"SELECT count(*) AS rows FROM mistral_batch_results('{submission_id}') WHERE NOT reused")
     assert counted == {"rows": 5}
+
+
+@pytest.mark.fault("F34")
+@pytest.mark.parametrize("damage", ["gone", "cut", "changed"])
+def test_lines_of_kept_answers_that_were_damaged(
+    damage: str, con: duckdb.DuckDBPyConnection, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers whose lines are gone or cut are not found again; where lines were changed, a sentence says so."""
+    monkeypatch.setattr(results, "LARGE_BYTES", 0)
+    make_staging(con)
+    answered(con, submitted(con))
+    (path,) = (home / "results").glob("*.lines-0.jsonl")
+    data = path.read_bytes()
+    path.write_bytes(data[:-5] if damage == "cut" else data.replace(b'"custom_id":"0"', b'"custom_id":"9"'))
+    if damage == "gone":
+        path.unlink()
+    con.execute("CREATE TABLE later AS SELECT 'new ' || custom_id AS custom_id, prompt FROM staging")
+    if damage == "changed":
+        with pytest.raises(duckdb.Error, match=r"What was answered before could not be read .* so nothing was sent\."):
+            submitted(con, "later", "reuse := 'requests'")
+    else:
+        found = answered(con, submitted(con, "later", "reuse := 'requests'"))
+        assert [row["reused"] for row in found] == [False] * 3

@@ -7,7 +7,6 @@ import resource
 import shutil
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -199,7 +198,7 @@ def test_disk_that_is_nearly_full(room: list[int], tmp_path: Path, monkeypatch: 
     """Spooling does not begin, or stops, with a sentence, before it takes the last room that other programs need."""
     left = iter(room)
     monkeypatch.setattr(spooling, "CHECKED_BYTES", 10)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(left)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: (10**12, 0, next(left)))
     spool = spool_of(tmp_path)
     write(spool, vector("a" * 20))
     assert (spool.failure is None) == (len(room) == 2)

@@ -1,9 +1,11 @@
 -- What the lines of a large result file of a chat or completion job say, in one go and without the text of the
 -- response, which is cut out of its line when it is asked for. An error's body and a list of chunks need that text:
--- they end this way, and the file is read as others are.
+-- they end this way, and the file is read as others are. (A text that is a list by chance is read so as well.)
 SELECT
   *,
-  CASE WHEN status_code >= 400 OR answer.choices[1].message.content LIKE '[{%'
+  CASE
+    WHEN status_code >= 400
+      OR answer.choices[1].message.content LIKE '[{%' OR answer.choices[1].message.content = '[]'
     THEN error('this line needs the text of its response')
     ELSE answer.choices[1].message.content
   END AS content,
