@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ class Failed(Exception):
 
 def run_contender(name: str, arguments: dict[str, Any]) -> Measured:
     """Run a contender of `benchmarks.contenders` once, in a process of its own."""
+    os.sync()  # what others wrote is written, so that none pays for another one
     command = [sys.executable, "-m", "benchmarks.contenders", name, json.dumps(arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CONTENDER_SECONDS, check=False)
     if done.returncode:

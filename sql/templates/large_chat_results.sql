@@ -1,6 +1,7 @@
 -- What the lines of a large result file of a chat or completion job say, in one go and without the text of the
 -- response, which is cut out of its line when it is asked for. An error's body and a list of chunks need that text:
--- they end this way, and the file is read as others are. (A text that is a list by chance is read so as well.)
+-- they end this way, and the file is read as others are. (A text that is a list by chance is read so as well;
+-- and so is a line that is longer than DuckDB is told here, since the smaller buffers that go with it are quicker.)
 SELECT
   *,
   CASE
@@ -20,6 +21,7 @@ FROM (
   FROM read_json(
     $file,
     format = 'newline_delimited',
+    maximum_object_size = 8388608,
     columns = {
       custom_id: 'VARCHAR',
       error: 'JSON',
