@@ -7,7 +7,7 @@ BIN := $(NEWEST)/bin
 # Many tests wait for a child or a server, so there are more workers than cores.
 WORKERS := -n $(shell echo $$(( $$(nproc) * 3 / 2 ))) --dist worksteal
 
-.PHONY: help demo check environments lint types contracts test test-newest test-oldest test-shell soak format golden docs reference pictures bench clean
+.PHONY: help demo check environments lint types contracts test test-newest test-others test-oldest test-shell soak format golden docs reference pictures bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -33,13 +33,17 @@ types: $(NEWEST)/made ## mypy --strict
 contracts: $(NEWEST)/made ## which module may import which
 	$(BIN)/lint-imports
 
-test: test-newest test-oldest test-shell ## the tests, on the newest and the oldest versions of what the package needs
+test: test-newest test-others ## the tests, on the newest and the oldest versions of what the package needs
 
 test-newest: $(NEWEST)/made
 	$(BIN)/python -m pytest $(WORKERS)
 
+# Those of the shell mostly wait.
+test-others: $(OLDEST)/made $(SHELL_ENVIRONMENT)/made
+	@$(MAKE) -j2 --output-sync test-oldest test-shell
+
 test-oldest: $(OLDEST)/made
-	$(OLDEST)/bin/python -m pytest $(WORKERS) -m "not newest and not live" --schedules 20
+	$(OLDEST)/bin/python -m pytest $(WORKERS) -m "not newest and not live" --schedules 10
 
 # The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
 test-shell: $(SHELL_ENVIRONMENT)/made

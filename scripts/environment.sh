@@ -23,15 +23,15 @@ if ! "$python" -m venv --clear "$directory" 2>/dev/null; then
   fi
 fi
 
-pip="$directory/bin/python -m pip --disable-pip-version-check -q"
-$pip install 'pip>=25.1' # the first that reads dependency groups
+pip="$directory/bin/python -m pip --disable-pip-version-check -q install --no-compile" # most of it is never imported
+$pip 'pip>=25.1' # the first that reads dependency groups
 if [ "${2:-}" = oldest ]; then
   "$directory/bin/python" scripts/oldest.py >"$directory/oldest.txt"
   # Without harlequin: every version of it that reads DuckDB 2 needs click at 8.5.0 and rich above 14.
-  $pip install --editable '.[emulator,dbt,tokens]' --group test --group examples --constraint "$directory/oldest.txt"
+  $pip --editable '.[emulator,dbt,tokens]' --group test --group examples --constraint "$directory/oldest.txt"
 elif [ "${2:-}" = shell ]; then
-  $pip install --editable '.[emulator,shell]' --group test --group upstream
+  $pip --editable '.[emulator,shell]' --group test --group upstream
 else
-  $pip install --editable '.[all]' --group dev
+  $pip --editable '.[all]' --group dev
 fi
 touch "$directory/made"

@@ -115,6 +115,7 @@ FAILURES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.newest
 @pytest.mark.fault("F04", "F06", "F20", "F22", "F26", "F28")
 @pytest.mark.parametrize("failure", FAILURES)
 def test_every_request_fails_once(failure: str, tmp_path: Path) -> None:
