@@ -27,8 +27,8 @@ ABOUT = {
     ),
     "read": (
         "read_json makes a table of the file as it is. Results are first verified (every custom_id is there once), "
-        "judged row by row and kept as Parquet; then they are made into a table, of custom_id, outcome and content or of all "
-        "columns, each response included."
+        "judged row by row and kept as Parquet; then they are made into a table, of custom_id, outcome and content or "
+        "of all columns, each response included."
     ),
     "whole": (
         "The loop is the SDK's documented way: json.dumps for each request, files as bytes, json.loads for each line. "
@@ -45,10 +45,11 @@ ABOUT = {
 }
 READING = (
     "Read the ratios: the contenders of a line took turns on the same data in one run, each in a process of its own "
-    "that begins when the others' files are on the disk, and the quickest of {repeats} counts, with the highest memory of all. Processor time is that of all threads; what "
-    "else runs on the machine changes it less than the time on the clock. Memory added is the peak less what the "
-    "process held after its imports. The server is the local one, in a process of its own. Waiting for a job, and the "
-    "call that creates it (in which the local server counts its requests), are left out."
+    "that begins when the others' files are on the disk, and the quickest of {repeats} counts, with the highest memory "
+    "of all. Processor time is that of all threads; what else runs on the machine changes it less than the time on the "
+    "clock. Memory added is the peak less what the process held after its imports. The server is the local one, in a "
+    "process of its own. Waiting for a job, and the call that creates it (in which the local server counts its "
+    "requests), are left out."
 )
 LINES = {
     "loop": ("loop by hand", "tab:red"),
