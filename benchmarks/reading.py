@@ -1,0 +1,78 @@
+"""Contenders: from a downloaded result file to a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from benchmarks.clock import Clock
+from benchmarks.shared import ended_job
+
+
+def read_floor(_: Path, given: dict[str, Any]) -> Clock:
+    """DuckDB's read_json straight into a table, the response's body as JSON."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        clock = Clock()
+        with clock.step("read"):
+            connection.execute(
+                f"CREATE TABLE answers AS FROM read_json('{given['results']}', format = 'newline_delimited', columns = "
+                "{id: 'VARCHAR', custom_id: 'VARCHAR', response: 'STRUCT(status_code INTEGER, body JSON)', "
+                "error: 'JSON'})"
+            )
+    return clock
+
+
+def read_detected(_: Path, given: dict[str, Any]) -> Clock:
+    """DuckDB's read_json straight into a table, its columns found by itself."""
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        clock = Clock()
+        with clock.step("read"):
+            connection.execute(f"CREATE TABLE answers AS FROM read_json('{given['results']}')")
+    return clock
+
+
+def read_verified(work: Path, given: dict[str, Any]) -> Clock:
+    """Turn the result file into verified Parquet, and that into a table of custom_id, outcome and content."""
+    return _read_verified(work, given, "CREATE TABLE answers AS SELECT custom_id, outcome, content FROM ({query})")
+
+
+def read_everything(work: Path, given: dict[str, Any]) -> Clock:
+    """Turn the result file into verified Parquet, and that into a table of all columns, responses included."""
+    return _read_verified(work, given, "CREATE TABLE answers AS FROM ({query})")
+
+
+def _read_verified(work: Path, given: dict[str, Any], statement: str) -> Clock:
+    import duckdb
+
+    from duckdb_mistral.collecting import Family
+    from duckdb_mistral.engines import own_engine
+    from duckdb_mistral.responses import line_path, register_lines
+    from duckdb_mistral.results import ResultFiles, write_results
+    from duckdb_mistral.statements import results_statement
+
+    pa.array([1])  # Arrow's first list imports pandas, where that is installed
+    target = work / "results.parquet"
+    answers = work / "answers.jsonl"
+    answers.hardlink_to(given["results"])
+    files = ResultFiles(answers=(answers,), submitted=Path(given["requests"]))
+    with duckdb.connect(":memory:") as connection:
+        register_lines(connection)
+        clock = Clock()
+        with clock.step("verify"):
+            with own_engine(work / "spill") as engine:
+                written = write_results(engine, ended_job(given["rows"]), files, target, partial=False)
+            for number, path in enumerate(written.lines):
+                path.replace(line_path(target, number))
+        with clock.step("read"):
+            query = results_statement([Family(model="mistral-small-latest", generations=((target,),))])
+            connection.execute(statement.format(query=query)).fetchall()
+    assert written.tally.clean
+    assert written.tally.held == given["rows"]
+    clock.figures["bytes"] = target.stat().st_size
+    return clock
