@@ -23,7 +23,7 @@ if ! "$python" -m venv --clear "$directory" 2>/dev/null; then
   fi
 fi
 
-pip="$directory/bin/python -m pip --disable-pip-version-check -q install --no-compile" # most of it is never imported
+pip="$directory/bin/python -m pip --disable-pip-version-check -q install"
 $pip 'pip>=25.1' # the first that reads dependency groups
 if [ "${2:-}" = oldest ]; then
   "$directory/bin/python" scripts/oldest.py >"$directory/oldest.txt"
@@ -34,4 +34,6 @@ elif [ "${2:-}" = shell ]; then
 else
   $pip --editable '.[all]' --group dev
 fi
+# Where Python may not write what it compiled, each of the tests' many processes would compile the package anew.
+"$directory/bin/python" -m compileall -q duckdb_mistral
 touch "$directory/made"
