@@ -46,6 +46,7 @@ def build_spool(work: Path, given: dict[str, Any]) -> Clock:
 
     def only_finished(_: Submitter, __: object, spool: Spool, *___: object) -> list[tuple[Job, bool]]:
         spooled.extend(spool.finish())
+        spool.keep()
         return []
 
     Submitter.submit = only_finished  # type: ignore[method-assign, assignment]

@@ -25,13 +25,15 @@ _STRING_OR_OBJECT = (
 _STRING = "CASE WHEN typeof(:x) = 'JSON' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
 _STRING_OR_LIST = "CASE WHEN typeof(:x) = 'JSON' OR typeof(:x) LIKE '%]' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
 _ANY = "to_json(:x)"
-# A system message before a prompt, or before messages.
+# A system message before a prompt, or before messages. These are texts for one concat, so that the prompt is copied
+# once; with messages, the prompt is NULL.
 _MESSAGES = (
-    "CASE WHEN messages IS NULL "
-    "THEN concat('[', '{\"role\":\"system\",\"content\":' || :system || '},', "
-    '\'{"role":"user","content":\', to_json(prompt::VARCHAR), \'}]\') '
-    "WHEN :system IS NULL THEN :messages "
-    'ELSE concat(\'[{"role":"system","content":\', :system, \'},\', substr(:messages, 2)) END'
+    """CASE WHEN messages IS NULL
+      THEN concat('[', '{"role":"system","content":' || :system || '},', '{"role":"user","content":')
+    WHEN :system IS NULL THEN :messages
+    ELSE concat('[{"role":"system","content":', :system, '},', substr(:messages, 2)) END""",
+    "to_json(prompt::VARCHAR)",
+    "CASE WHEN messages IS NULL THEN '}]' END",
 )
 # Text that is no JSON object is the address of a document, or of an image where it says that it is one.
 _DOCUMENT = (
@@ -42,31 +44,32 @@ _DOCUMENT = (
 )
 
 
-def content_members(endpoint: Endpoint, system: str | None) -> dict[str, str]:
+def content_members(endpoint: Endpoint, system: str | None) -> dict[str, tuple[str, ...]]:
     """Return {member of the body: SQL of its JSON text} for what the content columns of a row fill.
 
-    The SQL is NULL where the row's columns say nothing for that member. `system` is the system message of every
-    row that has none of its own.
+    The SQL is NULL where the row's columns say nothing for that member; of several, concat makes the text, and the
+    endpoint has no other member. `system` is the system message of every row that has none of its own.
     """
     said = _system(system)
     match endpoint.path:
         case endpoints.CHAT:
             return {"messages": _messages(said)}
         case endpoints.CHAT_MODERATIONS:
-            return {"input": f"CASE WHEN input IS NULL THEN {_messages(said)} ELSE {json_text('input')} END"}
+            messages = f"concat({', '.join(_messages(said))})"
+            return {"input": (f"CASE WHEN input IS NULL THEN {messages} ELSE {json_text('input')} END",)}
         case endpoints.CHAT_CLASSIFICATIONS:
-            wrapped = f"'{{\"messages\":' || {_messages(said)} || '}}'"
-            return {"input": f"CASE WHEN input IS NULL THEN {wrapped} ELSE {json_text('input')} END"}
+            wrapped = f"concat('{{\"messages\":', {', '.join(_messages(said))}, '}}')"
+            return {"input": (f"CASE WHEN input IS NULL THEN {wrapped} ELSE {json_text('input')} END",)}
         case endpoints.CONVERSATIONS:
             inputs = value(endpoint, "inputs")
             return {
-                "inputs": f"coalesce({inputs}, {json_text('messages')}, to_json(prompt::VARCHAR))",
-                "instructions": f"coalesce({value(endpoint, 'instructions')}, {said})",
+                "inputs": (f"coalesce({inputs}, {json_text('messages')}, to_json(prompt::VARCHAR))",),
+                "instructions": (f"coalesce({value(endpoint, 'instructions')}, {said})",),
             }
         case endpoints.OCR:
             document = filled(_DOCUMENT.replace(":json", json_text("document")), "document")
-            return {"document": f"CASE WHEN document IS NOT NULL THEN {document} END"}
-    return {name: value(endpoint, name) for name in endpoint.content_columns}
+            return {"document": (f"CASE WHEN document IS NOT NULL THEN {document} END",)}
+    return {name: (value(endpoint, name),) for name in endpoint.content_columns}
 
 
 def value(endpoint: Endpoint, name: str) -> str:
@@ -102,7 +105,7 @@ def _system(system: str | None) -> str:
     return "to_json(system::VARCHAR)" if system is None else f"to_json(coalesce(system::VARCHAR, {literal(system)}))"
 
 
-def _messages(system: str) -> str:
+def _messages(system: str) -> tuple[str, ...]:
     messages = f"({json_text('messages')})::VARCHAR"
     # The system message is the caller's text, so it comes last.
-    return _MESSAGES.replace(":messages", messages).replace(":system", system)
+    return tuple(text.replace(":messages", messages).replace(":system", system) for text in _MESSAGES)

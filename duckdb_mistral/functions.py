@@ -37,7 +37,7 @@ LISTEN = "mistral_internal_listen"
 PURE = (LISTEN, "mistral_internal_line")
 INTERRUPTED = "Interrupted. What was sent goes on at the API; the same statement again continues from here."
 
-_OPENED = pa.struct([("token", pa.string()), ("error", pa.string())])
+_OPENED = pa.struct([("token", pa.int64()), ("error", pa.string())])
 _SUMMARY = (
     "STRUCT(rows BIGINT, custom_ids BIGINT, problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], fingerprint VARCHAR)"
 )
@@ -70,7 +70,7 @@ class Functions:
 
     def _all(self) -> dict[str, tuple[Callable[..., pa.Array], list[Any], str]]:
         session = self.session
-        text = "VARCHAR"
+        text, number, hashed = "VARCHAR", "BIGINT", "UBIGINT"
         return {
             "mistral_internal_compile": (_texts(session.compile), [text, text], text),
             "mistral_internal_open": (
@@ -79,8 +79,8 @@ class Functions:
                 rows.sql_type(_OPENED),
             ),
             "mistral_internal_check": (_texts(session.check), [text, "VARCHAR[]"], text),
-            "mistral_internal_spool": (self._spool, [text, text, text, text], "TINYINT"),
-            "mistral_internal_submit": _table(session.submit, [text, _SUMMARY], rows.SUBMIT),
+            "mistral_internal_spool": (self._spool, [number, text, hashed, text, text], "TINYINT"),
+            "mistral_internal_submit": _table(session.submit, [number, _SUMMARY], rows.SUBMIT),
             "mistral_internal_tokens": (_count_tokens, [text], "BIGINT"),
             "mistral_internal_estimate": _table(
                 session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]"], rows.ESTIMATE
@@ -93,15 +93,17 @@ class Functions:
             "mistral_internal_jobs": _table(session.workspace_jobs, [text, text, text, "TIMESTAMPTZ"], rows.WORKSPACE),
             "mistral_internal_models": _table(session.models, ["BOOLEAN"], rows.MODELS),
             LISTEN: (_texts(_listen), ["BOOLEAN"], text),
-            "mistral_internal_line": (_lines, [text, "UBIGINT"], text),
+            "mistral_internal_line": (_lines, [text, hashed], text),
             # Last, because it tells that all are there.
             "mistral_internal_session": (_texts(lambda _: self.name), ["BOOLEAN"], text),
         }
 
-    def _spool(self, tokens: pa.Array, custom_ids: pa.Array, hashes: pa.Array, lines: pa.Array) -> pa.Array:
+    def _spool(
+        self, tokens: pa.Array, custom_ids: pa.Array, id_hashes: pa.Array, requests: pa.Array, lines: pa.Array
+    ) -> pa.Array:
         """Write one vector of lines and their keys; the answer says nothing, but has to be as long."""
         if len(lines):
-            self.session.spool(tokens[0].as_py()).write(lines, custom_ids, hashes)
+            self.session.spool(tokens[0].as_py()).write(lines, custom_ids, requests, id_hashes)
         return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else _zeros(len(lines))
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.quoting import literals
+from duckdb_mistral.request_lines import request_line
 from duckdb_mistral.responses import kept_rows, register_lines
 from duckdb_mistral.templates import template
 
@@ -42,7 +43,7 @@ def spool_left(requests: Sequence[Path], generations: Sequence[Sequence[Path]], 
     """Write the request lines of `requests` that are left into `spool`; return their fingerprint, None for none."""
     # Request files are our own, or an input file of another program's: the same lines either way.
     statement = template("left_requests").substitute(
-        requests=literals(requests), results=union_of(generations, "custom_id, outcome"), left=LEFT
+        line=request_line(), requests=literals(requests), results=union_of(generations, "custom_id, outcome"), left=LEFT
     )
     with own_engine(spool.spill) as engine:
         register_lines(engine)

@@ -132,12 +132,12 @@ class RequestColumns:
             is_text = f"typeof({column(name).sql(DIALECT)}) = 'VARCHAR'"
             yield f"{_given(name)} AND NOT {is_text} AND {found} <> 'OBJECT'", f"a {name} that is no JSON object"
 
-    def _content(self, content: Mapping[str, str]) -> str:
+    def _content(self, content: Mapping[str, tuple[str, ...]]) -> str:
         """Return the members that the content columns fill, parted by commas; a row that is sent has one at least."""
         if len(content) == 1:
-            ((name, text),) = content.items()
-            return f"{literal(json.dumps(name) + ':')}, {text}"
-        return f"concat_ws(',', {', '.join(self._member(name, text, '') for name, text in content.items())})"
+            ((name, texts),) = content.items()
+            return ", ".join((literal(json.dumps(name) + ":"), *texts))
+        return f"concat_ws(',', {', '.join(self._member(name, text, '') for name, (text,) in content.items())})"
 
     def _options(self, names: Sequence[str]) -> Iterator[str]:
         """Yield the members of the option fields, a comma before each; most rows have none, and are asked once."""
@@ -217,17 +217,15 @@ def _example(text: str) -> str:
 
 def _repeated_ids(spool: Spool, most: int = 5) -> tuple[int, list[str]]:
     """Return how many custom_ids of a spool are there once more, and some of them."""
+    # To count them takes several times their size; eight bytes of each tell nearly always that there are none.
+    if not spool.may_repeat():
+        return 0, []
     with own_engine(spool.spill) as engine:
         selects = []
         for part in spool.finish():
             engine.register(f"keys_{part.part}", read_keys(part.path))
             selects.append(f"SELECT custom_id FROM keys_{part.part}")
         engine.execute(f"CREATE TEMP VIEW ids AS {' UNION ALL '.join(selects)}")
-        # A table of all ids would grow to several times their size; eight bytes of each tell nearly always.
-        hashes = engine.execute("SELECT hash(custom_id) AS hash FROM ids").fetchnumpy()["hash"]
-        hashes.sort()
-        if not (hashes[1:] == hashes[:-1]).any():
-            return 0, []
         ((repeated,),) = engine.execute("SELECT count(*) - count(DISTINCT custom_id) FROM ids").fetchall()
         found = engine.execute(
             "SELECT custom_id, count(*) FROM ids GROUP BY custom_id HAVING count(*) > 1 ORDER BY custom_id LIMIT $most",

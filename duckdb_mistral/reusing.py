@@ -14,6 +14,7 @@ import duckdb
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.quoting import literal, literals
+from duckdb_mistral.request_lines import request_line
 from duckdb_mistral.responses import kept_results, kept_rows, register_lines
 from duckdb_mistral.results import COLUMNS, PARQUET
 from duckdb_mistral.sending import spool_path
@@ -59,7 +60,7 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
             engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
             _find_answers(engine, batches, plan.endpoint, model)
             reused = _keep(engine, batches, fresh.directory.name)
-            statement = template("unsent_requests").substitute(requests=literals(requests))
+            statement = template("unsent_requests").substitute(line=request_line(), requests=literals(requests))
             for batch in engine.sql(statement).to_arrow_reader():
                 fresh.write(*batch.columns)
             fresh.finish()

@@ -39,7 +39,7 @@ class Session:
         self._given: dict[str, Any] = {}
         self._batches: tuple[Settings, Batches] | None = None
         self._earlier: list[Batches] = []
-        self._spools: dict[str, tuple[Batches, Spool, str]] = {}
+        self._spools: dict[int, tuple[Batches, Spool, str]] = {}
         self._numbers = itertools.count(1)
         self.configure(given)
         _sessions.add(self)
@@ -140,25 +140,25 @@ class Session:
             return str(error)
         return None
 
-    def open(self, plan: str, names: list[str]) -> str:
+    def open(self, plan: str, names: list[str]) -> int:
         """Check the columns of a source and open a spool for its requests; return the spool's token.
 
-        DuckDB hands the token over with every row, so it is as short as can be.
+        DuckDB hands the token over with every row, so it is a number.
         """
         self._check_columns(plan, names)
         batches = self.batches()
         batches.settings.required_key()
         spool = batches.new_spool()
         with self._lock:
-            token = str(next(self._numbers))
+            token = next(self._numbers)
             self._spools[token] = (batches, spool, plan)
         return token
 
-    def spool(self, token: str) -> Spool:
+    def spool(self, token: int) -> Spool:
         """Return an open spool."""
         return self._spools[token][1]
 
-    def submit(self, token: str, summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    def submit(self, token: int, summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         """Check what was spooled, and submit it; return a row per job."""
         from duckdb_mistral import rows
         from duckdb_mistral.requests import check_rows

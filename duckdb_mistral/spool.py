@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: JSON allows these raw, but readers that split lines as Python's splitlines does would cut a request in two.
-LINE_BREAKS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\u0085": "\\u0085"}
 #: The room left on the disk is looked at before the first and after every so many bytes; so much is left to others,
 #: of a small disk a tenth.
 CHECKED_BYTES = 64 << 20
@@ -69,6 +67,7 @@ class Spool:
         self._release = release
         self._done = False
         self._unchecked = CHECKED_BYTES
+        self._id_hashes: list[np.ndarray[Any, Any]] = []
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700)
 
@@ -81,15 +80,22 @@ class Spool:
         self,
         lines: pa.Array | pa.ChunkedArray,
         custom_ids: pa.Array | pa.ChunkedArray,
-        hashes: pa.Array | pa.ChunkedArray,
+        requests: pa.Array | pa.ChunkedArray,
+        id_hashes: pa.ChunkedArray | None = None,
     ) -> None:
         """Append request lines, each ending in a newline, and their keys: all strings; a NULL line is passed over.
 
+        `id_hashes` are 64-bit hashes of the custom_ids, by which `may_repeat` tells.
         The first failure is kept in `failure`, and what comes after it is passed over: the query that feeds
         the spool goes on to its end, where the failure is told as a sentence.
         """
-        for chunk, *columns in zip(_chunks(lines), _chunks(custom_ids), _chunks(hashes), strict=True):
-            ready, data = escaped(chunk)
+        if id_hashes is not None:
+            # Were they not copied, the memory of all the vector's columns would be held.
+            copies = [chunk.to_numpy().copy() for chunk in id_hashes.chunks]
+            with self._lock:
+                self._id_hashes += copies
+        for chunk, *columns in zip(_chunks(lines), _chunks(custom_ids), _chunks(requests), strict=True):
+            ready = _ready(chunk)
             keys = pa.record_batch([column.cast(pa.string()) for column in columns], schema=KEYS)
             if chunk.null_count:
                 keys = keys.filter(chunk.is_valid())
@@ -97,7 +103,7 @@ class Spool:
                 if self.failure is not None:
                     return
                 try:
-                    self._append(ready, data, keys)
+                    self._append(ready, keys)
                 except (OSError, SourceError) as error:
                     self.failure = error
 
@@ -118,6 +124,13 @@ class Spool:
                 raise self.failure
             return list(self._parts)
 
+    def may_repeat(self) -> bool:
+        """Tell whether custom_ids may be there twice; False is certain. Every write has to have told its hashes."""
+        hashes = np.concatenate([np.empty(0, np.uint64), *self._id_hashes])
+        hashes.sort()
+        self._id_hashes = [hashes]
+        return bool((hashes[1:] == hashes[:-1]).any())
+
     def keep(self) -> None:
         """Leave the finished parts where they are: they are somebody's now, and `discard` removes them no more."""
         self._let_go()
@@ -136,10 +149,11 @@ class Spool:
         if release is not None:
             release()
 
-    def _append(self, lines: pa.Array, data: memoryview, keys: pa.RecordBatch) -> None:
+    def _append(self, lines: pa.Array, keys: pa.RecordBatch) -> None:
         if not len(lines):
             return
         offsets = _offsets(lines)
+        data = memoryview(lines.buffers()[2])[offsets[0] : offsets[-1]]
         start = 0
         while start < len(lines):
             taken = self._fitting(offsets, start)
@@ -232,30 +246,11 @@ def part_name(part: int) -> str:
     return f"part-{part:05}.jsonl"
 
 
-def escaped(lines: pa.Array) -> tuple[pa.Array, memoryview]:
-    """Return the lines without NULLs and without raw line breaks of other alphabets, and their bytes."""
+def _ready(lines: pa.Array) -> pa.Array:
+    """Return the lines without NULLs, of a type whose bytes lie one after another."""
     if lines.type not in (pa.string(), pa.large_string()):
         lines = lines.cast(pa.large_string())
-    if lines.null_count:
-        lines = lines.drop_null()
-    data = _bytes(lines)
-    raw = [character for character in LINE_BREAKS if _holds(data, character.encode())]
-    if raw:
-        import pyarrow.compute as pc
-
-        for character in raw:
-            lines = pc.replace_substring(lines, pattern=character, replacement=LINE_BREAKS[character])
-        data = _bytes(lines)
-    return lines, data
-
-
-def _holds(data: memoryview, wanted: bytes) -> bool:
-    """Tell whether `wanted` is in `data`; quicker than `in`, which looks at every byte for itself."""
-    every = np.frombuffer(data, dtype=np.uint8)
-    places = np.flatnonzero(every[: len(every) - len(wanted) + 1] == wanted[0])
-    for distance in range(1, len(wanted)):
-        places = places[every[places + distance] == wanted[distance]]
-    return bool(len(places))
+    return lines.drop_null() if lines.null_count else lines
 
 
 def _offsets(lines: pa.Array) -> np.ndarray[Any, Any]:
@@ -263,14 +258,6 @@ def _offsets(lines: pa.Array) -> np.ndarray[Any, Any]:
     width = np.int64 if lines.type == pa.large_string() else np.int32
     every = np.frombuffer(lines.buffers()[1], dtype=width)
     return every[lines.offset : lines.offset + len(lines) + 1].astype(np.int64)
-
-
-def _bytes(lines: pa.Array) -> memoryview:
-    """Return the lines as they lie in the array's buffer, one after another."""
-    if not len(lines):
-        return memoryview(b"")
-    offsets = _offsets(lines)
-    return memoryview(lines.buffers()[2].slice(int(offsets[0]), int(offsets[-1] - offsets[0])))
 
 
 def _too_long(line: str, max_bytes: int) -> str:

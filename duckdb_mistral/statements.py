@@ -15,6 +15,7 @@ from duckdb_mistral.estimate import measures
 from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.output_types import declared
 from duckdb_mistral.quoting import literal
+from duckdb_mistral.request_lines import request_line
 from duckdb_mistral.requests import RequestColumns
 from duckdb_mistral.results import COLUMNS
 from duckdb_mistral.templates import template
@@ -49,6 +50,7 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
         known_columns=requests.known_columns,
         problem=requests.problem,
         body=requests.body,
+        line=request_line(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -59,6 +60,23 @@ def test_nothing_left(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> Non
     before = asked_for_money(emulator)
     assert rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id}) == []
     assert asked_for_money(emulator) == before
+
+
+def test_line_breaks_of_other_alphabets(con: duckdb.DuckDBPyConnection, home: Path) -> None:
+    """A request is one line of its file also for readers that break lines at U+2028, the first time and again."""
+    source = (
+        "SELECT 'a' || chr(133) || range AS custom_id, '[[error 500]]' || chr(8232) || range AS prompt FROM range(3)"
+    )
+    submission_id = submitted(con, source)
+    first = [path.read_text(encoding="utf-8") for path in (home / "spool" / submission_id).glob("*.jsonl")]
+    answered(con, submission_id)
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    again = [path.read_text(encoding="utf-8") for path in (home / "spool" / row["submission_id"]).glob("*.jsonl")]
+    for (text,) in (first, again):
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert {line["custom_id"]: line["body"]["messages"][0]["content"] for line in lines} == {
+            f"a\x85{number}": f"[[error 500]]\u2028{number}" for number in range(3)
+        }
 
 
 @pytest.mark.fault("F25")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -67,6 +68,14 @@ def test_answers_of_any_submission(con: duckdb.DuckDBPyConnection, emulator: Emu
         ("fresh", "echo: another prompt", False),
         *((f"new {number}", f"echo: prompt {number}", True) for number in range(4)),
     ]
+
+
+def test_line_breaks_of_other_alphabets(con: duckdb.DuckDBPyConnection, home: Path) -> None:
+    """What is left to be sent is one line a request also for readers that break lines at U+2028."""
+    con.execute("CREATE TABLE staging AS SELECT range AS custom_id, chr(8232) || range AS prompt FROM range(3)")
+    (path,) = (home / "spool" / submitted(con, arguments=REUSE)).glob("*.jsonl")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert sorted(line["body"]["messages"][0]["content"] for line in lines) == [f"\u2028{n}" for n in range(3)]
 
 
 def test_everything_was_answered(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:

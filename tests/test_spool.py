@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import threading
@@ -14,7 +13,7 @@ import pytest
 
 from duckdb_mistral import spool as spooling
 from duckdb_mistral.errors import SourceError
-from duckdb_mistral.spool import LINE_BREAKS, Spool, escaped, keys_path, read_keys
+from duckdb_mistral.spool import Spool, keys_path, read_keys
 
 
 def spool_of(directory: Path, *, requests: int = 1000, size: int = 1_000_000) -> Spool:
@@ -28,11 +27,11 @@ def vector(*lines: str | None, kind: pa.DataType | None = None) -> pa.Array:
 
 
 def write(spool: Spool, lines: pa.Array | pa.ChunkedArray) -> None:
-    """Write lines whose custom_ids are their own text, and whose hashes are that in capitals."""
+    """Write lines whose custom_ids are their own text, and whose requests are that in capitals."""
     chunks = lines.chunks if isinstance(lines, pa.ChunkedArray) else [lines]
     names = [pc.utf8_rtrim(chunk, "\n") for chunk in chunks]
-    hashes = [pc.utf8_upper(chunk) for chunk in names]
-    spool.write(lines, pa.chunked_array(names), pa.chunked_array(hashes))
+    requests = [pc.utf8_upper(chunk) for chunk in names]
+    spool.write(lines, pa.chunked_array(names), pa.chunked_array(requests))
 
 
 def contents(spool: Spool) -> list[str]:
@@ -46,11 +45,9 @@ def contents(spool: Spool) -> list[str]:
         assert part.path.stat().st_mode & 0o777 == 0o600
         keys = read_keys(part.path)
         assert keys is not None
-        lines = data.decode()
-        for character, escape in LINE_BREAKS.items():
-            lines = lines.replace(escape, character)
-        assert keys["custom_id"].to_pylist() == lines.split("\n")[:-1]
-        assert keys["request"].to_pylist() == [line.upper() for line in lines.split("\n")[:-1]]
+        lines = data.decode().split("\n")[:-1]
+        assert keys["custom_id"].to_pylist() == lines
+        assert keys["request"].to_pylist() == [line.upper() for line in lines]
     return [part.path.read_text(encoding="utf-8") for part in parts]
 
 
@@ -120,22 +117,20 @@ def test_line_that_is_too_long(tmp_path: Path) -> None:
             spool.finish()
 
 
-@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085"])
-def test_line_breaks_of_other_alphabets(tmp_path: Path, character: str) -> None:
-    """Characters at which some readers break lines are escaped, and mean the same."""
-    text = json.dumps({"prompt": f"a{character}b'\"é"}, ensure_ascii=False)
+def test_hashes_that_repeat(tmp_path: Path) -> None:
+    """Hashes that were there before are told, across vectors and as often as asked; without any, none repeats."""
     spool = spool_of(tmp_path)
-    write(spool, vector(text, "{}"))
-    (part,) = contents(spool)
-    assert len(part.splitlines()) == 2
-    assert json.loads(part.splitlines()[0]) == json.loads(text)
-
-
-def test_escaped_counts_the_new_bytes() -> None:
-    """What is returned as bytes is what the array holds."""
-    lines, data = escaped(vector("\u2028", None, "x"))
-    assert bytes(data) == b"\\u2028\nx\n"
-    assert lines.to_pylist() == ["\\u2028\n", "x\n"]
+    assert not spool.may_repeat()
+    for number in range(3):
+        texts = vector(f"a{number}", f"b{number}")
+        hashes = pa.chunked_array([pa.array([number, 2**64 - 1 - number], pa.uint64())])
+        spool.write(texts, texts, texts, hashes)
+        assert not spool.may_repeat()
+    texts = vector("c")
+    spool.write(texts, texts, texts, pa.chunked_array([pa.array([2**64 - 2], pa.uint64())]))
+    assert spool.may_repeat()
+    assert spool.may_repeat()
+    spool.discard()
 
 
 def test_threads(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ WITH
       problem,
       CASE WHEN problem IS NULL THEN body::JSON END AS body,
       CASE WHEN problem IS NULL
-        THEN concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10))
+        THEN $line
       END AS line
     FROM requests
   ),

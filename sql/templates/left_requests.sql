@@ -1,6 +1,6 @@
 -- The request lines whose custom_id has no answer yet, as submit writes them.
 SELECT
-  concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10)) AS line,
+  $line AS line,
   custom_id,
   md5(body) AS request
 FROM read_json(

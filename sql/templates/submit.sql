@@ -21,7 +21,7 @@ WITH
       problem,
       md5(body) AS request,
       CASE WHEN problem IS NULL
-        THEN concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10))
+        THEN $line
       END AS line
     FROM requests
   ),
@@ -30,14 +30,13 @@ WITH
   ),
   summary AS (
     SELECT
-      any_value(token) AS token,
       count(*) AS rows,
       -- histogram(problem) would let DuckDB 2 go over all rows once more.
       list_aggregate(list(problem) FILTER (WHERE problem IS NOT NULL), 'histogram') AS problems,
       min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples,
       -- The sum of both halves is the same whatever the order of the rows and of the threads.
       sum((hash >> 64)::UBIGINT) || '-' || sum((hash & 18446744073709551615::UHUGEINT)::UBIGINT) AS fingerprint,
-      sum(mistral_internal_spool(token, custom_id, request, line)) AS spooled
+      sum(mistral_internal_spool(token, custom_id, hash(custom_id), request, line)) AS spooled
     FROM hashed, mistral_spool
   ),
   outcome AS (

@@ -1,6 +1,6 @@
 -- The request lines that have to be sent, as submit writes them: one of those that are the same, none that was answered.
 SELECT
-  concat('{"custom_id":', to_json(custom_id), ',"body":', body, '}', chr(10)) AS line,
+  $line AS line,
   custom_id,
   request
 FROM read_json(
