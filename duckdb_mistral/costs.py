@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
+from duckdb_mistral.engines import own_engine
 from duckdb_mistral.estimate import cost
 from duckdb_mistral.responses import stored_rows
 from duckdb_mistral.templates import template
@@ -37,7 +36,7 @@ def job_costs(jobs: Iterable[Job], files: Sequence[Path], prices: Prices) -> Ite
 
 def _used(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Return what each job used."""
-    with duckdb.connect(":memory:") as engine:
+    with own_engine() as engine:
         result = engine.execute(template("used").substitute(rows=stored_rows(files)))
         names = [column[0] for column in result.description or ()]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

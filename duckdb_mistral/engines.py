@@ -38,6 +38,7 @@ class Engines:
         What does not fit into memory goes to the directory `spill`, which is there only while it is needed; without
         it nothing may. Raises LedgerError where there is no room for it.
         """
+        # A cursor shows no progress bar; what was connected does, where Python is interactive.
         with self._spilling_to("" if spill is None else str(spill)).cursor() as connection:
             connection.execute("SET preserve_insertion_order = false")
             try:

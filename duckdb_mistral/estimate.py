@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 from sqlglot import exp
 
 from duckdb_mistral import tokens
 from duckdb_mistral.endpoints import CHAT, CONVERSATIONS, FIM
+from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.prices import MILLION
 from duckdb_mistral.templates import template
@@ -77,7 +77,7 @@ def measure(endpoint: str, parts: Sequence[SpooledPart]) -> dict[str, Any]:
             measures=", ".join(f"{sql} AS {name}" for name, sql in wanted.items()),
             requests=", ".join(exp.Literal.string(str(part.path)).sql("duckdb") for part in parts),
         )
-        with duckdb.connect(":memory:") as engine:
+        with own_engine() as engine:
             tokens.create_function(engine)
             found = engine.execute(statement).fetchall()
         measured = dict(zip(wanted, found[0], strict=True))

@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from duckdb_mistral.engines import own_engine
 from duckdb_mistral.quoting import literal, literals
 from duckdb_mistral.results import COLUMNS, LINED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from duckdb_mistral.jobs import Job
 
@@ -73,41 +74,36 @@ def kept_results(home: Path, job: Job) -> Path | None:
 
 def stored_rows(files: Sequence[Path]) -> str:
     """Return what to read FROM for kept results as they are stored: a response that stays in its line is NULL."""
-    whole, lined = _divided(files)
-    selects = [_whole(whole)] if whole else []
-    if lined:
-        selects.append(f"SELECT * EXCLUDE (filename, {LINED}) FROM {_stored(lined)}")
-    return f"({' UNION ALL '.join(selects)})"
+    return _rows(files, lambda stored: f"SELECT * EXCLUDE (filename, {LINED}) FROM {stored}")
 
 
 def kept_rows(files: Sequence[Path]) -> str:
     """Return what to read FROM for all columns of kept results; FUNCTION finds the responses that stay in lines."""
-    whole, lined = _divided(files)
-    selects = [_whole(whole)] if whole else []
-    if lined:
-        # Both at once, so that a line is parsed once.
-        found = f"json_extract({FUNCTION}(filename, hash(custom_id)), ['$.custom_id', '$.response.body'])"
-        # Without the mark, all rows have a line, or those without a response.
-        other = f"coalesce({LINED}, response IS NULL) AND (found[1]->>'$') IS DISTINCT FROM custom_id"
-        response = (
-            f"CASE WHEN {other} THEN error({literal(OTHER_LINES)}) "
-            "WHEN found IS NULL THEN response ELSE nullif(found[2], 'null') END"
-        )
-        selects.append(
+    # Both at once, so that a line is parsed once.
+    found = f"json_extract({FUNCTION}(filename, hash(custom_id)), ['$.custom_id', '$.response.body'])"
+    # Without the mark, all rows have a line, or those without a response.
+    other = f"coalesce({LINED}, response IS NULL) AND (found[1]->>'$') IS DISTINCT FROM custom_id"
+    response = (
+        f"CASE WHEN {other} THEN error({literal(OTHER_LINES)}) "
+        "WHEN found IS NULL THEN response ELSE nullif(found[2], 'null') END"
+    )
+    return _rows(
+        files,
+        lambda stored: (
             f"SELECT * EXCLUDE (filename, {LINED}, found) REPLACE ({response} AS response) "
-            f"FROM (SELECT *, {found} AS found FROM {_stored(lined)})"
-        )
-    return f"({' UNION ALL '.join(selects)})"
+            f"FROM (SELECT *, {found} AS found FROM {stored})"
+        ),
+    )
 
 
-def _divided(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Divide Parquet files into those with all columns and those with result files beside them."""
+def _rows(files: Sequence[Path], select: Callable[[str], str]) -> str:
+    """Return what to read FROM for Parquet files: all of some, and what is selected of those with lines beside them."""
     lined = [path for path in files if lines_of(path)]
-    return [path for path in files if path not in lined], lined
-
-
-def _whole(files: Sequence[Path]) -> str:
-    return f"SELECT * FROM read_parquet([{literals(files)}])"
+    whole = [path for path in files if path not in lined]
+    selects = [f"SELECT * FROM read_parquet([{literals(whole)}])"] if whole else []
+    if lined:
+        selects.append(select(_stored(lined)))
+    return f"({' UNION ALL '.join(selects)})"
 
 
 def _stored(lined: Sequence[Path]) -> str:
@@ -205,22 +201,23 @@ class LineIndex:
             with pa.memory_map(str(self._path)) as file:
                 return _strings(self._bounds, file.read_buffer()).take(pa.array(numbers))
         # Read, not mapped: the pages of a map would count as memory of this process.
-        pieces, bounds, size = [], [np.zeros(1, dtype=np.int64)], 0
+        pieces, bounds = [], [np.zeros(1, dtype=np.int64)]
         with self._path.open("rb") as file:
             for start, end in zip((0, *ends[:-1]), ends, strict=True):
                 here = self._bounds[numbers[start] : numbers[end - 1] + 2]
                 file.seek(int(here[0]))
                 pieces.append(file.read(int(here[-1] - here[0])))
                 bounds.append(here[1:] - here[0] + bounds[-1][-1])
-                size += len(pieces[-1])
-        if size != bounds[-1][-1]:  # cut since it was indexed
+        data = b"".join(pieces)
+        if len(data) != bounds[-1][-1]:  # cut since it was indexed
             return pa.nulls(len(numbers), pa.large_string())
-        return _strings(np.concatenate(bounds), pa.py_buffer(b"".join(pieces)))
+        return _strings(np.concatenate(bounds), pa.py_buffer(data))
 
 
 def _hashes(path: Path) -> np.ndarray[Any, Any]:
     """Return the hashes of the custom_ids of a file, line after line; none where one is no JSON."""
-    with duckdb.connect(":memory:") as engine:
+    with own_engine() as engine:
+        engine.execute("SET preserve_insertion_order = true")
         try:
             found = engine.execute(
                 f"SELECT hash(custom_id) AS hash FROM read_json({literal(path)}, format = 'newline_delimited', "

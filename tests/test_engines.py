@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
+from support import clean_environment, run_python
 
 from duckdb_mistral.engines import Engines, own_engine
 from duckdb_mistral.errors import LedgerError
@@ -38,6 +39,23 @@ def test_no_room(tmp_path: Path) -> None:
 
     with pytest.raises(LedgerError, match=f"not enough memory, or disk under {tmp_path}, for this work. Nothing is"):
         work()
+
+
+def test_no_progress_bar_of_our_own(tmp_path: Path) -> None:
+    """Where Python is interactive, DuckDB draws a bar for the caller's statements, and none for work inside them."""
+    code = """if True:
+        del __file__  # without it, DuckDB takes Python for interactive
+        import sys
+        from pathlib import Path
+        import duckdb
+        from duckdb_mistral.emulator.answers import _engine
+        from duckdb_mistral.engines import own_engine
+        SHOWN = "SELECT current_setting('enable_progress_bar')"
+        with duckdb.connect() as callers, own_engine() as ours, _engine(Path(sys.argv[1])) as of_the_server:
+            print([one.execute(SHOWN).fetchall() for one in (callers, ours, of_the_server)])
+    """
+    child = run_python(code, clean_environment(), str(tmp_path))
+    assert child.stdout.strip() == "[[(True,)], [(False,)], [(False,)]]"
 
 
 def test_one_work_after_another(tmp_path: Path) -> None:

@@ -164,5 +164,9 @@ def _quoted(text: str) -> str:
 
 @contextmanager
 def _engine(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect(":memory:", config={"temp_directory": str(scratch / "spill")}) as engine:
-        yield engine
+    # DuckDB takes `python -m` for a person; a cursor draws no progress bar, which would fill a pipe that nobody reads.
+    with (
+        duckdb.connect(":memory:", config={"temp_directory": str(scratch / "spill")}) as engine,
+        engine.cursor() as connection,
+    ):
+        yield connection

@@ -88,8 +88,8 @@ class Witness:
         ]
         if not rows:
             return 0, 0
-        with duckdb.connect(":memory:") as engine:
-            counted = engine.execute(
+        with duckdb.connect(":memory:") as engine, engine.cursor() as connection:  # a cursor shows no progress bar
+            counted = connection.execute(
                 "SELECT coalesce(sum(times), 0), count(*) FILTER (WHERE times > 1) "
                 f"FROM (SELECT count(*) AS times FROM ({' UNION ALL '.join(rows)}) GROUP BY row)"
             ).fetchone()
