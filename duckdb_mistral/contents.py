@@ -5,15 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from sqlglot import exp
-
 from duckdb_mistral import endpoints
-from duckdb_mistral.quoting import literal
+from duckdb_mistral.quoting import identifier, literal
 
 if TYPE_CHECKING:
     from duckdb_mistral.endpoints import Endpoint
-
-DIALECT = "duckdb"
 
 # A value as JSON text. Text in a column stands for JSON where the field takes no string; what is none becomes NULL, and
 # the check of the rows tells of it.
@@ -89,15 +85,10 @@ def json_text(name: str) -> str:
     return filled(_JSON_ONLY, name)
 
 
-def column(name: str) -> exp.Column:
-    """Return a quoted column."""
-    return exp.column(name, quoted=True)
-
-
 @cache
 def filled(snippet: str, name: str) -> str:
     """Return `snippet`, of which no text holds a colon and an x, with the column `name` in the place of :x."""
-    return snippet.replace(":x", column(name).sql(DIALECT))
+    return snippet.replace(":x", identifier(name))
 
 
 def _system(system: str | None) -> str:

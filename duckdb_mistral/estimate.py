@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlglot import exp
-
 from duckdb_mistral import tokens
 from duckdb_mistral.endpoints import CHAT, CONVERSATIONS, FIM
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.prices import MILLION
+from duckdb_mistral.quoting import literals
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def measure(endpoint: str, parts: Sequence[SpooledPart]) -> dict[str, Any]:
     if parts:
         statement = template("measured_requests").substitute(
             measures=", ".join(f"{sql} AS {name}" for name, sql in wanted.items()),
-            requests=", ".join(exp.Literal.string(str(part.path)).sql("duckdb") for part in parts),
+            requests=literals(part.path for part in parts),
         )
         with own_engine() as engine:
             tokens.create_function(engine)

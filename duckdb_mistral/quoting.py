@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -19,6 +20,12 @@ def literal(value: object) -> str:
         return "NULL"
     pieces = [exp.Literal.string(piece).sql("duckdb") for piece in str(value).split("\x00")]
     return pieces[0] if len(pieces) == 1 else f"({' || chr(0) || '.join(pieces)})"
+
+
+@lru_cache(1000)
+def identifier(name: str) -> str:
+    """Return the name of a column or table as SQL, in quotes."""
+    return exp.to_identifier(name, quoted=True).sql("duckdb")
 
 
 def literals(values: Iterable[object]) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlglot import exp
-
-from duckdb_mistral.contents import DIALECT, column, content_members, filled, json_text, value
+from duckdb_mistral.contents import content_members, filled, json_text, value
 from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError, SourceError
-from duckdb_mistral.quoting import literal
+from duckdb_mistral.quoting import identifier, literal
 from duckdb_mistral.spool import read_keys
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ class RequestColumns:
     @property
     def known_columns(self) -> str:
         """Every column that means something, as an untyped NULL of its name."""
-        return ", ".join(exp.alias_(exp.Null(), name, quoted=True).sql(DIALECT) for name in self._names)
+        return ", ".join(f"NULL AS {identifier(name)}" for name in self._names)
 
     @property
     def body(self) -> str:
@@ -129,7 +127,7 @@ class RequestColumns:
         elif "string" not in types and "array" in types:
             yield filled(_NOT_JSON, name), f"{_article(name)} {name} that is no JSON"
         elif types == {"object"}:
-            is_text = f"typeof({column(name).sql(DIALECT)}) = 'VARCHAR'"
+            is_text = f"typeof({identifier(name)}) = 'VARCHAR'"
             yield f"{_given(name)} AND NOT {is_text} AND {found} <> 'OBJECT'", f"a {name} that is no JSON object"
 
     def _content(self, content: Mapping[str, tuple[str, ...]]) -> str:
@@ -291,7 +289,7 @@ def _safe_json(name: str) -> str:
 
 
 def _given(name: str) -> str:
-    return f"{column(name).sql(DIALECT)} IS NOT NULL"
+    return f"{identifier(name)} IS NOT NULL"
 
 
 def _any_given(names: Iterable[str]) -> str:

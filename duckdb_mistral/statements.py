@@ -8,13 +8,12 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import duckdb
-from sqlglot import exp
 
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.estimate import measures
 from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.output_types import declared
-from duckdb_mistral.quoting import literal
+from duckdb_mistral.quoting import identifier, literal
 from duckdb_mistral.request_lines import request_line
 from duckdb_mistral.requests import RequestColumns
 from duckdb_mistral.results import COLUMNS
@@ -61,7 +60,7 @@ def results_statement(families: Sequence[Family], output: str | None = None) -> 
     """
     kind = "JSON" if output is None else declared(output).sql_type
     typed = {"output": f'TRY_CAST("output" AS {kind}) AS "output"'}
-    columns = ", ".join(typed.get(name, exp.column(name, quoted=True).sql("duckdb")) for name in COLUMNS)
+    columns = ", ".join(typed.get(name, identifier(name)) for name in COLUMNS)
     simple = [family for family in families if len(family.generations) == 1 and family.copies is None]
     plain = [path for family in simple for path in family.generations[0]]
     selects = [union_of([plain], columns)] if plain else []
@@ -74,7 +73,7 @@ def _family_scan(family: Family, columns: str) -> str:
     """Return the scan of results that have retries, or rows that share a request."""
     if family.copies is None:
         return union_of(family.generations, columns)
-    kept = ", ".join(exp.column(name, quoted=True).sql("duckdb") for name in COLUMNS)
+    kept = ", ".join(identifier(name) for name in COLUMNS)
     return template("copied_results").substitute(
         results=union_of(family.generations, kept), columns=columns, copies=literal(family.copies)
     )
@@ -113,7 +112,7 @@ def _without_end(text: str) -> Iterator[str]:
 def _as_name(text: str) -> list[str]:
     """Return the queries of a text as what FROM accepts; my-table needs quotes and may come without."""
     if not any(character.isspace() or character in "'\"();" for character in text):
-        return [f"FROM {text}", f"FROM {exp.to_identifier(text, quoted=True).sql('duckdb')}"]
+        return [f"FROM {text}", f"FROM {identifier(text)}"]
     # EXPLAIN SELECT 1 is no table named explain.
     return [] if _statements(text) else [f"FROM {text}"]
 
@@ -149,9 +148,7 @@ def _parser() -> duckdb.DuckDBPyConnection:
 
 
 def _typed_nulls(columns: Mapping[str, str]) -> str:
-    return ", ".join(
-        f"NULL::{kind} AS {exp.to_identifier(name, quoted=True).sql('duckdb')}" for name, kind in columns.items()
-    )
+    return ", ".join(f"NULL::{kind} AS {identifier(name)}" for name, kind in columns.items())
 
 
 def _shortened(text: str, most: int = 120) -> str:

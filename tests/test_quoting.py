@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duckdb_mistral.quoting import literal, literals
+from duckdb_mistral.quoting import identifier, literal, literals
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -24,6 +24,13 @@ def test_other_values(value: object, text: str | None) -> None:
     """Other values are quoted as their text, and None is NULL."""
     with duckdb.connect() as engine:
         assert engine.execute(f"SELECT {literal(value)}").fetchall() == [(text,)]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=40))
+def test_any_name(name: str) -> None:
+    """Any text without a NUL names a column, as it is."""
+    with duckdb.connect() as engine:
+        assert engine.execute(f"SELECT 1 AS {identifier(name)}").description[0][0] == name
 
 
 def test_several_values() -> None:
