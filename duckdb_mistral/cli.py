@@ -206,7 +206,10 @@ def wait(identifier: str, timeout_seconds: float | None, shown: str) -> None:
     """Wait until every job of ID has ended, showing progress."""
     columns = STATUS_COLUMNS if shown == "table" else "*"
     given = {"id": identifier, "timeout": timeout_seconds}
-    show(_connect(), f"SELECT {columns} FROM mistral_batch_wait($id, timeout_seconds := $timeout)", given, shown)
+    connection = _connect()
+    # With more, DuckDB 1.5 may keep a core busy for as long as another thread than the caller's waits.
+    connection.execute("SET threads = 1")
+    show(connection, f"SELECT {columns} FROM mistral_batch_wait($id, timeout_seconds := $timeout)", given, shown)
 
 
 @cli.command()

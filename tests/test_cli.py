@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
+from click.testing import CliRunner
 from support import KEY, clean_environment, environment_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+from duckdb_mistral import cli
 from duckdb_mistral.emulator import Emulator
 
 PROMPTS = """
@@ -51,6 +53,18 @@ def terminal(emulator: Emulator, tmp_path: Path) -> Terminal:
     """Return a shell with a file of prompts."""
     (tmp_path / "prompts.sql").write_text(PROMPTS, encoding="utf-8")
     return Terminal(emulator, tmp_path)
+
+
+def test_wait_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that waits has one thread, the one that waits: DuckDB 1.5 may keep others busy meanwhile."""
+    found = []
+
+    def look(connection: duckdb.DuckDBPyConnection, *_: object) -> None:
+        found.extend(connection.execute("SELECT current_setting('threads')").fetchall())
+
+    monkeypatch.setattr(cli, "show", look)
+    CliRunner().invoke(cli.cli, ["wait", "some-id"], catch_exceptions=False)
+    assert found == [(1,)]
 
 
 def test_whole_way(terminal: Terminal) -> None:
