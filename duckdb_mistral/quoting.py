@@ -1,4 +1,8 @@
-"""Values as SQL, quoted by construction."""
+"""Values as SQL, quoted by construction.
+
+The quotes are those of standard SQL, which DuckDB's are; to import sqlglot's DuckDB dialect takes longer than to plan
+a small submit.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,14 @@ def literal(value: object) -> str:
     """
     if value is None:
         return "NULL"
-    pieces = [exp.Literal.string(piece).sql("duckdb") for piece in str(value).split("\x00")]
+    pieces = [exp.Literal.string(piece).sql() for piece in str(value).split("\x00")]
     return pieces[0] if len(pieces) == 1 else f"({' || chr(0) || '.join(pieces)})"
 
 
 @lru_cache(1000)
 def identifier(name: str) -> str:
     """Return the name of a column or table as SQL, in quotes."""
-    return exp.to_identifier(name, quoted=True).sql("duckdb")
+    return exp.to_identifier(name, quoted=True).sql()
 
 
 def literals(values: Iterable[object]) -> str:
