@@ -7,8 +7,11 @@ the requests again.
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,8 @@ SPARED_BYTES = 64_000_000
 FREE_SOME = "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME to another directory."
 #: How the directory is called, after its spool, where DuckDB puts what finds no room in memory.
 SPILL = "-spill"
+#: Keys are written in pieces of so many bytes.
+KEYS_BUFFER = 1 << 20
 #: The keys of a part: `request` is the MD5 of the body as hexadecimal digits.
 KEYS = pa.schema([("custom_id", pa.string()), ("request", pa.string())])
 
@@ -91,12 +96,10 @@ class Spool:
         """
         if id_hashes is not None:
             # Were they not copied, the memory of all the vector's columns would be held.
-            copies = [chunk.to_numpy().copy() for chunk in id_hashes.chunks]
-            with self._lock:
-                self._id_hashes += copies
+            self._id_hashes.extend(chunk.to_numpy().copy() for chunk in id_hashes.chunks)
         for chunk, *columns in zip(_chunks(lines), _chunks(custom_ids), _chunks(requests), strict=True):
             ready = _ready(chunk)
-            keys = pa.record_batch([column.cast(pa.string()) for column in columns], schema=KEYS)
+            keys = pa.RecordBatch.from_arrays([_of_type(column, pa.string()) for column in columns], schema=KEYS)
             if chunk.null_count:
                 keys = keys.filter(chunk.is_valid())
             with self._lock:
@@ -115,10 +118,11 @@ class Spool:
                     self._close_part()
                 except OSError as error:
                     self.failure = error
-            self._close_files()
+            with suppress(OSError):
+                self._close_files()
             if isinstance(self.failure, OSError):
                 raise SourceError(
-                    f"The requests could not be written to {self.directory}: {self.failure.strerror}. {FREE_SOME}"
+                    f"The requests could not be written to {self.directory}: {_words(self.failure)}. {FREE_SOME}"
                 ) from self.failure
             if self.failure is not None:
                 raise self.failure
@@ -127,8 +131,11 @@ class Spool:
     def may_repeat(self) -> bool:
         """Tell whether custom_ids may be there twice; False is certain. Every write has to have told its hashes."""
         hashes = np.concatenate([np.empty(0, np.uint64), *self._id_hashes])
-        hashes.sort()
         self._id_hashes = [hashes]
+        # Two threads sort a half each; then a stable sort merges what is in order already.
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(np.ndarray.sort, np.array_split(hashes, 2)))
+        hashes.sort(kind="stable")
         return bool((hashes[1:] == hashes[:-1]).any())
 
     def keep(self) -> None:
@@ -138,7 +145,8 @@ class Spool:
     def discard(self) -> None:
         """Remove the directory and all in it, unless it was kept."""
         with self._lock:
-            self._close_files()
+            with suppress(OSError):
+                self._close_files()
             if not self._done:
                 shutil.rmtree(self.directory, ignore_errors=True)
         self._let_go()
@@ -175,7 +183,7 @@ class Spool:
     def _write_slice(self, data: memoryview, keys: pa.RecordBatch) -> None:
         if self._file is None:
             self._file = _new_file(self._path())
-            self._keys_file = _new_file(keys_path(self._path()))
+            self._keys_file = _new_arrow_file(keys_path(self._path()))
             self._keys = pa.ipc.new_file(self._keys_file, KEYS)
         failpoint("before-spool-write", writes=True)
         if self._unchecked >= CHECKED_BYTES:
@@ -210,10 +218,16 @@ class Spool:
         self._requests = self._bytes = 0
 
     def _close_files(self) -> None:
-        for file in (self._file, self._keys_file):
-            if file is not None:
-                file.close()
-        self._file = self._keys_file = None
+        with ExitStack() as stack:
+            for file in (self._file, self._keys_file):
+                if file is not None:
+                    stack.callback(file.close)
+            self._file = self._keys_file = None
+
+
+def _words(error: OSError) -> str | None:
+    """Return what went wrong: Arrow says more than that."""
+    return os.strerror(error.errno) if error.errno else error.strerror
 
 
 def _chunks(values: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
@@ -224,6 +238,12 @@ def _new_file(path: Path) -> Any:
     file = path.open("xb", buffering=0)
     path.chmod(0o600)
     return file
+
+
+def _new_arrow_file(path: Path) -> Any:
+    """Return a file that Arrow writes to on its own: a batch is ten pieces, and each would be a call of Python."""
+    _new_file(path).close()
+    return pa.BufferedOutputStream(pa.OSFile(str(path), "wb"), KEYS_BUFFER)
 
 
 def keys_path(part: Path) -> Path:
@@ -246,10 +266,14 @@ def part_name(part: int) -> str:
     return f"part-{part:05}.jsonl"
 
 
+def _of_type(texts: pa.Array, *types: pa.DataType) -> pa.Array:
+    """Return texts of one of the types, of the last where they are of none."""
+    return texts if texts.type in types else texts.cast(types[-1])
+
+
 def _ready(lines: pa.Array) -> pa.Array:
     """Return the lines without NULLs, of a type whose bytes lie one after another."""
-    if lines.type not in (pa.string(), pa.large_string()):
-        lines = lines.cast(pa.large_string())
+    lines = _of_type(lines, pa.string(), pa.large_string())
     return lines.drop_null() if lines.null_count else lines
 
 

@@ -170,6 +170,24 @@ def test_disk_that_fills_up(tmp_path: Path) -> None:
     assert not (tmp_path / "spool").exists()
 
 
+def test_keys_that_find_no_room(tmp_path: Path) -> None:
+    """A disk that has room for the requests and none for their keys is told as well, however late it is noticed."""
+    spool = spool_of(tmp_path)
+    write(spool, vector("a"))
+    keys_path(tmp_path / "spool" / "part-00001.jsonl").unlink()
+    spool._keys_file.close()
+    spool._keys_file = pa.BufferedOutputStream(pa.OSFile("/dev/full", "wb"), 1 << 20)
+    spool._keys = pa.ipc.new_file(spool._keys_file, spooling.KEYS)
+    write(spool, vector("b"))
+    assert spool.failure is None
+    with pytest.raises(
+        SourceError, match=r"could not be written to .*spool: No space left on device\. Nothing was sent\. Free"
+    ):
+        spool.finish()
+    spool.discard()
+    assert not (tmp_path / "spool").exists()
+
+
 def test_file_that_may_not_grow(tmp_path: Path) -> None:
     """A write that only succeeds in part is told, and is no shorter file."""
     import signal
