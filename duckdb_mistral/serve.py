@@ -134,8 +134,11 @@ def run(database: str, *, host: str, port: int, token: str | None) -> None:
         )
         if not is_loopback(host):
             _say(f"{host} is reached from other machines, and this protocol is not encrypted without a proxy for TLS.")
+        ended = threading.Event()
         try:
-            threading.Event().wait()
+            # In steps: a signal that another thread gets does not wake this one.
+            while not ended.wait(1):
+                pass
         except KeyboardInterrupt:
             _say("Ended. What was submitted goes on.")
 
