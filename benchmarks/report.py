@@ -23,7 +23,9 @@ TITLES = {
 ABOUT = {
     "build": (
         "COPY writes the lines to one file. A submit also checks every row, looks for repeated ids, hashes each "
-        "request, cuts the file at the API's limits and keeps what the results are checked against."
+        "request, cuts the file at the API's limits and keeps what the results are checked against. DuckDB 1.5 takes "
+        "longer than DuckDB 2 to hand its vectors to Python: there, a million prompts of 300 bytes took 1.1 to 1.6 "
+        "times as long as COPY."
     ),
     "read": (
         "read_json makes a table of the file as it is. Results are first verified (every custom_id is there once), "
