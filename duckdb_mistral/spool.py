@@ -32,6 +32,8 @@ SPARED_BYTES = 64_000_000
 FREE_SOME = "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME to another directory."
 #: How the directory is called, after its spool, where DuckDB puts what finds no room in memory.
 SPILL = "-spill"
+#: From so many on, two threads sort a half of the hashes each.
+HALVED = 100_000
 #: Keys are written in pieces of so many bytes.
 KEYS_BUFFER = 1 << 20
 #: The keys of a part: `request` is the MD5 of the body as hexadecimal digits.
@@ -132,10 +134,10 @@ class Spool:
         """Tell whether custom_ids may be there twice; False is certain. Every write has to have told its hashes."""
         hashes = np.concatenate([np.empty(0, np.uint64), *self._id_hashes])
         self._id_hashes = [hashes]
-        # Two threads sort a half each; then a stable sort merges what is in order already.
-        with ThreadPoolExecutor(2) as threads:
-            list(threads.map(np.ndarray.sort, np.array_split(hashes, 2)))
-        hashes.sort(kind="stable")
+        if len(hashes) >= HALVED:
+            with ThreadPoolExecutor(2) as threads:
+                list(threads.map(np.ndarray.sort, np.array_split(hashes, 2)))
+        hashes.sort(kind="stable")  # which merges what is in order already
         return bool((hashes[1:] == hashes[:-1]).any())
 
     def keep(self) -> None:

@@ -117,8 +117,10 @@ def test_line_that_is_too_long(tmp_path: Path) -> None:
             spool.finish()
 
 
-def test_hashes_that_repeat(tmp_path: Path) -> None:
+@pytest.mark.parametrize("halved", [2, spooling.HALVED])
+def test_hashes_that_repeat(halved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashes that were there before are told, across vectors and as often as asked; without any, none repeats."""
+    monkeypatch.setattr(spooling, "HALVED", halved)
     spool = spool_of(tmp_path)
     assert not spool.may_repeat()
     for number in range(3):
