@@ -134,11 +134,8 @@ def run(database: str, *, host: str, port: int, token: str | None) -> None:
         )
         if not is_loopback(host):
             _say(f"{host} is reached from other machines, and this protocol is not encrypted without a proxy for TLS.")
-        ended = threading.Event()
         try:
-            # In steps: a signal that another thread gets does not wake this one.
-            while not ended.wait(1):
-                pass
+            threading.Event().wait()
         except KeyboardInterrupt:
             _say("Ended. What was submitted goes on.")
 
