@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every", type=int, default=3, help="kill at every how manieth step; 1 is all of them")
     parser.addoption("--seed", type=int, default=1, help="the seed of the first random schedule")
     parser.addoption("--fault-table", action="store_true", help="print which tests have run for which fault")
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests start hear Ctrl-C: what a shell runs in the background ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
