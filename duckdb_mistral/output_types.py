@@ -10,9 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlglot import exp
-
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.quoting import literal, literals
 
 #: The JSON schema of each type that has no parts.
 _SCALARS: dict[str, dict[str, str]] = {
@@ -69,8 +68,7 @@ def output_sql(text: str, output: Output | None) -> str:
     """Return the SQL of the column output, as JSON, from the SQL of an answer's text; NULL where that is none."""
     parsed = f"TRY_CAST({text} AS JSON)"
     if output is None:  # most answers are prose, which json_valid tells at its first letter; it takes NaN, though
-        begins = exp.Literal.string(JSON_BEGINS).sql("duckdb")
-        return f"CASE WHEN json_valid({text}) AND regexp_matches({text}, {begins}) THEN {parsed} END"
+        return f"CASE WHEN json_valid({text}) AND regexp_matches({text}, {literal(JSON_BEGINS)}) THEN {parsed} END"
     if output.fits == "true":
         return parsed
     # A list of one value names the value, so that it is parsed once.
@@ -169,8 +167,7 @@ def _fits(value: str, kind: Any, depth: int = 0) -> str:
             sized = f" AND len({items}) = {kind.children[1][1]}" if kind.id == "array" else ""
             return f"(json_type({value}) = 'ARRAY' AND coalesce(list_bool_and({each}), true){sized})"
         case "enum":
-            values = ", ".join(_literal(word) for word in kind.children[0][1])
-            return f"(json_type({value}) = 'VARCHAR' AND ({value}->>'$') IN ({values}))"
+            return f"(json_type({value}) = 'VARCHAR' AND ({value}->>'$') IN ({literals(kind.children[0][1])}))"
     accepted = _JSON_NAMES[_SCALARS[kind.id]["type"]]
     whole = f" AND TRY_CAST({value} AS DOUBLE) % 1 = 0" if _SCALARS.get(kind.id, {}).get("type") == "integer" else ""
     return f"(json_type({value}) IN {accepted} AND TRY_CAST({value} AS {kind}) IS NOT NULL{whole})"
@@ -178,8 +175,4 @@ def _fits(value: str, kind: Any, depth: int = 0) -> str:
 
 def _pointer(name: str) -> str:
     """Return a JSON pointer to a member, as an SQL literal."""
-    return _literal("/" + name.replace("~", "~0").replace("/", "~1"))
-
-
-def _literal(text: str) -> str:
-    return exp.Literal.string(text).sql("duckdb")
+    return literal("/" + name.replace("~", "~0").replace("/", "~1"))

@@ -53,10 +53,11 @@ LINED = "lined"
 OUTCOMES = ("ok", "truncated", "invalid_output", "error", "missing")
 #: From this size on a result file of chat answers stays as it came, and the responses in it.
 LARGE_BYTES = 32 << 20
-#: Each thread holds a row group until it is full, so a row group is small, in rows and in bytes; of the columns only
-#: those with few values gain by a dictionary.
+#: Each thread holds a row group until it is full, so a row group is small, in rows and in bytes: DuckDB then uses the
+#: same memory for one after another, where it would return larger pieces to the system and get new ones. Of the columns
+#: only those with few values gain by a dictionary.
 PARQUET = (
-    "FORMAT parquet, ROW_GROUP_SIZE 10240, ROW_GROUP_SIZE_BYTES '32MB', DICTIONARY_SIZE_LIMIT 100, "
+    "FORMAT parquet, ROW_GROUP_SIZE 6144, ROW_GROUP_SIZE_BYTES '8MB', DICTIONARY_SIZE_LIMIT 100, "
     "STRING_DICTIONARY_PAGE_SIZE_LIMIT 1024"
 )
 #: For large files: to compress texts that their lines hold anyway would take longer than to write them.

@@ -45,6 +45,20 @@ def test_no_heavy_imports(does: str) -> None:
     assert printed == "[]\n"
 
 
+def test_quoting_imports_no_dialect() -> None:
+    """To write SQL, no dialect of sqlglot's is imported: that would take longer than most statements."""
+    printed = python(
+        """
+        import sys
+        from duckdb_mistral.output_types import declared, output_sql
+        from duckdb_mistral.quoting import identifier
+        identifier("a"), output_sql("content", None), output_sql("content", declared("STRUCT(a ENUM('b', 'c'))"))
+        print("sqlglot" in sys.modules, "sqlglot.dialects.duckdb" in sys.modules)
+        """
+    )
+    assert printed == "True False\n"
+
+
 def test_preview_imports_no_client() -> None:
     """Preview does not import the SDK."""
     printed = python(
