@@ -24,7 +24,7 @@ ABOUT = {
     "build": (
         "COPY writes the lines to one file. A submit also checks every row, looks for repeated ids, hashes each "
         "request, cuts the file at the API's limits and keeps what the results are checked against. DuckDB 1.5 takes "
-        "longer than DuckDB 2 to hand its vectors to Python: there, a million prompts of 300 bytes took 1.1 to 1.6 "
+        "longer than DuckDB 2 to hand its vectors to Python: there, a million prompts of 300 bytes took 1.1 to 1.8 "
         "times as long as COPY."
     ),
     "read": (
