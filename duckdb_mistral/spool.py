@@ -244,8 +244,10 @@ def _new_file(path: Path) -> Any:
 
 def _new_arrow_file(path: Path) -> Any:
     """Return a file that Arrow writes to on its own: a batch is ten pieces, and each would be a call of Python."""
-    _new_file(path).close()
-    return pa.BufferedOutputStream(pa.OSFile(str(path), "wb"), KEYS_BUFFER)
+    # Not made before and then opened for writing: a file that was cut to nothing is written to the disk when it closes.
+    file = pa.OSFile(str(path), "wb")
+    path.chmod(0o600)
+    return pa.BufferedOutputStream(file, KEYS_BUFFER)
 
 
 def keys_path(part: Path) -> Path:
