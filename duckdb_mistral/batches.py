@@ -213,8 +213,8 @@ class Batches:
     def _reread(self, jobs: Iterable[Job]) -> list[Job]:
         return self.ledger.jobs_by_key([job.key for job in jobs])
 
-    def _pump(self, jobs: Iterable[Job], steps: tuple[Step, ...] = (Step.SENDING, Step.PLANNED, Step.HELD)) -> None:
-        """Create what waits for being created, unless another process is at it.
+    def _pump(self, jobs: Iterable[Job], steps: tuple[Step, ...] = (Step.SENDING, Step.HELD)) -> None:
+        """Create what waits for room, and look for what was lost, unless another process is at it.
 
         What the API does not take now is tried again by the next call; only a refused key is told at once.
         """
@@ -226,7 +226,7 @@ class Batches:
                     continue
                 try:
                     self.check_account(submission)
-                    self.sender().advance(submission)
+                    self.sender().advance(submission, held_only=True)
                 except AuthenticationError:
                     raise
                 except (ApiError, OutcomeUnknownError):

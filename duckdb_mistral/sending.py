@@ -79,15 +79,16 @@ class Sender:
         self._locks = locks
         self._retry = retry
 
-    def advance(self, submission: Submission) -> None:
+    def advance(self, submission: Submission, *, held_only: bool = False) -> None:
         """Create the jobs of `submission` that do not exist yet; the caller holds the submission's lock.
 
-        Jobs without room under the pending limit become HELD. Raises OutcomeUnknownError where an answer was lost and
-        the job is not listed, and an ApiError where the API refused.
+        With `held_only`, no others than those that waited for room: what a submit did not come to, or was refused,
+        is sent by a submit alone. Jobs without room under the pending limit become HELD. Raises OutcomeUnknownError
+        where an answer was lost and the job is not listed, and an ApiError where the API refused.
         """
         for job in self._at(submission, Step.SENDING):
             self.reconcile(submission, job)
-        waiting = self._at(submission, Step.PLANNED, Step.HELD)
+        waiting = self._at(submission, Step.HELD) if held_only else self._at(submission, Step.PLANNED, Step.HELD)
         room = self._room() if waiting else 0
         while wave := _fitting(waiting, room):
             files = self._uploaded(submission, wave)
@@ -95,8 +96,9 @@ class Sender:
             if left is None:
                 break
             room, waiting = left, waiting[len(wave) :]
-        for job in self._at(submission, Step.PLANNED):
-            self._ledger.move(job, Step.HELD, message="waits for room under the pending limit")
+        if not held_only:
+            for job in self._at(submission, Step.PLANNED):
+                self._ledger.move(job, Step.HELD, message="waits for room under the pending limit")
 
     def reconcile(self, submission: Submission, job: Job) -> None:
         """Look for the job of a create whose answer was lost: adopt it, or let it be sent again in time."""
