@@ -113,6 +113,17 @@ SOURCES = {
     "a SELECT with its own CTE": ("", f"WITH requests AS (FROM {TWO_ROWS}) SELECT * FROM requests"),
     "FROM first": (f"CREATE TABLE t AS FROM {TWO_ROWS}", "FROM t SELECT custom_id, prompt"),
     "FROM alone": (f"CREATE TABLE t AS FROM {TWO_ROWS}", "FROM t ORDER BY custom_id DESC LIMIT 5"),
+    "a join with LIMIT": (
+        f"CREATE TABLE t AS FROM {TWO_ROWS}; CREATE TABLE ids AS SELECT range::VARCHAR AS custom_id FROM range(50)",
+        "SELECT custom_id, prompt FROM ids JOIN t USING (custom_id) LIMIT 2",
+    ),
+    "a view with a join with LIMIT": (
+        f"""CREATE TABLE t AS FROM {TWO_ROWS};
+        CREATE TABLE ids AS SELECT range::VARCHAR AS custom_id FROM range(50);
+        CREATE VIEW v AS (SELECT custom_id, prompt FROM ids JOIN t USING (custom_id) WHERE custom_id <> '2' LIMIT 5)
+        UNION ALL SELECT '2', 'second'""",
+        "v",
+    ),
     "VALUES": ("", TWO_ROWS),
     "FROM VALUES": ("", f"FROM {TWO_ROWS}"),
     "a set operation": ("", "SELECT '1' AS custom_id, 'first' AS prompt UNION ALL SELECT '2', 'second'"),
