@@ -23,6 +23,12 @@ NEAR = 0.85
 SHORTEST_NEAR = 6
 
 _NOT_JSON = "typeof(:x) = 'VARCHAR' AND NOT json_valid(:x::VARCHAR)"
+# DuckDB reads and writes numbers that JSON does not have; what looks like one is told from text by the whole.
+_NOT_FINITE = (
+    "regexp_matches(to_json(:x)::VARCHAR, '(?i)(^|[\\[:,\"])\\s*-?(nan|inf)') AND NOT regexp_full_match("
+    "CASE WHEN typeof(:x) = 'VARCHAR' THEN :x::VARCHAR ELSE to_json(:x)::VARCHAR END, "
+    '\'(?s)(null|true|false|[-+0-9.eE{}\\[\\]:,\\s]|"([^"\\\\]|\\\\.)*")*\')'
+)
 
 
 class RequestColumns:
@@ -96,10 +102,11 @@ class RequestColumns:
             (f"body IS NULL AND NOT ({_any_given(content)})", f"no {content[0]}"),
             *(case for name in content for case in self._content_problems(name)),
         ]
+        values = [name for name in options if "string" not in self._endpoint.fields[name]]
+        cases += [(filled(_NOT_JSON, name), f"{_article(name)} {name} that is no JSON") for name in values]
         cases += [
-            (filled(_NOT_JSON, name), f"a {name} that is no JSON")
-            for name in options
-            if "string" not in self._endpoint.fields[name]
+            (f"{_given(name)} AND {filled(_NOT_FINITE, name)}", f"a number in {name} that is NaN or infinite")
+            for name in ("body", *values)
         ]
         if self._output_field is not None:
             cases.append(
