@@ -165,15 +165,17 @@ class BatchClient:
         if created_after is not None:
             options["created_after"] = datetime.fromtimestamp(created_after / 1_000_000, UTC)
         seen: set[str] = set()
-        page = 0
+        page = told = 0
         while True:
-            entries = self._page(page, options)
+            entries, total = self._page(page, options)
+            told += len(entries)
             for entry in entries:
                 report = _report(entry, "list the batch jobs")
                 if report.job_id not in seen:  # a job created meanwhile pushes others to the next page
                     seen.add(report.job_id)
                     yield report
-            if len(entries) < PAGE_SIZE:
+            # A server may give fewer at a time than it is asked for: then its total tells that there are more.
+            if not entries or (len(entries) < PAGE_SIZE and told >= total):
                 return
             page += 1
 
@@ -208,7 +210,8 @@ class BatchClient:
             ),
         )
 
-    def _page(self, page: int, options: dict[str, Any]) -> list[dict[str, Any]]:
+    def _page(self, page: int, options: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
+        """Return the jobs of a page, and how many there are in all, 0 where the server does not tell."""
         what = "list the batch jobs"
         body = self._read(
             what,
@@ -217,7 +220,8 @@ class BatchClient:
         entries = body.get("data", [])
         if not isinstance(entries, list):
             raise ApiError(f"Could not {what}: the answer of {self.server_url} holds no list.")
-        return entries
+        total = body.get("total")
+        return entries, total if isinstance(total, int) else 0
 
     def _download_once(self, file_id: str, target: Path) -> None:
         what = f"download file {file_id}"

@@ -20,7 +20,7 @@ def refusal(what: str, server_url: str, response: Any, hide_key: Callable[[str],
     if response.is_success:  # a body of the wrong kind, which is not read: it may have any length
         kind = response.headers.get("content-type", "no content type")
         return ApiError(f"Could not {what}: {server_url} answered with {kind}.")
-    said = hide_key(_detail(response))
+    said = _detail(response, hide_key)
     match status:
         case 401 | 403:
             return AuthenticationError(
@@ -45,7 +45,7 @@ def refusal(what: str, server_url: str, response: Any, hide_key: Callable[[str],
     )
 
 
-def _detail(response: Any) -> str:
+def _detail(response: Any, hide_key: Callable[[str], str]) -> str:
     """Return what the server said of its refusal, cut short, to stand in brackets after the status."""
     try:
         body = response.json()
@@ -54,7 +54,7 @@ def _detail(response: Any) -> str:
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
     text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
-    return f": {text[:LONGEST_DETAIL]}"
+    return f": {hide_key(text)[:LONGEST_DETAIL]}"  # a key that is cut is not found any more
 
 
 def _retry_after(response: Any) -> float | None:

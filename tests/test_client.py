@@ -295,6 +295,7 @@ def test_retry_after_that_is_no_number(value: str) -> None:
         ("text", "text"),
         ({"message": "x" * 5000}, "x" * 500),
         ({"message": f"the key {KEY} is bad"}, "the key [API key] is bad"),
+        ({"message": "x" * 495 + KEY}, "x" * 495 + "[API "),
     ],
 )
 def test_what_the_server_said(body: Any, said: str) -> None:
@@ -321,6 +322,15 @@ def test_jobs_of_all_pages() -> None:
     network = Network(in_turn(saying(200, page(*first)), saying(200, page(first[-1], *second))))
     assert [report.job_id for report in network.client.jobs()] == [*first, *second]
     assert [request.url.params["page"] for request in network.requests] == ["0", "1"]
+
+
+def test_pages_smaller_than_asked_for() -> None:
+    """Where a server gives fewer jobs at a time than it is asked for, its total tells that there are more."""
+    names = [str(uuid4()) for _ in range(5)]
+    pages = [page(*names[start : start + 2]) | {"total": 5} for start in (0, 2, 4)]
+    network = Network(in_turn(*(saying(200, one) for one in pages)))
+    assert [report.job_id for report in network.client.jobs()] == names
+    assert len(network.requests) == 3
 
 
 def test_jobs_filters() -> None:
