@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from duckdb_mistral.quoting import literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +39,17 @@ def show(connection: duckdb.DuckDBPyConnection, select: str, given: dict[str, An
     if shown == "table":
         _print_table(connection.sql("FROM shown_rows"))
     else:
-        form = "(FORMAT csv, HEADER)" if shown == "csv" else "(FORMAT json)"
-        connection.execute(f"COPY (FROM shown_rows) TO '/dev/stdout' {form}")
+        _copy_rows(connection, "(FORMAT csv, HEADER)" if shown == "csv" else "(FORMAT json)")
+
+
+def _copy_rows(connection: duckdb.DuckDBPyConnection, form: str) -> None:
+    """Write the rows after what stands on standard output; DuckDB would open its file anew, and empty it."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "rows"
+        connection.execute(f"COPY (FROM shown_rows) TO {literal(path)} {form}")
+        with path.open("rb") as rows:
+            sys.stdout.flush()
+            shutil.copyfileobj(rows, sys.stdout.buffer)
 
 
 def _print_table(table: duckdb.DuckDBPyRelation) -> None:

@@ -55,6 +55,28 @@ def terminal(emulator: Emulator, tmp_path: Path) -> Terminal:
     return Terminal(emulator, tmp_path)
 
 
+@pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
+def test_rows_after_what_is_there(terminal: Terminal, form: str) -> None:
+    """Rows that go to a file stand after what is in it, and before what comes after them."""
+    terminal.run("submit", "prompts.sql")
+    path = terminal.directory / "report.txt"
+    with path.open("ab") as report:
+        for _ in range(2):
+            report.write(b"# status\n")
+            report.flush()
+            subprocess.run(
+                [sys.executable, "-m", "duckdb_mistral", "status", "--format", form],
+                env=terminal.environment,
+                cwd=terminal.directory,
+                stdout=report,
+                timeout=120,
+                check=True,
+            )
+    first, second = path.read_text(encoding="utf-8").split("# status\n")[1:]
+    assert "mistral-small-latest" in first
+    assert "mistral-small-latest" in second
+
+
 def test_wait_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that waits has one thread, the one that waits: DuckDB 1.5 may keep others busy meanwhile."""
     found = []
