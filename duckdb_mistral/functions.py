@@ -74,8 +74,8 @@ class Functions:
         return {
             "mistral_internal_compile": (_texts(session.compile), [text, text], text),
             "mistral_internal_open": (
-                _answers(lambda plan, names: {"token": session.open(plan, names)}, _OPENED),
-                [text, "VARCHAR[]"],
+                _answers(lambda *given: {"token": session.open(*given)}, _OPENED),
+                [text, "VARCHAR[]", hashed, hashed],
                 rows.sql_type(_OPENED),
             ),
             "mistral_internal_check": (_texts(session.check), [text, "VARCHAR[]"], text),

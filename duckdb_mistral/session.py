@@ -10,7 +10,7 @@ import itertools
 import json
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from duckdb_mistral.errors import ArgumentError, MistralBatchError
 from duckdb_mistral.settings import Settings
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
+class _Opened(NamedTuple):
+    """A spool that a running statement fills, with what it is submitted with, and which statement of whose it is."""
+
+    batches: Batches
+    spool: Spool
+    plan: str
+    connection: int
+    query: int
+
+
 class Session:
     """One database's functions at work; every connection and cursor of the database shares it."""
 
@@ -39,7 +49,7 @@ class Session:
         self._given: dict[str, Any] = {}
         self._batches: tuple[Settings, Batches] | None = None
         self._earlier: list[Batches] = []
-        self._spools: dict[int, tuple[Batches, Spool, str]] = {}
+        self._spools: dict[int, _Opened] = {}
         self._numbers = itertools.count(1)
         self.configure(given)
         _sessions.add(self)
@@ -71,8 +81,8 @@ class Session:
     def close(self) -> None:
         """Let go of connections to the API, and of spools whose statement never came to its end."""
         with self._lock:
-            for _, spool, _ in self._spools.values():
-                spool.discard()
+            for opened in self._spools.values():
+                opened.spool.discard()
             self._spools.clear()
             if self._batches is not None:
                 self._earlier.append(self._batches[1])
@@ -140,23 +150,37 @@ class Session:
             return str(error)
         return None
 
-    def open(self, plan: str, names: list[str]) -> int:
+    def open(self, plan: str, names: list[str], connection: int, query: int) -> int:
         """Check the columns of a source and open a spool for its requests; return the spool's token.
 
-        DuckDB hands the token over with every row, so it is a number.
+        DuckDB hands the token over with every row, so it is a number. A connection runs one query at a time, so the
+        spools of its earlier ones are of statements that failed or were interrupted, and go.
         """
         self._check_columns(plan, names)
         batches = self.batches()
         batches.settings.required_key()
+        self._discard_earlier(connection, query)
         spool = batches.new_spool()
         with self._lock:
             token = next(self._numbers)
-            self._spools[token] = (batches, spool, plan)
+            self._spools[token] = _Opened(batches, spool, plan, connection, query)
         return token
+
+    def _discard_earlier(self, connection: int, query: int) -> None:
+        """Remove the spools that other queries of a connection have left."""
+        with self._lock:
+            left = [
+                token
+                for token, opened in self._spools.items()
+                if opened.connection == connection and opened.query != query
+            ]
+            earlier = [self._spools.pop(token) for token in left]
+        for opened in earlier:
+            opened.spool.discard()
 
     def spool(self, token: int) -> Spool:
         """Return an open spool."""
-        return self._spools[token][1]
+        return self._spools[token].spool
 
     def submit(self, token: int, summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         """Check what was spooled, and submit it; return a row per job."""
@@ -165,11 +189,12 @@ class Session:
         from duckdb_mistral.submitting import Submitter
 
         with self._lock:
-            batches, spool, text = self._spools.pop(token)
+            opened = self._spools.pop(token)
+        spool = opened.spool
         try:
             check_rows(summary, spool)
-            plan = _plan(text)
-            jobs = Submitter(batches).submit(
+            plan = _plan(opened.plan)
+            jobs = Submitter(opened.batches).submit(
                 plan, spool, summary["fingerprint"], lambda sent: self._check_cost(plan, sent)
             )
             return [rows.submit_row(job, reused) for job, reused in jobs]

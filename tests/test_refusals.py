@@ -112,6 +112,18 @@ SOURCES = {
         "SELECT *, CASE custom_id WHEN '1' THEN 'json' END AS response_format FROM staging",
         "1 row has a response_format that is no JSON. For example custom_id 1",
     ),
+    "a temperature that is NaN": (
+        "SELECT *, CASE custom_id WHEN '1' THEN 'nan'::DOUBLE END AS temperature FROM staging",
+        "1 row has a number in temperature that is NaN or infinite. For example custom_id 1",
+    ),
+    "an infinite number in JSON": (
+        """SELECT *, '[{"at": -Infinity}]' AS tools FROM staging""",
+        "a number in tools that is NaN or infinite",
+    ),
+    "an infinite number in a body": (
+        "SELECT custom_id, {'messages': [{'content': 'hi'}], 'top_p': 'inf'::FLOAT} AS body FROM staging",
+        "a number in body that is NaN or infinite",
+    ),
     "two problems": (
         "SELECT nullif(custom_id, '0') AS custom_id, nullif(prompt, 'prompt 1') AS prompt FROM staging",
         "1 row has no custom_id; 1 row has no prompt",
@@ -208,6 +220,18 @@ def test_refused(staged: duckdb.DuckDBPyConnection, emulator: Emulator, query: s
     assert words in refusal(staged, query)
     assert emulator.witness()["requests"] == before
     assert staged.execute("SELECT count(*) FROM staging").fetchone() == (3,)
+
+
+def test_statements_that_fail_leave_no_requests(emulator: Emulator, home: Path) -> None:
+    """What a statement that failed had spooled is gone with the next submit of its connection."""
+    failing = "SELECT *, CASE custom_id WHEN '2' THEN error('not so.') END AS stop FROM staging"
+    with connect(emulator, home) as con:
+        make_staging(con, 3)
+        for _ in range(3):
+            assert "not so." in refusal(con, of_source(failing))
+            assert len(list((home / "spool").iterdir())) == 1
+        submission = submitted(con, "staging")
+        assert [path.name for path in (home / "spool").iterdir()] == [submission]
 
 
 PREVIEWED = {name: case for name, case in SOURCES.items() if "twice" not in name and "duplicates" not in name}

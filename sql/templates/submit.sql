@@ -7,7 +7,10 @@ WITH
   ),
   mistral_spool AS MATERIALIZED (
     SELECT CASE WHEN opened.error IS NULL THEN opened.token ELSE error(opened.error) END AS token
-    FROM (SELECT mistral_internal_open($plan, names) AS opened FROM mistral_columns)
+    FROM (
+      SELECT mistral_internal_open($plan, names, current_connection_id(), current_query_id()) AS opened
+      FROM mistral_columns
+    )
   ),
   source_rows AS (
     SELECT $known_columns WHERE false UNION ALL BY NAME $source
