@@ -79,10 +79,13 @@ def macros_of_client(uri: str, catalog: str) -> Iterator[str]:
     for macro in _macros():
         names = re.findall(r"(?:^|,)\s*(\w+)", macro["parameters"])
         given = " || ', ".join(f"{name} := ' || mistral_internal_argument({name})" for name in names)
-        call = f"'FROM {catalog}.{macro['name']}({given} || ')'" if names else f"'FROM {catalog}.{macro['name']}()'"
+        call = f"'FROM {catalog}.{macro['name']}({given} || ')'"
+        parameters = macro["parameters"]
+        if not names:
+            # A call without parameters would be run as soon as its macro is created, and fail where there is no key.
+            parameters, call = "nothing := NULL", f"concat('FROM {catalog}.{macro['name']}()', nothing)"
         yield (
-            f"CREATE OR REPLACE TEMP MACRO {macro['name']}({macro['parameters']}) AS TABLE\n"
-            f"FROM quack_query('{uri}', {call});"
+            f"CREATE OR REPLACE TEMP MACRO {macro['name']}({parameters}) AS TABLE\nFROM quack_query('{uri}', {call});"
         )
         yield f"COMMENT ON MACRO TABLE {macro['name']} IS {macro['comment']};"
 

@@ -65,15 +65,20 @@ def _start_statements(address: dict[str, Any], alias: str) -> str:
 
     with duckdb.connect(":memory:") as connection:
         loads = load_statements(connection)
+    # One statement prints a row. After `.output` the shell takes no more heed of a terminal's width, and after `.once`
+    # it colours what goes to a file.
+    hiding, shown = ([f".once {os.devnull}"], []) if sys.stdout.isatty() else ([f".output {os.devnull}"], [".output"])
     quoted = '"' + alias.replace('"', '""') + '"'
     statements = [
         *loads,
+        *hiding,
         f"CREATE SECRET (TYPE quack, TOKEN '{address['token'].replace(chr(39), chr(39) * 2)}');",
+        *shown,
         f"ATTACH '{address['uri']}' AS {quoted};",
         f"USE {quoted};",
         *macros_of_client(address["uri"], address["functions"]),
     ]
-    return "\n".join([f".output {os.devnull}", *statements, ".output", ""])
+    return "\n".join([*statements, ""])
 
 
 @contextmanager

@@ -62,13 +62,16 @@ def run_shell(
     )
 
 
+COLUMNS = 160
+
+
 class Terminal:
     """`duckdb-mistral shell` in a terminal, in which a person types."""
 
     def __init__(self, environment: dict[str, str], *arguments: str) -> None:
         """Start the shell; it reads and writes a pseudo-terminal, which is its controlling one."""
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
         self.process = subprocess.Popen(
             [*COMMAND, "shell", *arguments],
             env=clean_environment() | environment | {"TERM": "xterm"},
@@ -148,6 +151,14 @@ def test_four_statements(emulator: Emulator, home: Path, tmp_path: Path) -> None
         *(f'{number},ok,"echo: It\'s note {number}"' for number in range(3)),
     ]
     assert asked_for_money(emulator) == (1, 1)
+
+
+@with_shell
+def test_shell_without_a_key(home: Path, tmp_path: Path) -> None:
+    """The shell opens without a key and without a network, and prints what it is asked for and nothing else."""
+    environment = {"DUCKDB_MISTRAL_HOME": str(home), "MISTRAL_SERVER_URL": "http://127.0.0.1:9"}
+    ran = run_shell(environment, str(tmp_path / "my.duckdb"), "-list", "-noheader", "-c", "SELECT 42")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "42\n", "")
 
 
 @with_shell
@@ -253,7 +264,7 @@ def test_key_stays_with_the_server(emulator: Emulator, home: Path) -> None:
 
 @with_shell
 def test_terminal(emulator: Emulator, home: Path, tmp_path: Path) -> None:
-    """In a terminal, the shell says what a TEMP table cannot do, answers, and ends at .quit with its server."""
+    """In a terminal, the shell says what a TEMP table cannot do, answers within its width, and ends with its server."""
     shell = Terminal(environment_of(emulator, home), str(tmp_path / "my.duckdb"))
     with contextlib.closing(shell):
         greeting = shell.read_until("usage hints")
@@ -263,6 +274,8 @@ def test_terminal(emulator: Emulator, home: Path, tmp_path: Path) -> None:
         shell.type(PREPARE.strip())
         shell.type("SELECT 'sent ' || total_requests AS t FROM mistral_batch_submit('staging');")
         shell.read_until("sent 3")
+        shell.type("SELECT repeat('x', 150) AS wide, repeat('y', 150) AS wider;")
+        assert max(map(len, shell.read_until("└.*┘").splitlines()[-6:])) <= COLUMNS
         shell.type(".quit")
         assert shell.process.wait(30) == 0
         assert not Path(f"/proc/{server}").exists()
