@@ -58,6 +58,8 @@ class BatchClient:
         self._sdk = client.Mistral(
             api_key=key, server_url=self.server_url, client=self._transport.client, async_client=NeverAsync()
         )
+        # The SDK imports these when they are first asked for: here, not in several threads that Ctrl-C may meet there.
+        _ = self._sdk.files, self._sdk.batch.jobs
 
     def __enter__(self) -> Self:
         return self
