@@ -217,7 +217,9 @@ class Ledger:
 
     def created(self, job: Job, report: JobReport) -> bool:
         """Record the job that the API created; False where `job` has moved meanwhile."""
-        return self._update(job, {"step": Step.CREATED, "message": None} | reported_values(report))
+        # Whoever asked for it by its id before had it adopted as another program's.
+        adopted = jobs.delete().where(jobs.c.job_id == report.job_id, jobs.c.submission_id.is_(None))
+        return self._update(job, {"step": Step.CREATED, "message": None} | reported_values(report), first=adopted)
 
     def record(self, *reports: JobReport) -> None:
         """Record what the API says of jobs; nothing moves a job out of a status that it had ended with."""
@@ -272,13 +274,18 @@ class Ledger:
         with self._reading() as connection:
             return [job_of(row) for row in connection.execute(statement).mappings()]
 
-    def _update(self, job: Job, values: dict[str, Any]) -> bool:
+    def _update(self, job: Job, values: dict[str, Any], first: sa.Delete | None = None) -> bool:
+        """Move a job; `first` makes room for it, and comes to nothing where the job is not moved."""
         if values["step"] not in ARROWS[job.step]:
             raise ValueError(f"no job moves from {job.step} to {values['step']}")
         with self._writing() as connection:
+            if first is not None:
+                connection.execute(first)
             result = connection.execute(
                 jobs.update().where(jobs.c.key == job.key, jobs.c.step == job.step).values(**values)
             )
+            if not result.rowcount:
+                connection.rollback()
         return result.rowcount == 1
 
     def _open_schema(self) -> None:

@@ -207,6 +207,23 @@ def test_adopted_jobs(ledger: Ledger) -> None:
     assert ledger.jobs() == []
 
 
+def test_job_that_was_adopted_before_it_is_recorded(ledger: Ledger) -> None:
+    """A job of ours that was looked at by its id before its creation was recorded is one job afterwards, and ours."""
+    (job, other, *_) = ledger.jobs(added(ledger).submission_id)
+    for one in (job, other):
+        assert ledger.move(one, Step.SENDING)
+    sending, stale = ledger.jobs_by_key([job.key, other.key])
+    assert ledger.move(stale, Step.PLANNED)
+    adopted = ledger.adopt(report(), "https://example.com")
+    assert not ledger.created(stale, report())
+    assert ledger.job(JOB_ID) == adopted
+    assert ledger.created(sending, report())
+    found = ledger.job(JOB_ID)
+    assert found is not None
+    assert (found.key, found.submission_id) == (job.key, job.submission_id)
+    assert adopted.key not in {one.key for one in ledger.jobs()}
+
+
 def test_files_results_and_account(ledger: Ledger) -> None:
     """Uploaded files, kept results and a changed account are noted, and can be taken back."""
     made = added(ledger)
