@@ -111,7 +111,10 @@ class Ledger:
 
     def jobs_by_key(self, keys: Sequence[int]) -> list[Job]:
         """Return the jobs with these keys of the ledger, in the same order, as they are now."""
-        found = {job.key: job for job in self._jobs(sa.select(jobs).where(jobs.c.key.in_(keys)))}
+        found: dict[int, Job] = {}
+        for start in range(0, len(keys), MOST_VALUES):
+            wanted = sa.select(jobs).where(jobs.c.key.in_(keys[start : start + MOST_VALUES]))
+            found |= {job.key: job for job in self._jobs(wanted)}
         return [found[key] for key in keys]
 
     def job(self, job_id: str) -> Job | None:

@@ -110,6 +110,13 @@ def test_counts_of_many_jobs(ledger: Ledger) -> None:
     assert ledger.request_counts([]) == {}
 
 
+def test_jobs_by_many_keys(ledger: Ledger) -> None:
+    """Jobs are read by more keys than a statement takes values, in the order of the keys."""
+    jobs = ledger.jobs(added(ledger).submission_id)
+    wanted = [job.key for job in jobs] * 70_000
+    assert ledger.jobs_by_key(wanted) == jobs * 70_000
+
+
 def test_what_is_not_there(ledger: Ledger) -> None:
     """What is not there is None or empty."""
     assert (ledger.submission("x"), ledger.live_submission("x"), ledger.job("x")) == (None, None, None)
