@@ -13,12 +13,13 @@ from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
     AuthenticationError,
+    MistralBatchError,
     NotFoundError,
     OutcomeUnknownError,
     UnknownJobError,
     WaitTimeoutError,
 )
-from duckdb_mistral.jobs import Job, JobReport, Step, Submission
+from duckdb_mistral.jobs import LOST, Job, JobReport, Step, Submission
 from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.locks import Locks
 from duckdb_mistral.retry import Retry
@@ -139,15 +140,20 @@ class Batches:
             interval = min(interval * POLL_GROWTH, longest)
 
     def cancel(self, identifier: str) -> list[Job]:
-        """Ask for the cancellation of every job of an id that has not ended; what was not created is dropped."""
+        """Ask for the cancellation of every job of an id that has not ended; what was not created is dropped.
+
+        A create whose answer was lost is looked for, and not sent again. Every job is asked before the first failure
+        is raised.
+        """
         jobs = self.find(identifier)
         self._check_server([job for job in jobs if not job.ended])
-        self._pump(jobs, steps=(Step.SENDING,))
+        self._drop(jobs)  # before waiting for a process that sends them: it stops at what is dropped
+        failures = list(self._give_up(jobs))
         for job in self._reread(jobs):
-            if job.step in (Step.PLANNED, Step.HELD):
-                self.ledger.move(job, Step.DROPPED, message="cancelled before it was created")
-            elif job.job_id is not None and not job.ended:
-                self._cancel(job.job_id)
+            if job.job_id is not None and not job.ended:
+                failures += self._cancel(job.job_id)
+        if failures:
+            raise failures[0]
         return self._reread(jobs)
 
     def workspace_jobs(
@@ -213,7 +219,27 @@ class Batches:
     def _reread(self, jobs: Iterable[Job]) -> list[Job]:
         return self.ledger.jobs_by_key([job.key for job in jobs])
 
-    def _pump(self, jobs: Iterable[Job], steps: tuple[Step, ...] = (Step.SENDING, Step.HELD)) -> None:
+    def _drop(self, jobs: Iterable[Job]) -> None:
+        for job in self._reread(jobs):
+            if job.step in (Step.PLANNED, Step.HELD):
+                self.ledger.move(job, Step.DROPPED, message="cancelled before it was created")
+
+    def _give_up(self, jobs: Sequence[Job]) -> Iterator[MistralBatchError]:
+        """Look for jobs whose creates have lost their answers, which are not sent again; yield what went wrong."""
+        lost = [job.submission_id for job in self._reread(jobs) if job.step in LOST and job.submission_id]
+        for submission in filter(None, map(self.ledger.submission, dict.fromkeys(lost))):
+            with self._locks.waiting(submission.submission_id):
+                self._drop(jobs)
+                for job in self._reread(jobs):
+                    if job.step is Step.SENDING and job.submission_id == submission.submission_id:
+                        self.ledger.move(job, Step.GIVEN_UP)
+                try:
+                    self.check_account(submission)
+                    self.sender().look_for_lost(submission)
+                except MistralBatchError as error:
+                    yield error
+
+    def _pump(self, jobs: Iterable[Job], steps: tuple[Step, ...] = (*LOST, Step.HELD)) -> None:
         """Create what waits for room, and look for what was lost, unless another process is at it.
 
         What the API does not take now is tried again by the next call; only a refused key is told at once.
@@ -274,14 +300,19 @@ class Batches:
         finally:
             self.ledger.record(*found)
 
-    def _cancel(self, job_id: str) -> None:
+    def _cancel(self, job_id: str) -> Iterator[ApiError]:
+        """Ask for a job's cancellation; yield why it does not come to that. A key that is refused is told at once."""
         try:
             self.ledger.record(self.client.cancel(job_id))
-        except ApiError:
+        except AuthenticationError:
+            raise
+        except NotFoundError as error:
+            yield error
+        except ApiError as error:
             report = self.client.get(job_id)  # it may have ended meanwhile, which is an answer
             self.ledger.record(report)
             if not report.ended:
-                raise
+                yield error
 
 
 def describe(jobs: Sequence[Job]) -> str:

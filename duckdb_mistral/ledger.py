@@ -182,7 +182,10 @@ class Ledger:
                 )
 
     def retire(self, submission_id: str) -> None:
-        """Let the same content be submitted anew; drop what of this submission was never created."""
+        """Let the same content be submitted anew; drop what of this submission was never created.
+
+        The caller holds the submission's lock: what is being sent has lost its answer, and is not sent again.
+        """
         with self._writing() as connection:
             connection.execute(
                 submissions.update().where(submissions.c.submission_id == submission_id).values(live=False)
@@ -191,6 +194,11 @@ class Ledger:
                 jobs.update()
                 .where(jobs.c.submission_id == submission_id, jobs.c.step.in_([Step.PLANNED, Step.HELD]))
                 .values(step=Step.DROPPED)
+            )
+            connection.execute(
+                jobs.update()
+                .where(jobs.c.submission_id == submission_id, jobs.c.step == Step.SENDING)
+                .values(step=Step.GIVEN_UP)
             )
 
     def set_account(self, submission_id: str, account: str) -> None:

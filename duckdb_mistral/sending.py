@@ -31,6 +31,7 @@ from duckdb_mistral.errors import (
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import (
     IDENTITY_KEY,
+    LOST,
     PART_KEY,
     PENDING,
     SUBMISSION_KEY,
@@ -86,8 +87,7 @@ class Sender:
         is sent by a submit alone. Jobs without room under the pending limit become HELD. Raises OutcomeUnknownError
         where an answer was lost and the job is not listed, and an ApiError where the API refused.
         """
-        for job in self._at(submission, Step.SENDING):
-            self.reconcile(submission, job)
+        self.look_for_lost(submission)
         waiting = self._at(submission, Step.HELD) if held_only else self._at(submission, Step.PLANNED, Step.HELD)
         room = self._room() if waiting else 0
         while wave := _fitting(waiting, room):
@@ -100,8 +100,16 @@ class Sender:
             for job in self._at(submission, Step.PLANNED):
                 self._ledger.move(job, Step.HELD, message="waits for room under the pending limit")
 
+    def look_for_lost(self, submission: Submission) -> None:
+        """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock."""
+        for job in self._at(submission, *LOST):
+            self.reconcile(submission, job)
+
     def reconcile(self, submission: Submission, job: Job) -> None:
-        """Look for the job of a create whose answer was lost: adopt it, or let it be sent again in time."""
+        """Look for the job of a create whose answer was lost: adopt it, or let it be sent again in time.
+
+        One that was given up is dropped instead of sent again.
+        """
         after = (job.sent_at or 0) - CLOCK_MARGIN
         found = [report for report in self._client.jobs(created_after=max(0, after)) if _is_of(report, submission, job)]
         if len(found) > 1:
@@ -118,7 +126,7 @@ class Sender:
         asked_at = self._time()
         waited = (asked_at - (job.sent_at or 0)) / 1_000_000
         if waited < 0:  # a clock was set back: the time starts again
-            self._ledger.move(job, Step.SENDING, sent_at=asked_at)
+            self._ledger.move(job, job.step, sent_at=asked_at)
             waited = 0
         if waited < self._settings.reconcile_seconds:
             left = self._settings.reconcile_seconds - waited
@@ -127,7 +135,8 @@ class Sender:
                 f"{submission.submission_id}: the answer was lost, and the job is not listed so far. Nothing is sent "
                 f"twice: run the statement again in {left:.0f} seconds or later, and it looks for the job first."
             )
-        self._ledger.move(job, Step.PLANNED)
+        message = "the answer to its create was lost, and the API has no such job"
+        self._ledger.move(job, Step.DROPPED if job.step is Step.GIVEN_UP else Step.PLANNED, message=message)
 
     def _time(self) -> int:
         """Return the time in µs by the server's clock, which no one sets on this machine; else by our own."""

@@ -76,6 +76,7 @@ class Submitter:
             return True
         with self._batches.lock(known.submission_id):
             self._batches.check_account(known)
+            self._batches.sender().look_for_lost(known)
             self._batches.refresh(self._batches.find(known.submission_id))
             jobs = [job for job in self._batches.find(known.submission_id) if job.step is not Step.ANSWERED]
             return bool(jobs) and all(job.ended_badly for job in jobs)
