@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from duckdb_mistral.accounts import check_account
 from duckdb_mistral.client import BatchClient, checked_id
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
     AuthenticationError,
+    LedgerError,
     MistralBatchError,
     NotFoundError,
     OutcomeUnknownError,
     UnknownJobError,
+    SourceError,
     WaitTimeoutError,
 )
 from duckdb_mistral.jobs import LOST, Job, JobReport, Step, Submission
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 FEW_JOBS = 3
 POLL_GROWTH = 1.5
 
+#: What a status or a wait goes on with.
+MOVING = (*LOST, Step.HELD)
 Watch = Callable[[Sequence[Job]], None]
 
 
@@ -102,9 +107,12 @@ class Batches:
         """Return the jobs as `status` does, and those that the workspace does not know."""
         jobs = self.find(identifier) if identifier is not None else self.ledger.jobs()
         here = [job for job in jobs if job.server_url == self.settings.server_url]
-        self._pump(here)
+        reasons = self._pump(here, all_told=identifier is not None)
         gone = self.refresh(self._reread(here))
-        return self._reread(jobs), gone
+        return [
+            job.evolve(message=reasons.get(job.submission_id, job.message)) if job.step in MOVING else job
+            for job in self._reread(jobs)
+        ], gone
 
     def wait(self, identifier: str, timeout_seconds: float | None = None, watch: Watch | None = None) -> list[Job]:
         """Return once every job of an id has ended; `watch` sees the jobs after each poll.
@@ -196,23 +204,9 @@ class Batches:
         """Return what creates jobs."""
         return Sender(self.settings, self.ledger, self.client, self._locks, self.retry)
 
-    def check_account(self, submission: Submission) -> None:
+    def check_account(self, submission: Submission, *, take_over: bool = False) -> None:
         """Make sure that this key sees the workspace of a submission that another key made."""
-        account = self.client.account
-        if submission.account == account:
-            return
-        created = [job.job_id for job in self.ledger.jobs(submission.submission_id) if job.job_id]
-        try:
-            if not created:
-                raise NotFoundError
-            self.client.get(created[0])
-        except (NotFoundError, AuthenticationError):
-            raise ArgumentError(
-                f"The same requests were submitted as {submission.submission_id} with another API key (account "
-                f"{submission.account}; this key is account {account}), whose jobs this key cannot see. Nothing was "
-                "sent. Use that key, or submit with force := true to pay for them in this workspace too."
-            ) from None
-        self.ledger.set_account(submission.submission_id, account)
+        check_account(self.ledger, self.client, submission, take_over=take_over)
 
     # Reading
 
@@ -239,12 +233,14 @@ class Batches:
                 except MistralBatchError as error:
                     yield error
 
-    def _pump(self, jobs: Iterable[Job], steps: tuple[Step, ...] = (*LOST, Step.HELD)) -> None:
+    def _pump(self, jobs: Iterable[Job], *, all_told: bool) -> dict[str | None, str]:
         """Create what waits for room, and look for what was lost, unless another process is at it.
 
-        What the API does not take now is tried again by the next call; only a refused key is told at once.
+        What the API does not take now is tried again by the next call; a refused key is told at once, and with
+        `all_told` also what stands in a submission's way for longer. Returns why submissions do not go on.
         """
-        waiting = dict.fromkeys(job.submission_id for job in jobs if job.submission_id and job.step in steps)
+        reasons: dict[str | None, str] = {}
+        waiting = dict.fromkeys(job.submission_id for job in jobs if job.submission_id and job.step in MOVING)
         for submission_id in waiting:
             submission = self.ledger.submission(submission_id)
             with self._locks.trying(submission_id) as held:
@@ -255,8 +251,13 @@ class Batches:
                     self.sender().advance(submission, held_only=True)
                 except AuthenticationError:
                     raise
-                except (ApiError, OutcomeUnknownError):
-                    continue
+                except (ApiError, OutcomeUnknownError) as error:
+                    reasons[submission_id] = str(error)
+                except (ArgumentError, SourceError, LedgerError) as error:
+                    if all_told:
+                        raise
+                    reasons[submission_id] = str(error)
+        return reasons
 
     def refresh(self, jobs: Iterable[Job]) -> list[Job]:
         """Ask the API for every job that has not ended; return those that it does not know.

@@ -75,7 +75,7 @@ class Submitter:
         if force:
             return True
         with self._batches.lock(known.submission_id):
-            self._batches.check_account(known)
+            self._batches.check_account(known, take_over=True)
             self._batches.sender().look_for_lost(known)
             self._batches.refresh(self._batches.find(known.submission_id))
             jobs = [job for job in self._batches.find(known.submission_id) if job.step is not Step.ANSWERED]
@@ -144,7 +144,7 @@ class Submitter:
     def _advance(self, submission: Submission) -> list[tuple[Job, bool]]:
         before = {job.key for job in self._jobs(submission) if job.step in (Step.CREATED, Step.ANSWERED)}
         if any(job.step is not Step.DROPPED and job.key not in before for job in self._jobs(submission)):
-            self._batches.check_account(submission)
+            self._batches.check_account(submission, take_over=True)
             self._batches.sender().advance(submission)
         return [(job, job.key in before) for job in self._jobs(submission)]
 
