@@ -17,9 +17,10 @@ from duckdb_mistral.errors import (
     LedgerError,
     MistralBatchError,
     NotFoundError,
+    NotSentError,
     OutcomeUnknownError,
-    UnknownJobError,
     SourceError,
+    UnknownJobError,
     WaitTimeoutError,
 )
 from duckdb_mistral.jobs import LOST, Job, JobReport, Step, Submission
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 #: Up to this many jobs are read one by one; more are read from the list's pages.
 FEW_JOBS = 3
 POLL_GROWTH = 1.5
-
 #: What a status or a wait goes on with.
 MOVING = (*LOST, Step.HELD)
+
 Watch = Callable[[Sequence[Job]], None]
 
 
@@ -117,7 +118,8 @@ class Batches:
     def wait(self, identifier: str, timeout_seconds: float | None = None, watch: Watch | None = None) -> list[Job]:
         """Return once every job of an id has ended; `watch` sees the jobs after each poll.
 
-        Raises WaitTimeoutError past `timeout_seconds`; the jobs run on. A poll that fails ends nothing.
+        Raises WaitTimeoutError past `timeout_seconds`; the jobs run on. Raises NotSentError where a part would wait
+        for ever. A poll that fails ends nothing.
         """
         started = self.retry.clock()
         for interval in self.intervals():
@@ -127,6 +129,9 @@ class Batches:
             if all(job.ended for job in jobs):
                 return jobs
             self._check_server(jobs)
+            unsent = self.unsent(jobs)
+            if unsent:
+                raise self.not_sent(unsent)
             pause = interval
             if timeout_seconds is not None:
                 left = timeout_seconds - (self.retry.clock() - started)
@@ -138,6 +143,32 @@ class Batches:
                 pause = min(pause, left)
             self.retry.pause(pause)
         raise AssertionError("the intervals have no end")
+
+    def unsent(self, jobs: Iterable[Job]) -> list[Job]:
+        """Return the jobs that only a submit would create, of submissions that no process is at."""
+        planned = [job for job in jobs if job.step is Step.PLANNED and job.server_url == self.settings.server_url]
+        found: list[Job] = []
+        for submission_id in dict.fromkeys(job.submission_id for job in planned if job.submission_id):
+            with self._locks.trying(submission_id) as held:
+                if held:
+                    its = [job for job in planned if job.submission_id == submission_id]
+                    found += [job for job in self._reread(its) if job.step is Step.PLANNED]
+        return found
+
+    def not_sent(self, unsent: Sequence[Job]) -> NotSentError:
+        """Return the error that tells of unsent jobs: which, why where that is known, and what to do."""
+        first = unsent[0]
+        others = {1: "", 2: " and another one"}.get(len(unsent), f" and {len(unsent) - 1} others")
+        submission = self.ledger.submission(str(first.submission_id))
+        give_up = f"mistral_batch_cancel('{first.submission_id}')"
+        advice = f"Run the submit statement again, which goes on with it, or give it up with {give_up}."
+        if submission is not None and submission.retry_of:
+            advice = f"Give it up with {give_up}, and run mistral_batch_retry again."
+        return NotSentError(
+            f"Part {first.part} of submission {first.submission_id}{others} "
+            f"{'were' if others else 'was'} not sent. "
+            f"{f'{first.message} ' if first.message else ''}{advice}"
+        )
 
     def intervals(self) -> Iterator[float]:
         """Yield the seconds between polls without end, growing up to the longest."""

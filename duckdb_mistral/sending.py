@@ -135,7 +135,7 @@ class Sender:
                 f"{submission.submission_id}: the answer was lost, and the job is not listed so far. Nothing is sent "
                 f"twice: run the statement again in {left:.0f} seconds or later, and it looks for the job first."
             )
-        message = "the answer to its create was lost, and the API has no such job"
+        message = "The answer to its create was lost, and the API has no such job."
         self._ledger.move(job, Step.DROPPED if job.step is Step.GIVEN_UP else Step.PLANNED, message=message)
 
     def _time(self) -> int:
@@ -187,6 +187,7 @@ class Sender:
                         waiting.popleft()
                         tries = FILE_TRIES
                 except NotFoundError:
+                    waiting[0] = waiting[0].evolve(step=Step.PLANNED)
                     tries -= 1
                     if not tries:
                         raise
@@ -252,7 +253,9 @@ class Sender:
             return False
         except ApiError as error:
             if _certainly_refused(error):
-                self._ledger.move(sending, before, message=str(error))
+                # What is refused for what it is would be so again: a wait must not ask for ever.
+                refused = error.status_code is not None and not isinstance(error, AuthenticationError)
+                self._ledger.move(sending, Step.PLANNED if refused else before, message=str(error))
                 raise
             self._answer_lost(submission, sending, error)
             return True

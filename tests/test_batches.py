@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import connect, make_staging, rows
+from support import connect, make_staging, rows, settings_of
 
+from duckdb_mistral.batches import Batches
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,3 +115,77 @@ def test_force_gives_up_what_was_lost(taken: bool, slow: Emulator, home: Path) -
         assert found[first]["status"] == "CANCELLED"
     assert slow.witness()["creates_received"] == 3 + taken
     assert slow.witness()["rows_accepted_more_than_once"] == 2 * taken
+
+
+# What only a submit sends
+
+REFUSED = CREATE | {"status": 422, "body": '{"detail": "no such model"}'}
+
+
+def test_wait_for_what_was_not_sent(emulator: Emulator, home: Path) -> None:
+    """A wait for parts that only a submit would send says at once which, why and what to do; that submit sends them."""
+    emulator.faults(REFUSED | {"skip": 1})
+    with in_parts(emulator, home) as con:
+        with pytest.raises(duckdb.Error, match="no such model"):
+            con.execute("FROM mistral_batch_submit('staging')")
+        found = rows(con, "SELECT DISTINCT submission_id FROM mistral_batch_status()")
+        submission_id = found[0]["submission_id"]
+        sentence = (
+            f"Part 2 of submission {submission_id} and another one were not sent. Could not create the batch job.*no such "
+            "model.*Run the submit statement again, which goes on with it, or give it up with mistral_batch_cancel"
+        )
+        with pytest.raises(duckdb.Error, match=sentence):
+            con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        statuses = rows(con, STATUS)
+        assert [row["status"] for row in statuses][1:] == ["HELD", "HELD"]
+        assert "no such model" in statuses[1]["errors"][0]["message"]
+        assert emulator.witness()["creates_received"] == 1
+        con.execute("FROM mistral_batch_submit('staging')")
+        waited = rows(con, "FROM mistral_batch_wait($id)", {"id": submission_id})
+        assert {row["status"] for row in waited} == {"SUCCESS"}
+    assert emulator.witness()["creates_received"] == 3
+
+
+def test_wait_for_what_is_being_sent(emulator: Emulator, home: Path) -> None:
+    """A part whose submission some process is at is waited for."""
+    emulator.faults(REFUSED)
+    with in_parts(emulator, home) as con, pytest.raises(duckdb.Error, match="no such model"):
+        con.execute("FROM mistral_batch_submit('staging')")
+    batches = Batches(Settings.resolve(settings_of(emulator, home)))
+    jobs = batches.ledger.jobs()
+    assert batches.unsent(jobs) == jobs
+    with batches.lock(str(jobs[0].submission_id)):
+        assert batches.unsent(jobs) == []
+
+
+def test_held_part_that_is_refused(tmp_path: Path, home: Path) -> None:
+    """A part that waited for room and is refused then is not asked for again and again, but told."""
+    with Emulator(tmp_path / "server", max_pending_requests=4) as server:
+        with in_parts(server, home, max_pending_requests=4) as con:
+            submission_id = rows(con, "FROM mistral_batch_submit('staging')")[0]["submission_id"]
+            server.faults(REFUSED | {"times": 100})
+            with pytest.raises(duckdb.Error, match=r"Part 3 of submission .* was not sent\. .*no such model"):
+                con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+            server.faults()
+            con.execute("FROM mistral_batch_submit('staging')")
+            waited = rows(con, "FROM mistral_batch_wait($id)", {"id": submission_id})
+            assert {row["status"] for row in waited} == {"SUCCESS"}
+        assert server.witness()["rows_accepted_more_than_once"] == 0
+
+
+# One submission that does not go on
+
+
+def test_status_of_the_others(slow: Emulator, home: Path) -> None:
+    """A held part whose requests are gone stops the status of no other submission, and is told in its row."""
+    with in_parts(slow, home, max_pending_requests=4) as con:
+        submission_id = rows(con, "FROM mistral_batch_submit('staging')")[0]["submission_id"]
+    shutil.rmtree(home / "spool" / submission_id)
+    with in_parts(slow, home) as con:
+        con.execute("FROM mistral_batch_submit('SELECT 1 AS custom_id, ''other'' AS prompt')")
+        statuses = rows(con, "FROM mistral_batch_status() ORDER BY submission_id <> $id, part", {"id": submission_id})
+        assert [row["status"] == "HELD" for row in statuses] == [False, False, True, False]
+        assert "are gone from" in statuses[2]["errors"][0]["message"]
+        assert rows(con, "FROM mistral_batch_results()") == []
+        with pytest.raises(duckdb.Error, match=r"The requests of part 3 of submission .* are gone from"):
+            con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
