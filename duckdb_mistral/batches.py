@@ -84,11 +84,20 @@ class Batches:
         for path in abandoned_spools(self.settings.home, self.ledger, self._locks):
             shutil.rmtree(path, ignore_errors=True)
         submission_id = str(uuid4())
+
+        def recorded() -> bool:
+            """Tell whether the ledger has parts of this spool: an interrupt may come between that and keeping it."""
+            try:
+                return bool(self.ledger.parts(submission_id))
+            except LedgerError:
+                return True  # it cannot be told now; the next spool removes what nobody owns
+
         return Spool(
             self.settings.home / "spool" / submission_id,
             max_requests=min(self.settings.max_requests_per_job, self.settings.max_pending_requests),
             max_bytes=self.settings.max_bytes_per_file,
             release=self._locks.held(f"spool-{submission_id}"),
+            owned=recorded,
         )
 
     def status(self, identifier: str | None = None) -> list[Job]:
