@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.errors import ApiError
@@ -41,7 +42,8 @@ class Submitter:
         identity = self._identity(plan, fingerprint)
         known = self._ledger.live_submission(identity)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
-            return self._continue(known)
+            # A ledger that was built anew does not know it.
+            return self._continue(replace(known, timeout_hours=plan.timeout_hours))
         if not plan.reuse_requests:
             before_paying(spool)
             self._retire(known)

@@ -15,6 +15,7 @@ from faults.test_every_step import STORY
 from support import clean_environment, environment_of
 
 from duckdb_mistral import ledger
+from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -59,11 +60,10 @@ def test_interrupted(moment: str, emulator: Emulator, home: Path) -> None:
 def test_interrupted_once_it_is_recorded(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C right after a submission was recorded leaves its requests, which the same statement then sends."""
     story = Story(emulator, home, settings=QUICK)
-    before = ledger.failpoint
 
     def interrupting(name: str, **_: Any) -> None:
         if name == "after-commit" and Ledger(home).submissions():
-            monkeypatch.setattr(ledger, "failpoint", before)
+            monkeypatch.setattr(ledger, "failpoint", failpoint)
             raise KeyboardInterrupt
 
     monkeypatch.setattr(ledger, "failpoint", interrupting)
