@@ -42,7 +42,10 @@ SUBMISSION_KEY = "duckdb_mistral_submission"
 PART_KEY = "duckdb_mistral_part"
 #: What makes two submissions the same, so that a lost ledger can be rebuilt from the workspace's jobs.
 IDENTITY_KEY = "duckdb_mistral_identity"
-OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY})
+#: How many jobs the submission has, and what it sends again what was left of: for the same purpose.
+JOBS_KEY = "duckdb_mistral_jobs"
+RETRY_KEY = "duckdb_mistral_retry_of"
+OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY})
 
 
 class Step(StrEnum):

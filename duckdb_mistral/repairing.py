@@ -14,8 +14,10 @@ from pyarrow import parquet
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs import (
     IDENTITY_KEY,
+    JOBS_KEY,
     OWN_KEYS,
     PART_KEY,
+    RETRY_KEY,
     SUBMISSION_KEY,
     Part,
     Submission,
@@ -69,6 +71,8 @@ def repair(home: Path, client: BatchClient) -> Repair:
             # What is known to be incomplete must not stand for its content.
             whole = [part.part for part in parts] == list(range(1, len(parts) + 1))
             whole = whole and (answered is not None or not found.exists())
+            known = len(parts) * len(submission.models) + (answered is not None)
+            whole = whole and known >= max(_jobs(report) for _, report in entries)
             live = whole and _is_later(ledger, submission)
             submission = replace(submission, request_count=sum(part.request_count for part in parts))
             unsent += ledger.restore(submission, parts, entries, answered, live=live)
@@ -128,6 +132,7 @@ def _submissions(
                 request_count=0,  # counted by the parts
                 input_bytes=0,
                 created_at=min(report.created_at or 0 for _, report in entries),
+                retry_of=dict(first.metadata).get(RETRY_KEY),
             ),
             entries,
         )
@@ -136,6 +141,12 @@ def _submissions(
 def _part_number(report: JobReport) -> int:
     number = dict(report.metadata).get(PART_KEY, "1").split(" ")[0]
     return int(number) if number.isdecimal() else 1
+
+
+def _jobs(report: JobReport) -> int:
+    """Return how many jobs a job's submission has, 0 where the job does not tell."""
+    number = dict(report.metadata).get(JOBS_KEY, "")
+    return int(number) if number.isdecimal() else 0
 
 
 def _parts(home: Path, submission: Submission, entries: Sequence[tuple[int, JobReport]]) -> list[Part]:

@@ -31,9 +31,11 @@ from duckdb_mistral.errors import (
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import (
     IDENTITY_KEY,
+    JOBS_KEY,
     LOST,
     PART_KEY,
     PENDING,
+    RETRY_KEY,
     SUBMISSION_KEY,
     Job,
     JobReport,
@@ -174,6 +176,7 @@ class Sender:
     def _create_wave(self, submission: Submission, wave: Sequence[Job], files: dict[int, Part]) -> int | None:
         """Create the jobs of a wave; return the room that is left then, None where there was none for one of them."""
         waiting = deque(wave)
+        jobs = len(self._ledger.jobs(submission.submission_id))
         tries = FILE_TRIES
         while True:
             with self._locks.waiting(f"create-{self._client.account}"):
@@ -181,7 +184,8 @@ class Sender:
                 try:
                     while waiting:
                         job = waiting[0]
-                        if job.request_count > room or not self._create(submission, job, str(files[job.part].file_id)):
+                        file_id = str(files[job.part].file_id)
+                        if job.request_count > room or not self._create(submission, job, file_id, jobs):
                             return None
                         room -= job.request_count
                         waiting.popleft()
@@ -232,8 +236,8 @@ class Sender:
             failpoint("after-upload")
         return file_id
 
-    def _create(self, submission: Submission, job: Job, file_id: str) -> bool:
-        """Send one create, and record what came of it; False where the API's limit holds it back."""
+    def _create(self, submission: Submission, job: Job, file_id: str, jobs: int) -> bool:
+        """Send the create of one of so many jobs, and record what came of it; False where the API's limit holds it."""
         interrupts.check()
         before, sent_at = job.step, self._time()
         if not self._ledger.move(job, Step.SENDING, sent_at=sent_at):
@@ -245,7 +249,7 @@ class Sender:
                 file_id=file_id,
                 endpoint=submission.endpoint,
                 model=job.model,
-                metadata=dict(submission.metadata) | tags(submission, job),
+                metadata=dict(submission.metadata) | tags(submission, job) | _told(submission, jobs),
                 timeout_hours=submission.timeout_hours,
             )
         except LimitError as error:
@@ -298,6 +302,12 @@ def tags(submission: Submission, job: Job) -> dict[str, str]:
         PART_KEY: f"{job.part} {job.model}",
         IDENTITY_KEY: submission.identity,
     }
+
+
+def _told(submission: Submission, jobs: int) -> dict[str, str]:
+    """Return the metadata that only a repair reads; no job is found by it."""
+    retry = {} if submission.retry_of is None else {RETRY_KEY: submission.retry_of}
+    return {JOBS_KEY: str(jobs)} | retry
 
 
 def spool_path(home: Path, submission_id: str, part: int) -> Path:

@@ -9,6 +9,7 @@ from support import answered, connect, make_staging, rows, settings_of, submitte
 
 from duckdb_mistral.client import BatchClient
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.repairing import Repair, repair
 from duckdb_mistral.reusing import found_path
 from duckdb_mistral.settings import Settings
@@ -108,3 +109,33 @@ def test_older_submission_of_another_home(tmp_path: Path, home: Path) -> None:
             make_staging(con)
             assert submitted(con) == ids[2]
         assert server.witness()["creates_received"] == 3
+
+
+def test_unsent_parts_of_another_home(emulator: Emulator, home: Path) -> None:
+    """A submission of which another home still has parts to send does not stand for its content here."""
+    emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 429, "skip": 1})
+    with connect(emulator, home.with_name("another-home"), max_requests_per_job=2) as con:
+        make_staging(con, 6)
+        submitted(con)
+    repaired(emulator, home)
+    with connect(emulator, home) as con:
+        make_staging(con, 6)
+        assert len(answered(con, submitted(con))) == 6
+
+
+def test_retry(emulator: Emulator, home: Path) -> None:
+    """What a retry has answered stands in the results of the first submission after a repair, and is not sent again."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con, arguments="metadata := {emulate: 'FAILED 0'}")
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        con.execute("FROM mistral_batch_retry($id)", {"id": submission_id})
+        expected = answered(con, submission_id)
+    lose_ledger(home)
+    repaired(emulator, home)
+    creates = emulator.witness()["creates_received"]
+    with connect(emulator, home) as con:
+        assert answered(con, submission_id) == expected
+        (submission, retry) = Ledger(home).submissions()
+        assert (submission.submission_id, retry.retry_of) == (submission_id, submission_id)
+    assert emulator.witness()["creates_received"] == creates == 2
