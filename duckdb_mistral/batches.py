@@ -8,17 +8,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from duckdb_mistral.accounts import check_account
 from duckdb_mistral.client import BatchClient, checked_id
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
     AuthenticationError,
+    LedgerError,
+    MistralBatchError,
     NotFoundError,
+    NotSentError,
     OutcomeUnknownError,
+    SourceError,
     UnknownJobError,
     WaitTimeoutError,
 )
-from duckdb_mistral.jobs import Job, JobReport, Step, Submission
+from duckdb_mistral.jobs import LOST, Job, JobReport, Step, Submission
 from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.locks import Locks
 from duckdb_mistral.retry import Retry
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
 #: Up to this many jobs are read one by one; more are read from the list's pages.
 FEW_JOBS = 3
 POLL_GROWTH = 1.5
+#: What a status or a wait goes on with.
+MOVING = (*LOST, Step.HELD)
 
 Watch = Callable[[Sequence[Job]], None]
 
@@ -77,11 +84,20 @@ class Batches:
         for path in abandoned_spools(self.settings.home, self.ledger, self._locks):
             shutil.rmtree(path, ignore_errors=True)
         submission_id = str(uuid4())
+
+        def recorded() -> bool:
+            """Tell whether the ledger has parts of this spool: an interrupt may come between that and keeping it."""
+            try:
+                return bool(self.ledger.parts(submission_id))
+            except LedgerError:
+                return True  # it cannot be told now; the next spool removes what nobody owns
+
         return Spool(
             self.settings.home / "spool" / submission_id,
             max_requests=min(self.settings.max_requests_per_job, self.settings.max_pending_requests),
             max_bytes=self.settings.max_bytes_per_file,
             release=self._locks.held(f"spool-{submission_id}"),
+            owned=recorded,
         )
 
     def status(self, identifier: str | None = None) -> list[Job]:
@@ -101,14 +117,18 @@ class Batches:
         """Return the jobs as `status` does, and those that the workspace does not know."""
         jobs = self.find(identifier) if identifier is not None else self.ledger.jobs()
         here = [job for job in jobs if job.server_url == self.settings.server_url]
-        self._pump(here)
+        reasons = self._pump(here, all_told=identifier is not None)
         gone = self.refresh(self._reread(here))
-        return self._reread(jobs), gone
+        return [
+            job.evolve(message=reasons.get(job.submission_id, job.message)) if job.step in MOVING else job
+            for job in self._reread(jobs)
+        ], gone
 
     def wait(self, identifier: str, timeout_seconds: float | None = None, watch: Watch | None = None) -> list[Job]:
         """Return once every job of an id has ended; `watch` sees the jobs after each poll.
 
-        Raises WaitTimeoutError past `timeout_seconds`; the jobs run on. A poll that fails ends nothing.
+        Raises WaitTimeoutError past `timeout_seconds`; the jobs run on. Raises NotSentError where a part would wait
+        for ever. A poll that fails ends nothing.
         """
         started = self.retry.clock()
         for interval in self.intervals():
@@ -118,6 +138,9 @@ class Batches:
             if all(job.ended for job in jobs):
                 return jobs
             self._check_server(jobs)
+            unsent = self.unsent(jobs)
+            if unsent:
+                raise self.not_sent(unsent)
             pause = interval
             if timeout_seconds is not None:
                 left = timeout_seconds - (self.retry.clock() - started)
@@ -130,6 +153,32 @@ class Batches:
             self.retry.pause(pause)
         raise AssertionError("the intervals have no end")
 
+    def unsent(self, jobs: Iterable[Job]) -> list[Job]:
+        """Return the jobs that only a submit would create, of submissions that no process is at."""
+        planned = [job for job in jobs if job.step is Step.PLANNED and job.server_url == self.settings.server_url]
+        found: list[Job] = []
+        for submission_id in dict.fromkeys(job.submission_id for job in planned if job.submission_id):
+            with self._locks.trying(submission_id) as held:
+                if held:
+                    its = [job for job in planned if job.submission_id == submission_id]
+                    found += [job for job in self._reread(its) if job.step is Step.PLANNED]
+        return found
+
+    def not_sent(self, unsent: Sequence[Job]) -> NotSentError:
+        """Return the error that tells of unsent jobs: which, why where that is known, and what to do."""
+        first = unsent[0]
+        others = {1: "", 2: " and another one"}.get(len(unsent), f" and {len(unsent) - 1} others")
+        submission = self.ledger.submission(str(first.submission_id))
+        give_up = f"mistral_batch_cancel('{first.submission_id}')"
+        advice = f"Run the submit statement again, which goes on with it, or give it up with {give_up}."
+        if submission is not None and submission.retry_of:
+            advice = f"Give it up with {give_up}, and run mistral_batch_retry again."
+        return NotSentError(
+            f"Part {first.part} of submission {first.submission_id}{others} "
+            f"{'were' if others else 'was'} not sent. "
+            f"{f'{first.message} ' if first.message else ''}{advice}"
+        )
+
     def intervals(self) -> Iterator[float]:
         """Yield the seconds between polls without end, growing up to the longest."""
         interval = self.settings.poll_seconds
@@ -139,15 +188,20 @@ class Batches:
             interval = min(interval * POLL_GROWTH, longest)
 
     def cancel(self, identifier: str) -> list[Job]:
-        """Ask for the cancellation of every job of an id that has not ended; what was not created is dropped."""
+        """Ask for the cancellation of every job of an id that has not ended; what was not created is dropped.
+
+        A create whose answer was lost is looked for, and not sent again. Every job is asked before the first failure
+        is raised.
+        """
         jobs = self.find(identifier)
         self._check_server([job for job in jobs if not job.ended])
-        self._pump(jobs, steps=(Step.SENDING,))
+        self._drop(jobs)  # before waiting for a process that sends them: it stops at what is dropped
+        failures = list(self._give_up(jobs))
         for job in self._reread(jobs):
-            if job.step in (Step.PLANNED, Step.HELD):
-                self.ledger.move(job, Step.DROPPED, message="cancelled before it was created")
-            elif job.job_id is not None and not job.ended:
-                self._cancel(job.job_id)
+            if job.job_id is not None and not job.ended:
+                failures += self._cancel(job.job_id)
+        if failures:
+            raise failures[0]
         return self._reread(jobs)
 
     def workspace_jobs(
@@ -190,35 +244,43 @@ class Batches:
         """Return what creates jobs."""
         return Sender(self.settings, self.ledger, self.client, self._locks, self.retry)
 
-    def check_account(self, submission: Submission) -> None:
+    def check_account(self, submission: Submission, *, take_over: bool = False) -> None:
         """Make sure that this key sees the workspace of a submission that another key made."""
-        account = self.client.account
-        if submission.account == account:
-            return
-        created = [job.job_id for job in self.ledger.jobs(submission.submission_id) if job.job_id]
-        try:
-            if not created:
-                raise NotFoundError
-            self.client.get(created[0])
-        except (NotFoundError, AuthenticationError):
-            raise ArgumentError(
-                f"The same requests were submitted as {submission.submission_id} with another API key (account "
-                f"{submission.account}; this key is account {account}), whose jobs this key cannot see. Nothing was "
-                "sent. Use that key, or submit with force := true to pay for them in this workspace too."
-            ) from None
-        self.ledger.set_account(submission.submission_id, account)
+        check_account(self.ledger, self.client, submission, take_over=take_over)
 
     # Reading
 
     def _reread(self, jobs: Iterable[Job]) -> list[Job]:
         return self.ledger.jobs_by_key([job.key for job in jobs])
 
-    def _pump(self, jobs: Iterable[Job], steps: tuple[Step, ...] = (Step.SENDING, Step.HELD)) -> None:
+    def _drop(self, jobs: Iterable[Job]) -> None:
+        for job in self._reread(jobs):
+            if job.step in (Step.PLANNED, Step.HELD):
+                self.ledger.move(job, Step.DROPPED, message="cancelled before it was created")
+
+    def _give_up(self, jobs: Sequence[Job]) -> Iterator[MistralBatchError]:
+        """Look for jobs whose creates have lost their answers, which are not sent again; yield what went wrong."""
+        lost = [job.submission_id for job in self._reread(jobs) if job.step in LOST and job.submission_id]
+        for submission in filter(None, map(self.ledger.submission, dict.fromkeys(lost))):
+            with self._locks.waiting(submission.submission_id):
+                self._drop(jobs)
+                for job in self._reread(jobs):
+                    if job.step is Step.SENDING and job.submission_id == submission.submission_id:
+                        self.ledger.move(job, Step.GIVEN_UP)
+                try:
+                    self.check_account(submission)
+                    self.sender().look_for_lost(submission)
+                except MistralBatchError as error:
+                    yield error
+
+    def _pump(self, jobs: Iterable[Job], *, all_told: bool) -> dict[str | None, str]:
         """Create what waits for room, and look for what was lost, unless another process is at it.
 
-        What the API does not take now is tried again by the next call; only a refused key is told at once.
+        What the API does not take now is tried again by the next call; a refused key is told at once, and with
+        `all_told` also what stands in a submission's way for longer. Returns why submissions do not go on.
         """
-        waiting = dict.fromkeys(job.submission_id for job in jobs if job.submission_id and job.step in steps)
+        reasons: dict[str | None, str] = {}
+        waiting = dict.fromkeys(job.submission_id for job in jobs if job.submission_id and job.step in MOVING)
         for submission_id in waiting:
             submission = self.ledger.submission(submission_id)
             with self._locks.trying(submission_id) as held:
@@ -229,8 +291,13 @@ class Batches:
                     self.sender().advance(submission, held_only=True)
                 except AuthenticationError:
                     raise
-                except (ApiError, OutcomeUnknownError):
-                    continue
+                except (ApiError, OutcomeUnknownError) as error:
+                    reasons[submission_id] = str(error)
+                except (ArgumentError, SourceError, LedgerError) as error:
+                    if all_told:
+                        raise
+                    reasons[submission_id] = str(error)
+        return reasons
 
     def refresh(self, jobs: Iterable[Job]) -> list[Job]:
         """Ask the API for every job that has not ended; return those that it does not know.
@@ -274,14 +341,19 @@ class Batches:
         finally:
             self.ledger.record(*found)
 
-    def _cancel(self, job_id: str) -> None:
+    def _cancel(self, job_id: str) -> Iterator[ApiError]:
+        """Ask for a job's cancellation; yield why it does not come to that. A key that is refused is told at once."""
         try:
             self.ledger.record(self.client.cancel(job_id))
-        except ApiError:
+        except AuthenticationError:
+            raise
+        except NotFoundError as error:
+            yield error
+        except ApiError as error:
             report = self.client.get(job_id)  # it may have ended meanwhile, which is an answer
             self.ledger.record(report)
             if not report.ended:
-                raise
+                yield error
 
 
 def describe(jobs: Sequence[Job]) -> str:

@@ -56,6 +56,8 @@ def repair() -> None:
     click.echo(
         f"{done.restored_submissions} submissions with {done.restored_jobs} jobs were restored from the workspace."
     )
+    if done.unsent_jobs:
+        click.echo(f"{done.unsent_jobs} jobs had not been sent. The same submit statements, run again, send them.")
 
 
 def _versions(_: Settings) -> Iterator[str]:

@@ -7,6 +7,7 @@ MistralBatchError
 ├── SourceError                rows or columns of `source` cannot be sent as they are
 ├── UnknownJobError            neither the ledger nor the API knows the id
 ├── NotEndedError              results were asked for before the jobs ended
+├── NotSentError               a part waits for a submit statement, and for nothing else
 ├── WaitTimeoutError           the jobs run on, past the timeout that the caller set
 ├── IncompleteResultsError     the files hold less than the job's counts promise
 ├── OutcomeUnknownError        a create was sent and its answer was lost
@@ -50,6 +51,10 @@ class UnknownJobError(MistralBatchError):
 
 class NotEndedError(MistralBatchError):
     """The submission has not ended yet, so there are no results."""
+
+
+class NotSentError(MistralBatchError):
+    """A part of the submission was not sent; run the submit statement again, which goes on with it."""
 
 
 class WaitTimeoutError(MistralBatchError):

@@ -42,7 +42,10 @@ SUBMISSION_KEY = "duckdb_mistral_submission"
 PART_KEY = "duckdb_mistral_part"
 #: What makes two submissions the same, so that a lost ledger can be rebuilt from the workspace's jobs.
 IDENTITY_KEY = "duckdb_mistral_identity"
-OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY})
+#: How many jobs the submission has, and what it sends again what was left of: for the same purpose.
+JOBS_KEY = "duckdb_mistral_jobs"
+RETRY_KEY = "duckdb_mistral_retry_of"
+OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY})
 
 
 class Step(StrEnum):
@@ -50,9 +53,12 @@ class Step(StrEnum):
 
     #: → SENDING or HELD or DROPPED
     PLANNED = "planned"
-    #: The create is being sent, or its answer was lost: → CREATED or PLANNED or HELD; or to itself, where a clock was
-    #: set back and the time of looking for it begins again
+    #: The create is being sent, or its answer was lost: → CREATED or PLANNED or HELD or GIVEN_UP; or to itself, where a
+    #: clock was set back and the time of looking for it begins again
     SENDING = "sending"
+    #: Its answer was lost, and it is not wanted any more: → CREATED where the API has it all the same, else DROPPED; or
+    #: to itself, as above
+    GIVEN_UP = "given up"
     #: Refused for now, or no room: → SENDING or DROPPED
     HELD = "held"
     #: The API has it, and the id is known: the last step.
@@ -63,9 +69,13 @@ class Step(StrEnum):
     ANSWERED = "answered"
 
 
+#: Whether the API has such a job is not known.
+LOST = (Step.SENDING, Step.GIVEN_UP)
+
 ARROWS = {
     Step.PLANNED: frozenset({Step.SENDING, Step.HELD, Step.DROPPED}),
-    Step.SENDING: frozenset({Step.CREATED, Step.PLANNED, Step.HELD, Step.SENDING}),
+    Step.SENDING: frozenset({Step.CREATED, Step.PLANNED, Step.HELD, Step.GIVEN_UP, Step.SENDING}),
+    Step.GIVEN_UP: frozenset({Step.CREATED, Step.DROPPED, Step.GIVEN_UP}),
     Step.HELD: frozenset({Step.SENDING, Step.DROPPED}),
     Step.CREATED: frozenset[Step](),
     Step.DROPPED: frozenset[Step](),
@@ -168,7 +178,7 @@ class Job:
         if self.report is not None:
             return self.report.status
         match self.step:
-            case Step.SENDING:
+            case Step.SENDING | Step.GIVEN_UP:
                 return Status.UNKNOWN
             case Step.DROPPED:
                 return Status.CANCELLED

@@ -22,6 +22,7 @@ from duckdb_mistral.ledger_rows import (
     job_of,
     planned_rows,
     reported_values,
+    restored_row,
     submission_of,
     submission_row,
 )
@@ -111,7 +112,10 @@ class Ledger:
 
     def jobs_by_key(self, keys: Sequence[int]) -> list[Job]:
         """Return the jobs with these keys of the ledger, in the same order, as they are now."""
-        found = {job.key: job for job in self._jobs(sa.select(jobs).where(jobs.c.key.in_(keys)))}
+        found: dict[int, Job] = {}
+        for start in range(0, len(keys), MOST_VALUES):
+            wanted = sa.select(jobs).where(jobs.c.key.in_(keys[start : start + MOST_VALUES]))
+            found |= {job.key: job for job in self._jobs(wanted)}
         return [found[key] for key in keys]
 
     def job(self, job_id: str) -> Job | None:
@@ -151,44 +155,47 @@ class Ledger:
         return True
 
     def restore(
-        self, submission: Submission, its_parts: Sequence[Part], reports: Sequence[tuple[int, JobReport]]
-    ) -> None:
-        """Record a submission that the API's jobs tell of: (part, job) each; it becomes the live one of its content."""
+        self,
+        submission: Submission,
+        its_parts: Sequence[Part],
+        reports: Sequence[tuple[int, JobReport]],
+        answered: tuple[int, str, int] | None = None,
+        *,
+        live: bool = True,
+    ) -> int:
+        """Record a submission that the API's jobs tell of, (part, job) each, and `answered` as `add` takes it.
+
+        A job of a part that the API does not have is planned. Where `live`, it becomes the live one of its content;
+        else nothing of it is sent any more. Returns how many jobs are planned.
+        """
+        rows = {(row["part"], row["model"]): row for row in planned_rows(submission, its_parts)}
+        told = [((number, report.model or ""), report) for number, report in reports]
+        restored = [restored_row(rows[key], report, live=live) for key, report in told]
+        planned = [restored_row(row, None, live=live) for key, row in rows.items() if key not in dict(told)]
         with self._writing() as connection:
-            connection.execute(
-                submissions.update().where(submissions.c.identity == submission.identity).values(live=False)
-            )
-            connection.execute(submissions.insert(), submission_row(submission))
-            connection.execute(parts.insert(), [asdict(part) for part in its_parts])
-            for number, report in reports:
-                connection.execute(jobs.delete().where(jobs.c.job_id == report.job_id))
-                connection.execute(
-                    jobs.insert(),
-                    {
-                        "submission_id": submission.submission_id,
-                        "part": number,
-                        "model": report.model or "",
-                        "endpoint": submission.endpoint,
-                        "server_url": submission.server_url,
-                        "step": Step.CREATED,
-                        "request_count": report.total_requests,
-                        "input_bytes": 0,
-                        "created_here_at": now(),
-                    }
-                    | reported_values(report),
+            first = connection.execute(
+                sa.select(submissions.c.submission_id).where(
+                    submissions.c.identity == submission.identity, submissions.c.live
                 )
+            ).scalar()
+            if live and first is not None:
+                self._retire(connection, first)
+            connection.execute(submissions.insert(), submission_row(submission, live=live))
+            connection.execute(parts.insert(), [asdict(part) for part in its_parts])
+            for _, report in reports:
+                connection.execute(jobs.delete().where(jobs.c.job_id == report.job_id))
+            connection.execute(jobs.insert(), sorted(restored + planned, key=lambda row: int(row["part"])))
+            if answered is not None:
+                connection.execute(jobs.insert(), answered_row(submission, *answered))
+        return len(planned) if live else 0
 
     def retire(self, submission_id: str) -> None:
-        """Let the same content be submitted anew; drop what of this submission was never created."""
+        """Let the same content be submitted anew; drop what of this submission was never created.
+
+        The caller holds the submission's lock: what is being sent has lost its answer, and is not sent again.
+        """
         with self._writing() as connection:
-            connection.execute(
-                submissions.update().where(submissions.c.submission_id == submission_id).values(live=False)
-            )
-            connection.execute(
-                jobs.update()
-                .where(jobs.c.submission_id == submission_id, jobs.c.step.in_([Step.PLANNED, Step.HELD]))
-                .values(step=Step.DROPPED)
-            )
+            self._retire(connection, submission_id)
 
     def set_account(self, submission_id: str, account: str) -> None:
         """Record that another key of the same workspace works on this submission now."""
@@ -217,7 +224,9 @@ class Ledger:
 
     def created(self, job: Job, report: JobReport) -> bool:
         """Record the job that the API created; False where `job` has moved meanwhile."""
-        return self._update(job, {"step": Step.CREATED, "message": None} | reported_values(report))
+        # Whoever asked for it by its id before had it adopted as another program's.
+        adopted = jobs.delete().where(jobs.c.job_id == report.job_id, jobs.c.submission_id.is_(None))
+        return self._update(job, {"step": Step.CREATED, "message": None} | reported_values(report), first=adopted)
 
     def record(self, *reports: JobReport) -> None:
         """Record what the API says of jobs; nothing moves a job out of a status that it had ended with."""
@@ -258,6 +267,12 @@ class Ledger:
 
     # How it is done
 
+    def _retire(self, connection: sa.Connection, submission_id: str) -> None:
+        connection.execute(submissions.update().where(submissions.c.submission_id == submission_id).values(live=False))
+        its = jobs.update().where(jobs.c.submission_id == submission_id)
+        connection.execute(its.where(jobs.c.step.in_([Step.PLANNED, Step.HELD])).values(step=Step.DROPPED))
+        connection.execute(its.where(jobs.c.step == Step.SENDING).values(step=Step.GIVEN_UP))
+
     def _one_submission(self, *conditions: Any) -> Submission | None:
         return next(iter(self._submissions(*conditions)), None)
 
@@ -272,13 +287,18 @@ class Ledger:
         with self._reading() as connection:
             return [job_of(row) for row in connection.execute(statement).mappings()]
 
-    def _update(self, job: Job, values: dict[str, Any]) -> bool:
+    def _update(self, job: Job, values: dict[str, Any], first: sa.Delete | None = None) -> bool:
+        """Move a job; `first` makes room for it, and comes to nothing where the job is not moved."""
         if values["step"] not in ARROWS[job.step]:
             raise ValueError(f"no job moves from {job.step} to {values['step']}")
         with self._writing() as connection:
+            if first is not None:
+                connection.execute(first)
             result = connection.execute(
                 jobs.update().where(jobs.c.key == job.key, jobs.c.step == job.step).values(**values)
             )
+            if not result.rowcount:
+                connection.rollback()
         return result.rowcount == 1
 
     def _open_schema(self) -> None:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs import Part
 
 
-def submission_row(submission: Submission) -> dict[str, Any]:
+def submission_row(submission: Submission, *, live: bool = True) -> dict[str, Any]:
     """Return a new submission as its row."""
     return asdict(submission) | {
-        "live": True,
+        "live": live,
         "models": json.dumps(submission.models),
         "metadata": json.dumps(dict(submission.metadata)),
     }
@@ -38,6 +38,18 @@ def planned_rows(submission: Submission, its_parts: Iterable[Part]) -> Iterator[
                 "input_bytes": part.input_bytes,
                 "created_here_at": submission.created_at,
             }
+
+
+def restored_row(planned: dict[str, Any], report: JobReport | None, *, live: bool) -> dict[str, Any]:
+    """Return the row of a planned job as what the API's job of it tells; of one that it has not, as not sent."""
+    if report is not None:
+        return planned | {"step": Step.CREATED, "message": None} | reported_values(report)
+    # The same keys in every row, for one statement; a NULL job_id is no job's.
+    return (
+        planned
+        | {"step": Step.PLANNED if live else Step.DROPPED, "message": "It had not been sent when the ledger was lost."}
+        | dict.fromkeys(("job_id", "status", "report", "checked_at"))
+    )
 
 
 def answered_row(submission: Submission, count: int, results: str, size: int) -> dict[str, Any]:

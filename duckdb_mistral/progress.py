@@ -28,8 +28,8 @@ def watching() -> Iterator[Watch]:
 def follow(identifier: str | None) -> bool:
     """Show the jobs of an id until all have ended, or Ctrl-C; without id, those of all submissions that go on now.
 
-    Returns whether all have ended. Jobs of another server, or that the workspace has forgotten, are left out: nothing
-    will be heard of them.
+    Returns whether all have ended. Jobs of another server, that the workspace has forgotten, or that only a submit
+    would create, are left out: nothing will be heard of them. Those of an id that wait for a submit are told.
     """
     settings = Settings.resolve({})
     with closing(Batches(settings)) as batches, watching() as watch:
@@ -37,7 +37,10 @@ def follow(identifier: str | None) -> bool:
         try:
             for pause in batches.intervals():
                 jobs, gone = (batches.status(identifier), []) if identifier is not None else batches.poll(None)
-                lost = {job.key for job in gone}
+                unsent = batches.unsent(jobs)
+                if unsent and identifier is not None:
+                    raise batches.not_sent(unsent)
+                lost = {job.key for job in (*gone, *unsent)}
                 jobs = [job for job in jobs if job.server_url == settings.server_url and job.key not in lost]
                 seen |= {job.key for job in jobs if identifier is not None or not job.ended}
                 shown = [job for job in jobs if job.key in seen]

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pyarrow import parquet
 
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs import (
     IDENTITY_KEY,
+    JOBS_KEY,
     OWN_KEYS,
     PART_KEY,
+    RETRY_KEY,
     SUBMISSION_KEY,
     Part,
     Submission,
 )
 from duckdb_mistral.ledger import Ledger
+from duckdb_mistral.reusing import found_path
+from duckdb_mistral.sending import spool_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,6 +34,8 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs import JobReport
 
 LEDGER_FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
+#: How the files of spooled parts are called.
+PART = re.compile(r"part-(\d+)\.jsonl")
 #: How the directories begin that damaged ledgers are put into.
 ASIDE = "damaged-"
 
@@ -38,6 +48,8 @@ class Repair:
     put_aside: Path | None
     restored_submissions: int
     restored_jobs: int
+    #: Jobs that had not been sent, and whose requests wait here.
+    unsent_jobs: int = 0
 
 
 def repair(home: Path, client: BatchClient) -> Repair:
@@ -49,14 +61,41 @@ def repair(home: Path, client: BatchClient) -> Repair:
     reports = [report for report in client.jobs() if SUBMISSION_KEY in dict(report.metadata)]
     put_aside = _put_aside(home)
     ledger = Ledger(home)
-    submissions = jobs = 0
+    submissions = jobs = unsent = 0
     # Oldest first: of two submissions of the same content, the later one is the one that counts.
     for submission, entries in sorted(_submissions(reports, client), key=lambda pair: pair[0].created_at):
         if ledger.submission(submission.submission_id) is None:
-            ledger.restore(submission, _parts(submission, entries), entries)
+            parts = _parts(home, submission, entries)
+            found = found_path(home, submission.submission_id)
+            answered = _answered(found)
+            # What is known to be incomplete must not stand for its content.
+            whole = [part.part for part in parts] == list(range(1, len(parts) + 1))
+            whole = whole and (answered is not None or not found.exists())
+            known = len(parts) * len(submission.models) + (answered is not None)
+            whole = whole and known >= max(_jobs(report) for _, report in entries)
+            live = whole and _is_later(ledger, submission)
+            submission = replace(submission, request_count=sum(part.request_count for part in parts))
+            unsent += ledger.restore(submission, parts, entries, answered, live=live)
             submissions += 1
             jobs += len(entries)
-    return Repair(put_aside=put_aside, restored_submissions=submissions, restored_jobs=jobs)
+    return Repair(put_aside=put_aside, restored_submissions=submissions, restored_jobs=jobs, unsent_jobs=unsent)
+
+
+def _is_later(ledger: Ledger, submission: Submission) -> bool:
+    """Tell whether a submission was made after the one that stands for its content, by the server's clock."""
+    known = ledger.live_submission(submission.identity)
+    if known is None:
+        return True
+    times = [job.report.created_at for job in ledger.jobs(known.submission_id) if job.report and job.report.created_at]
+    return min(times, default=known.created_at) < submission.created_at
+
+
+def _answered(found: Path) -> tuple[int, str, int] | None:
+    """Return the rows that a submission found answered before, as the ledger records them; None without any."""
+    try:
+        return parquet.read_metadata(found).num_rows, found.name, found.stat().st_size
+    except (OSError, pa.ArrowInvalid):
+        return None
 
 
 def _put_aside(home: Path) -> Path | None:
@@ -80,7 +119,6 @@ def _submissions(
     for submission_id, group in groupby(by_submission, key=lambda report: dict(report.metadata)[SUBMISSION_KEY]):
         entries = sorted(((_part_number(report), report) for report in group), key=lambda entry: entry[0])
         first = entries[0][1]
-        files = dict(entries)
         yield (
             Submission(
                 submission_id=submission_id,
@@ -91,9 +129,10 @@ def _submissions(
                 models=tuple(dict.fromkeys(report.model or "" for _, report in entries)),
                 timeout_hours=24,  # only matters for parts that are still to be created, and these are lost
                 metadata=tuple(pair for pair in first.metadata if pair[0] not in OWN_KEYS),
-                request_count=sum(report.total_requests for report in files.values()),
+                request_count=0,  # counted by the parts
                 input_bytes=0,
                 created_at=min(report.created_at or 0 for _, report in entries),
+                retry_of=dict(first.metadata).get(RETRY_KEY),
             ),
             entries,
         )
@@ -104,15 +143,38 @@ def _part_number(report: JobReport) -> int:
     return int(number) if number.isdecimal() else 1
 
 
-def _parts(submission: Submission, entries: Sequence[tuple[int, JobReport]]) -> list[Part]:
-    files = dict(entries)
-    return [
-        Part(
-            submission_id=submission.submission_id,
-            part=number,
-            request_count=report.total_requests,
-            input_bytes=0,
-            file_id=report.input_files[0] if report.input_files else None,
+def _jobs(report: JobReport) -> int:
+    """Return how many jobs a job's submission has, 0 where the job does not tell."""
+    number = dict(report.metadata).get(JOBS_KEY, "")
+    return int(number) if number.isdecimal() else 0
+
+
+def _parts(home: Path, submission: Submission, entries: Sequence[tuple[int, JobReport]]) -> list[Part]:
+    """Return the parts that the jobs stand for, and those whose requests wait here and were not sent."""
+    reports = dict(entries)
+    waiting = {
+        int(found[1])
+        for path in (home / "spool" / submission.submission_id).glob("*")
+        if (found := PART.fullmatch(path.name))
+    }
+    parts = []
+    for number in sorted(reports.keys() | waiting):
+        report = reports.get(number)
+        path = spool_path(home, submission.submission_id, number)
+        counted = _lines(path) if number in waiting else 0
+        parts.append(
+            Part(
+                submission_id=submission.submission_id,
+                part=number,
+                request_count=counted or (report.total_requests if report else 0),
+                input_bytes=path.stat().st_size if number in waiting else 0,
+                file_id=report.input_files[0] if report and report.input_files else None,
+                upload_began=None,
+            )
         )
-        for number, report in files.items()
-    ]
+    return parts
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))

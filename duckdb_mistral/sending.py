@@ -31,8 +31,11 @@ from duckdb_mistral.errors import (
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import (
     IDENTITY_KEY,
+    JOBS_KEY,
+    LOST,
     PART_KEY,
     PENDING,
+    RETRY_KEY,
     SUBMISSION_KEY,
     Job,
     JobReport,
@@ -86,8 +89,7 @@ class Sender:
         is sent by a submit alone. Jobs without room under the pending limit become HELD. Raises OutcomeUnknownError
         where an answer was lost and the job is not listed, and an ApiError where the API refused.
         """
-        for job in self._at(submission, Step.SENDING):
-            self.reconcile(submission, job)
+        self.look_for_lost(submission)
         waiting = self._at(submission, Step.HELD) if held_only else self._at(submission, Step.PLANNED, Step.HELD)
         room = self._room() if waiting else 0
         while wave := _fitting(waiting, room):
@@ -100,8 +102,16 @@ class Sender:
             for job in self._at(submission, Step.PLANNED):
                 self._ledger.move(job, Step.HELD, message="waits for room under the pending limit")
 
+    def look_for_lost(self, submission: Submission) -> None:
+        """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock."""
+        for job in self._at(submission, *LOST):
+            self.reconcile(submission, job)
+
     def reconcile(self, submission: Submission, job: Job) -> None:
-        """Look for the job of a create whose answer was lost: adopt it, or let it be sent again in time."""
+        """Look for the job of a create whose answer was lost: adopt it, or let it be sent again in time.
+
+        One that was given up is dropped instead of sent again.
+        """
         after = (job.sent_at or 0) - CLOCK_MARGIN
         found = [report for report in self._client.jobs(created_after=max(0, after)) if _is_of(report, submission, job)]
         if len(found) > 1:
@@ -118,7 +128,7 @@ class Sender:
         asked_at = self._time()
         waited = (asked_at - (job.sent_at or 0)) / 1_000_000
         if waited < 0:  # a clock was set back: the time starts again
-            self._ledger.move(job, Step.SENDING, sent_at=asked_at)
+            self._ledger.move(job, job.step, sent_at=asked_at)
             waited = 0
         if waited < self._settings.reconcile_seconds:
             left = self._settings.reconcile_seconds - waited
@@ -127,7 +137,8 @@ class Sender:
                 f"{submission.submission_id}: the answer was lost, and the job is not listed so far. Nothing is sent "
                 f"twice: run the statement again in {left:.0f} seconds or later, and it looks for the job first."
             )
-        self._ledger.move(job, Step.PLANNED)
+        message = "The answer to its create was lost, and the API has no such job."
+        self._ledger.move(job, Step.DROPPED if job.step is Step.GIVEN_UP else Step.PLANNED, message=message)
 
     def _time(self) -> int:
         """Return the time in µs by the server's clock, which no one sets on this machine; else by our own."""
@@ -165,6 +176,7 @@ class Sender:
     def _create_wave(self, submission: Submission, wave: Sequence[Job], files: dict[int, Part]) -> int | None:
         """Create the jobs of a wave; return the room that is left then, None where there was none for one of them."""
         waiting = deque(wave)
+        jobs = len(self._ledger.jobs(submission.submission_id))
         tries = FILE_TRIES
         while True:
             with self._locks.waiting(f"create-{self._client.account}"):
@@ -172,12 +184,14 @@ class Sender:
                 try:
                     while waiting:
                         job = waiting[0]
-                        if job.request_count > room or not self._create(submission, job, str(files[job.part].file_id)):
+                        file_id = str(files[job.part].file_id)
+                        if job.request_count > room or not self._create(submission, job, file_id, jobs):
                             return None
                         room -= job.request_count
                         waiting.popleft()
                         tries = FILE_TRIES
                 except NotFoundError:
+                    waiting[0] = waiting[0].evolve(step=Step.PLANNED)
                     tries -= 1
                     if not tries:
                         raise
@@ -222,8 +236,8 @@ class Sender:
             failpoint("after-upload")
         return file_id
 
-    def _create(self, submission: Submission, job: Job, file_id: str) -> bool:
-        """Send one create, and record what came of it; False where the API's limit holds it back."""
+    def _create(self, submission: Submission, job: Job, file_id: str, jobs: int) -> bool:
+        """Send the create of one of so many jobs, and record what came of it; False where the API's limit holds it."""
         interrupts.check()
         before, sent_at = job.step, self._time()
         if not self._ledger.move(job, Step.SENDING, sent_at=sent_at):
@@ -235,7 +249,7 @@ class Sender:
                 file_id=file_id,
                 endpoint=submission.endpoint,
                 model=job.model,
-                metadata=dict(submission.metadata) | tags(submission, job),
+                metadata=dict(submission.metadata) | tags(submission, job) | _told(submission, jobs),
                 timeout_hours=submission.timeout_hours,
             )
         except LimitError as error:
@@ -243,7 +257,9 @@ class Sender:
             return False
         except ApiError as error:
             if _certainly_refused(error):
-                self._ledger.move(sending, before, message=str(error))
+                # What is refused for what it is would be so again: a wait must not ask for ever.
+                refused = error.status_code is not None and not isinstance(error, AuthenticationError)
+                self._ledger.move(sending, Step.PLANNED if refused else before, message=str(error))
                 raise
             self._answer_lost(submission, sending, error)
             return True
@@ -286,6 +302,12 @@ def tags(submission: Submission, job: Job) -> dict[str, str]:
         PART_KEY: f"{job.part} {job.model}",
         IDENTITY_KEY: submission.identity,
     }
+
+
+def _told(submission: Submission, jobs: int) -> dict[str, str]:
+    """Return the metadata that only a repair reads; no job is found by it."""
+    retry = {} if submission.retry_of is None else {RETRY_KEY: submission.retry_of}
+    return {JOBS_KEY: str(jobs)} | retry
 
 
 def spool_path(home: Path, submission_id: str, part: int) -> Path:

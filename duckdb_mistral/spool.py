@@ -54,11 +54,18 @@ class Spool:
     """A directory of part files; `write` may be called from several threads."""
 
     def __init__(
-        self, directory: Path, *, max_requests: int, max_bytes: int, release: Callable[[], None] | None = None
+        self,
+        directory: Path,
+        *,
+        max_requests: int,
+        max_bytes: int,
+        release: Callable[[], None] | None = None,
+        owned: Callable[[], bool] = lambda: False,
     ) -> None:
         """Make `directory`; no part will hold more than `max_requests` lines or `max_bytes` bytes.
 
-        `release` is called once, when the spool is kept or discarded.
+        `release` is called once, when the spool is kept or discarded. `owned` tells whether the parts are somebody's
+        although nobody came to keep them.
         """
         self.directory = directory
         self.failure: Exception | None = None
@@ -72,6 +79,7 @@ class Spool:
         self._requests = 0
         self._bytes = 0
         self._release = release
+        self._owned = owned
         self._done = False
         self._unchecked = CHECKED_BYTES
         self._id_hashes: list[np.ndarray[Any, Any]] = []
@@ -145,11 +153,11 @@ class Spool:
         self._let_go()
 
     def discard(self) -> None:
-        """Remove the directory and all in it, unless it was kept."""
+        """Remove the directory and all in it, unless it was kept or is owned."""
         with self._lock:
             with suppress(OSError):
                 self._close_files()
-            if not self._done:
+            if not self._done and not self._owned():
                 shutil.rmtree(self.directory, ignore_errors=True)
         self._let_go()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.errors import ApiError
@@ -41,7 +42,8 @@ class Submitter:
         identity = self._identity(plan, fingerprint)
         known = self._ledger.live_submission(identity)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
-            return self._continue(known)
+            # A ledger that was built anew does not know it.
+            return self._continue(replace(known, timeout_hours=plan.timeout_hours))
         if not plan.reuse_requests:
             before_paying(spool)
             self._retire(known)
@@ -75,7 +77,8 @@ class Submitter:
         if force:
             return True
         with self._batches.lock(known.submission_id):
-            self._batches.check_account(known)
+            self._batches.check_account(known, take_over=True)
+            self._batches.sender().look_for_lost(known)
             self._batches.refresh(self._batches.find(known.submission_id))
             jobs = [job for job in self._batches.find(known.submission_id) if job.step is not Step.ANSWERED]
             return bool(jobs) and all(job.ended_badly for job in jobs)
@@ -143,7 +146,7 @@ class Submitter:
     def _advance(self, submission: Submission) -> list[tuple[Job, bool]]:
         before = {job.key for job in self._jobs(submission) if job.step in (Step.CREATED, Step.ANSWERED)}
         if any(job.step is not Step.DROPPED and job.key not in before for job in self._jobs(submission)):
-            self._batches.check_account(submission)
+            self._batches.check_account(submission, take_over=True)
             self._batches.sender().advance(submission)
         return [(job, job.key in before) for job in self._jobs(submission)]
 

@@ -110,6 +110,13 @@ def test_counts_of_many_jobs(ledger: Ledger) -> None:
     assert ledger.request_counts([]) == {}
 
 
+def test_jobs_by_many_keys(ledger: Ledger) -> None:
+    """Jobs are read by more keys than a statement takes values, in the order of the keys."""
+    jobs = ledger.jobs(added(ledger).submission_id)
+    wanted = [job.key for job in jobs] * 70_000
+    assert ledger.jobs_by_key(wanted) == jobs * 70_000
+
+
 def test_what_is_not_there(ledger: Ledger) -> None:
     """What is not there is None or empty."""
     assert (ledger.submission("x"), ledger.live_submission("x"), ledger.job("x")) == (None, None, None)
@@ -207,6 +214,23 @@ def test_adopted_jobs(ledger: Ledger) -> None:
     assert ledger.jobs() == []
 
 
+def test_job_that_was_adopted_before_it_is_recorded(ledger: Ledger) -> None:
+    """A job of ours that was looked at by its id before its creation was recorded is one job afterwards, and ours."""
+    (job, other, *_) = ledger.jobs(added(ledger).submission_id)
+    for one in (job, other):
+        assert ledger.move(one, Step.SENDING)
+    sending, stale = ledger.jobs_by_key([job.key, other.key])
+    assert ledger.move(stale, Step.PLANNED)
+    adopted = ledger.adopt(report(), "https://example.com")
+    assert not ledger.created(stale, report())
+    assert ledger.job(JOB_ID) == adopted
+    assert ledger.created(sending, report())
+    found = ledger.job(JOB_ID)
+    assert found is not None
+    assert (found.key, found.submission_id) == (job.key, job.submission_id)
+    assert adopted.key not in {one.key for one in ledger.jobs()}
+
+
 def test_files_results_and_account(ledger: Ledger) -> None:
     """Uploaded files, kept results and a changed account are noted, and can be taken back."""
     made = added(ledger)
@@ -225,7 +249,7 @@ def test_files_results_and_account(ledger: Ledger) -> None:
 
 
 def test_retire_drops_what_was_never_created(ledger: Ledger) -> None:
-    """Giving a submission up drops its waiting jobs, and leaves what was sent."""
+    """Giving a submission up drops its waiting jobs, and leaves what was sent, or may have been."""
     made = added(ledger)
     first, second, third, _ = ledger.jobs()
     assert ledger.move(first, Step.SENDING)
@@ -233,7 +257,7 @@ def test_retire_drops_what_was_never_created(ledger: Ledger) -> None:
     assert ledger.move(second, Step.SENDING)
     assert ledger.move(third, Step.HELD)
     ledger.retire(made.submission_id)
-    assert [job.step for job in ledger.jobs()] == [Step.CREATED, Step.SENDING, Step.DROPPED, Step.DROPPED]
+    assert [job.step for job in ledger.jobs()] == [Step.CREATED, Step.GIVEN_UP, Step.DROPPED, Step.DROPPED]
 
 
 def test_order_of_submissions(ledger: Ledger) -> None:

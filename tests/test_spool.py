@@ -260,3 +260,16 @@ def test_finishing_twice(tmp_path: Path) -> None:
     spool = spool_of(tmp_path)
     write(spool, vector("a"))
     assert spool.finish() == spool.finish()
+
+
+def test_discarding_what_is_owned(tmp_path: Path) -> None:
+    """What is somebody's when a spool is discarded stays, and the spool's lock goes all the same."""
+    released: list[bool] = []
+    spool = Spool(
+        tmp_path / "spool", max_requests=1, max_bytes=1000, owned=lambda: True, release=lambda: released.append(True)
+    )
+    write(spool, vector("a"))
+    (part,) = spool.finish()
+    spool.discard()
+    assert part.path.exists()
+    assert released == [True]

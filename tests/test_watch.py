@@ -11,6 +11,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 from support import clean_environment, connect, environment_of, make_staging, submitted
 
@@ -145,3 +146,21 @@ def test_forgotten_job(tmp_path: Path, home: Path) -> None:
             out, told = watched.communicate(timeout=120)
     assert (watched.returncode, out) == (1, "")
     assert "does not know job" in told
+
+
+def test_part_that_was_not_sent(emulator: Emulator, home: Path) -> None:
+    """A part that only a submit would send is not watched for ever; by its id, it is told."""
+    emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 422})
+    with connect(emulator, home) as con:
+        make_staging(con)
+        with pytest.raises(duckdb.Error, match="HTTP 422"):
+            submitted(con)
+        identifier = con.execute("SELECT submission_id FROM mistral_batch_status()").fetchall()[0][0]
+    with start(emulator, home) as watched:
+        out, told = watched.communicate(timeout=120)
+    assert (watched.returncode, table(out), told) == (0, [(identifier, "HELD")], "")
+    with start(emulator, home, identifier) as watched:
+        out, told = watched.communicate(timeout=120)
+    assert (watched.returncode, out) == (1, "")
+    assert "was not sent" in told
+    assert "Run the submit statement again" in told

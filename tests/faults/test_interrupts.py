@@ -8,10 +8,15 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pytest
 from faults.harness import CREATE, DOWNLOAD, QUICK, Story, check_invariants
 from faults.test_every_step import STORY
 from support import clean_environment, environment_of
+
+from duckdb_mistral import ledger
+from duckdb_mistral.failpoints import failpoint
+from duckdb_mistral.ledger import Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +51,26 @@ def test_interrupted(moment: str, emulator: Emulator, home: Path) -> None:
     assert "interrupt" in said.lower()
     emulator.faults()
     story = Story(emulator, home, settings=QUICK, said=[said])
+    story.go_on()
+    check_invariants(story)
+    story.close()
+
+
+@pytest.mark.fault("F39")
+def test_interrupted_once_it_is_recorded(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C right after a submission was recorded leaves its requests, which the same statement then sends."""
+    story = Story(emulator, home, settings=QUICK)
+
+    def interrupting(name: str, **_: Any) -> None:
+        if name == "after-commit" and Ledger(home).submissions():
+            monkeypatch.setattr(ledger, "failpoint", failpoint)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger, "failpoint", interrupting)
+    with pytest.raises((duckdb.Error, RuntimeError, KeyboardInterrupt), match=r"(?i)interrupt"):
+        story.submit()
+    assert len(list((home / "spool").rglob("*.jsonl"))) == 1
+    assert emulator.witness()["creates_received"] == 0
     story.go_on()
     check_invariants(story)
     story.close()

@@ -1,0 +1,191 @@
+"""The use cases where something was lost or refused: what is given up is not created, one failure stops no other."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+from support import connect, make_staging, rows, settings_of
+
+from duckdb_mistral.batches import Batches
+from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+JOBS = "/v1/batch/jobs"
+CREATE = {"method": "POST", "path": JOBS}
+#: An answer of the list without any jobs.
+EMPTY_LIST = {"method": "GET", "path": JOBS, "change": {"data": []}}
+STATUS = "SELECT part, status, job_id, errors FROM mistral_batch_status() ORDER BY part"
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[Emulator]:
+    """Yield a local server whose jobs take a minute."""
+    with Emulator(tmp_path / "slow", job_seconds=60) as server:
+        yield server
+
+
+def in_parts(emulator: Emulator, home: Path, **settings: Any) -> duckdb.DuckDBPyConnection:
+    """Return a connection with a staging table of six rows, which are submitted in parts of two."""
+    con = connect(emulator, home, max_requests_per_job=2, **settings)
+    make_staging(con, 6)
+    return con
+
+
+def submit_and_lose(emulator: Emulator, home: Path, *, taken: bool) -> str:
+    """Submit three parts; the first create's answer is lost, and the job not listed. Return the submission's id."""
+    emulator.faults(CREATE | {"close": True, "after": taken}, EMPTY_LIST | {"skip": 2, "times": 1})
+    with in_parts(emulator, home) as con:
+        with pytest.raises(duckdb.Error, match="It is not known yet whether the API took part 1 of submission"):
+            con.execute("FROM mistral_batch_submit('staging')")
+        emulator.faults()
+        (found,) = rows(con, "SELECT DISTINCT submission_id FROM mistral_batch_status()")
+    assert emulator.witness()["creates_received"] == int(taken)
+    return str(found["submission_id"])
+
+
+# Cancelling
+
+
+def test_cancel_creates_nothing(slow: Emulator, home: Path) -> None:
+    """A cancelled submission creates nothing later: not the parts that waited, nor the one that did not arrive."""
+    submission_id = submit_and_lose(slow, home, taken=False)
+    with in_parts(slow, home) as con:
+        with pytest.raises(duckdb.Error, match=r"not known yet whether the API took part 1 .* in \d+ seconds or later"):
+            con.execute("FROM mistral_batch_cancel($id)", {"id": submission_id})
+        assert [row["status"] for row in rows(con, STATUS)] == ["UNKNOWN", "CANCELLED", "CANCELLED"]
+    with in_parts(slow, home, reconcile_seconds=0) as con:
+        assert [row["status"] for row in rows(con, STATUS)] == ["CANCELLED"] * 3
+        assert slow.witness()["creates_received"] == 0
+        anew = rows(con, "FROM mistral_batch_submit('staging')")
+        assert submission_id not in {row["submission_id"] for row in anew}
+    assert slow.witness()["rows_accepted_more_than_once"] == 0
+
+
+def test_cancel_past_the_time_of_looking(slow: Emulator, home: Path) -> None:
+    """A create that did not arrive is dropped by a cancel, once it was looked for long enough."""
+    submission_id = submit_and_lose(slow, home, taken=False)
+    with in_parts(slow, home, reconcile_seconds=0) as con:
+        cancelled = rows(con, "FROM mistral_batch_cancel($id)", {"id": submission_id})
+        assert [(row["status"], row["job_id"]) for row in cancelled] == [("CANCELLED", None)] * 3
+    assert slow.witness()["creates_received"] == 0
+
+
+def test_cancel_of_what_was_taken(slow: Emulator, home: Path) -> None:
+    """A job whose create's answer was lost is found by a cancel, and cancelled."""
+    submission_id = submit_and_lose(slow, home, taken=True)
+    with in_parts(slow, home) as con:
+        cancelled = rows(con, "FROM mistral_batch_cancel($id)", {"id": submission_id})
+    assert cancelled[0]["job_id"] is not None
+    assert cancelled[0]["status"] in ("CANCELLATION_REQUESTED", "CANCELLED")
+    assert slow.witness()["creates_received"] == 1
+
+
+def test_cancel_asks_for_all(slow: Emulator, home: Path) -> None:
+    """A job that the API does not cancel is told, after every other one was asked and what waited was dropped."""
+    with in_parts(slow, home, max_pending_requests=4) as con:
+        submission_id = rows(con, "FROM mistral_batch_submit('staging')")[0]["submission_id"]
+        slow.faults({"method": "POST", "path": f"{JOBS}/.+/cancel", "status": 500})
+        with pytest.raises(duckdb.Error, match=r"Could not cancel job .* answered HTTP 500"):
+            con.execute("FROM mistral_batch_cancel($id)", {"id": submission_id})
+        first, *others = (row["status"] for row in rows(con, STATUS))
+        assert first in ("QUEUED", "RUNNING")
+        assert set(others) <= {"CANCELLATION_REQUESTED", "CANCELLED"}
+
+
+# Submitting anew
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_force_gives_up_what_was_lost(taken: bool, slow: Emulator, home: Path) -> None:
+    """A submission that gave way to another creates nothing later; what the API had taken is found all the same."""
+    first = submit_and_lose(slow, home, taken=taken)
+    with in_parts(slow, home, reconcile_seconds=0) as con:
+        (second,) = {row["submission_id"] for row in rows(con, "FROM mistral_batch_submit('staging', force := true)")}
+        found = {row["submission_id"]: row for row in rows(con, "FROM mistral_batch_status() ORDER BY part DESC")}
+    assert set(found) == {first, second}
+    assert (found[first]["job_id"] is not None) == taken
+    if not taken:
+        assert found[first]["status"] == "CANCELLED"
+    assert slow.witness()["creates_received"] == 3 + taken
+    assert slow.witness()["rows_accepted_more_than_once"] == 2 * taken
+
+
+# What only a submit sends
+
+REFUSED = CREATE | {"status": 422, "body": '{"detail": "no such model"}'}
+
+
+def test_wait_for_what_was_not_sent(emulator: Emulator, home: Path) -> None:
+    """A wait for parts that only a submit would send says at once which, why and what to do; that submit sends them."""
+    emulator.faults(REFUSED | {"skip": 1})
+    with in_parts(emulator, home) as con:
+        with pytest.raises(duckdb.Error, match="no such model"):
+            con.execute("FROM mistral_batch_submit('staging')")
+        found = rows(con, "SELECT DISTINCT submission_id FROM mistral_batch_status()")
+        submission_id = found[0]["submission_id"]
+        sentence = (
+            f"Part 2 of submission {submission_id} and another one were not sent. Could not create the batch job.*"
+            "no such model.*Run the submit statement again, which goes on with it, or give it up with mistral_batch"
+        )
+        with pytest.raises(duckdb.Error, match=sentence):
+            con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        statuses = rows(con, STATUS)
+        assert [row["status"] for row in statuses][1:] == ["HELD", "HELD"]
+        assert "no such model" in statuses[1]["errors"][0]["message"]
+        assert emulator.witness()["creates_received"] == 1
+        con.execute("FROM mistral_batch_submit('staging')")
+        waited = rows(con, "FROM mistral_batch_wait($id)", {"id": submission_id})
+        assert {row["status"] for row in waited} == {"SUCCESS"}
+    assert emulator.witness()["creates_received"] == 3
+
+
+def test_wait_for_what_is_being_sent(emulator: Emulator, home: Path) -> None:
+    """A part whose submission some process is at is waited for."""
+    emulator.faults(REFUSED)
+    with in_parts(emulator, home) as con, pytest.raises(duckdb.Error, match="no such model"):
+        con.execute("FROM mistral_batch_submit('staging')")
+    batches = Batches(Settings.resolve(settings_of(emulator, home)))
+    jobs = batches.ledger.jobs()
+    assert batches.unsent(jobs) == jobs
+    with batches.lock(str(jobs[0].submission_id)):
+        assert batches.unsent(jobs) == []
+
+
+def test_held_part_that_is_refused(tmp_path: Path, home: Path) -> None:
+    """A part that waited for room and is refused then is not asked for again and again, but told."""
+    with Emulator(tmp_path / "server", max_pending_requests=4) as server:
+        with in_parts(server, home, max_pending_requests=4) as con:
+            submission_id = rows(con, "FROM mistral_batch_submit('staging')")[0]["submission_id"]
+            server.faults(REFUSED | {"times": 100})
+            with pytest.raises(duckdb.Error, match=r"Part 3 of submission .* was not sent\. .*no such model"):
+                con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+            server.faults()
+            con.execute("FROM mistral_batch_submit('staging')")
+            waited = rows(con, "FROM mistral_batch_wait($id)", {"id": submission_id})
+            assert {row["status"] for row in waited} == {"SUCCESS"}
+        assert server.witness()["rows_accepted_more_than_once"] == 0
+
+
+# One submission that does not go on
+
+
+def test_status_of_the_others(slow: Emulator, home: Path) -> None:
+    """A held part whose requests are gone stops the status of no other submission, and is told in its row."""
+    with in_parts(slow, home, max_pending_requests=4) as con:
+        submission_id = rows(con, "FROM mistral_batch_submit('staging')")[0]["submission_id"]
+    shutil.rmtree(home / "spool" / submission_id)
+    with in_parts(slow, home) as con:
+        con.execute("FROM mistral_batch_submit('SELECT 1 AS custom_id, ''other'' AS prompt')")
+        statuses = rows(con, "FROM mistral_batch_status() ORDER BY submission_id <> $id, part", {"id": submission_id})
+        assert [row["status"] == "HELD" for row in statuses] == [False, False, True, False]
+        assert "are gone from" in statuses[2]["errors"][0]["message"]
+        assert rows(con, "FROM mistral_batch_results()") == []
+        with pytest.raises(duckdb.Error, match=r"The requests of part 3 of submission .* are gone from"):
+            con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})

@@ -1,0 +1,141 @@
+"""The ledger built anew: what was not sent is not forgotten, and an older submission does not stand for a newer one."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from support import answered, connect, make_staging, rows, settings_of, submitted
+
+from duckdb_mistral.client import BatchClient
+from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.ledger import Ledger
+from duckdb_mistral.repairing import Repair, repair
+from duckdb_mistral.reusing import found_path
+from duckdb_mistral.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def lose_ledger(home: Path) -> None:
+    """Remove the ledger."""
+    for path in home.glob("ledger.sqlite*"):
+        path.unlink()
+
+
+def repaired(emulator: Emulator, home: Path) -> Repair:
+    """Build the ledger of `home` anew."""
+    with BatchClient(Settings.resolve(settings_of(emulator, home))) as client:
+        return repair(home, client)
+
+
+def test_parts_that_were_not_sent(tmp_path: Path, home: Path) -> None:
+    """Parts that waited for room when the ledger was lost are sent by the same submit, and every row comes back."""
+    limits = {"max_requests_per_job": 2, "max_pending_requests": 2}
+    with Emulator(tmp_path / "server", max_pending_requests=6) as server:
+        with connect(server, home, **limits) as con:
+            make_staging(con, 6)
+            submission_id = submitted(con, arguments="timeout_hours := 48")
+        lose_ledger(home)
+        done = repaired(server, home)
+        assert (done.restored_submissions, done.restored_jobs, done.unsent_jobs) == (1, 1, 2)
+        with connect(server, home, **limits | {"max_pending_requests": 6}) as con:
+            make_staging(con, 6)
+            assert submitted(con, arguments="timeout_hours := 48") == submission_id
+            assert len(answered(con, submission_id)) == 6
+        witness = server.witness()
+        assert (witness["creates_received"], witness["rows_accepted_more_than_once"]) == (3, 0)
+
+
+def test_part_that_is_gone(emulator: Emulator, home: Path) -> None:
+    """A submission of which a part is neither at the server nor here does not stand for its content any more."""
+    emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 429, "skip": 1})
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 6)
+        submission_id = submitted(con)
+        lose_ledger(home)
+        for path in (home / "spool" / submission_id).glob("part-00002.*"):
+            path.unlink()
+    assert repaired(emulator, home).unsent_jobs == 0
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 6)
+        anew = submitted(con)
+        assert anew != submission_id
+        assert len(answered(con, anew)) == 6
+
+
+def test_rows_that_were_answered_before(emulator: Emulator, home: Path) -> None:
+    """Rows that a submission found answered come back from its results after a repair."""
+    with connect(emulator, home) as con:
+        make_staging(con, 4)
+        answered(con, submitted(con))
+        con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
+        submission_id = submitted(con, arguments="reuse := 'requests'")
+        expected = answered(con, submission_id)
+    lose_ledger(home)
+    repaired(emulator, home)
+    with connect(emulator, home) as con:
+        make_staging(con, 4)
+        con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
+        assert answered(con, submission_id) == expected
+        assert submitted(con, arguments="reuse := 'requests'") == submission_id
+    lose_ledger(home)
+    found_path(home, submission_id).write_bytes(b"cut")
+    repaired(emulator, home)
+    with connect(emulator, home) as con:
+        make_staging(con, 4)
+        con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
+        assert submitted(con, arguments="reuse := 'requests'") != submission_id
+
+
+def test_older_submission_of_another_home(tmp_path: Path, home: Path) -> None:
+    """What another home submitted earlier does not take the place of this home's own, and a later one does."""
+    homes = (home, home.with_name("second"), home.with_name("third"))
+    with Emulator(tmp_path / "server", job_seconds=60) as server:
+        ids = []
+        for one in homes:
+            with connect(server, one) as con:
+                make_staging(con)
+                ids.append(submitted(con))
+                time.sleep(1.1)  # the server tells its time in seconds
+        repaired(server, homes[1])
+        with connect(server, homes[1]) as con:
+            make_staging(con)
+            assert submitted(con) == ids[2]
+            assert len(rows(con, "FROM mistral_batch_status()")) == 3
+        repaired(server, homes[2])
+        with connect(server, homes[2]) as con:
+            make_staging(con)
+            assert submitted(con) == ids[2]
+        assert server.witness()["creates_received"] == 3
+
+
+def test_unsent_parts_of_another_home(emulator: Emulator, home: Path) -> None:
+    """A submission of which another home still has parts to send does not stand for its content here."""
+    emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 429, "skip": 1})
+    with connect(emulator, home.with_name("another-home"), max_requests_per_job=2) as con:
+        make_staging(con, 6)
+        submitted(con)
+    repaired(emulator, home)
+    with connect(emulator, home) as con:
+        make_staging(con, 6)
+        assert len(answered(con, submitted(con))) == 6
+
+
+def test_retry(emulator: Emulator, home: Path) -> None:
+    """What a retry has answered stands in the results of the first submission after a repair, and is not sent again."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con, arguments="metadata := {emulate: 'FAILED 0'}")
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        con.execute("FROM mistral_batch_retry($id)", {"id": submission_id})
+        expected = answered(con, submission_id)
+    lose_ledger(home)
+    repaired(emulator, home)
+    creates = emulator.witness()["creates_received"]
+    with connect(emulator, home) as con:
+        assert answered(con, submission_id) == expected
+        (submission, retry) = Ledger(home).submissions()
+        assert (submission.submission_id, retry.retry_of) == (submission_id, submission_id)
+    assert emulator.witness()["creates_received"] == creates == 2
