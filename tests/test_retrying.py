@@ -153,3 +153,15 @@ def test_job_of_another_program(con: duckdb.DuckDBPyConnection, emulator: Emulat
         (row,) = rows(other, "FROM mistral_batch_retry($id)", {"id": job_id})
         assert row["total_requests"] == 6
         assert len(answered(other, job_id)) == 12
+
+
+def test_collation_of_the_connection(con: duckdb.DuckDBPyConnection) -> None:
+    """custom_ids that differ in case stay apart after a retry, also where the connection takes them for the same."""
+    con.execute("SET default_collation = 'NOCASE'")
+    con.execute("CREATE TABLE cased AS FROM (VALUES ('a', 'hi'), ('A', '[[error 500]]')) row(custom_id, prompt)")
+    submission_id = submitted(con, "cased")
+    answered(con, submission_id)
+    con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    found = answered(con, submission_id)
+    assert {(row["custom_id"], row["outcome"]) for row in found} == {("a", "ok"), ("A", "error")}
+    assert len(found) == 2
