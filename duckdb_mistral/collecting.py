@@ -48,6 +48,8 @@ class Family:
 
     model: str
     generations: tuple[tuple[Path, ...], ...]
+    #: What the first generation is of; None where that is another program's job.
+    submission_id: str | None = None
     #: Which rows share the request of another one.
     copies: Path | None = None
 
@@ -132,10 +134,12 @@ class Collector:
             files = by_model.setdefault(job.model, {}).setdefault(job.submission_id, [])
             files.append(fetched.get(job.key) or self.file(job, partial=partial))
         for model, generations in by_model.items():
-            copies = copies_path(self._batches.settings.home, next(iter(generations)) or "")
+            first = next(iter(generations))
+            copies = copies_path(self._batches.settings.home, first or "")
             yield Family(
                 model=model,
                 generations=tuple(map(tuple, generations.values())),
+                submission_id=first,
                 copies=copies if copies.exists() else None,
             )
 

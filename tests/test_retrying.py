@@ -49,7 +49,44 @@ def test_results_hold_every_custom_id_once(con: duckdb.DuckDBPyConnection) -> No
         assert len({row["custom_id"] for row in found}) == len(found) == 12
     everything = rows(con, "FROM mistral_batch_results() ORDER BY custom_id")
     assert everything == found
-    assert len({row["submission_id"] for row in found}) == 2
+
+
+def test_results_carry_the_first_submissions_id(con: duckdb.DuckDBPyConnection) -> None:
+    """WHERE submission_id finds what the id itself reads: every row once, each with the job that answered."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    answered(con, submission_id)
+    (retry,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    found = answered(con, submission_id)
+    where = "FROM mistral_batch_results() WHERE submission_id = $id ORDER BY custom_id"
+    assert rows(con, where, {"id": submission_id}) == found
+    assert len(found) == 12
+    assert len({row["job_id"] for row in found}) == 2
+    assert rows(con, where, {"id": retry["submission_id"]}) == []
+    of_retry = rows(con, f"FROM mistral_batch_results('{retry['submission_id']}')")
+    assert {row["submission_id"] for row in of_retry} == {retry["submission_id"]}
+    assert len(of_retry) == 6
+
+
+def test_each_id_of_retried_results_that_share_requests(con: duckdb.DuckDBPyConnection) -> None:
+    """Rows that share a request have the first submission's id too, whether or not their request was sent again."""
+    con.execute("CREATE TABLE shared AS SELECT range AS custom_id, '[[error 500]]' AS prompt FROM range(3)")
+    submission_id = submitted(con, "shared", "reuse := 'requests'")
+    answered(con, submission_id)
+    con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    assert [row["submission_id"] for row in answered(con, submission_id)] == [submission_id] * 3
+
+
+def test_job_of_another_program_has_no_submission(
+    con: duckdb.DuckDBPyConnection, emulator: Emulator, tmp_path: Path
+) -> None:
+    """The results of another program's job are of no submission, also after a retry of it."""
+    con.execute(MIXED)
+    job_id = rows(con, "FROM mistral_batch_submit('mixed')")[0]["job_id"]
+    con.execute("FROM mistral_batch_wait($id)", {"id": job_id})
+    with connect(emulator, tmp_path / "elsewhere") as other:
+        other.execute("FROM mistral_batch_retry($id)", {"id": job_id}).fetchall()
+        assert [row["submission_id"] for row in answered(other, job_id)] == [None] * 12
 
 
 def test_nothing_left(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
