@@ -77,9 +77,9 @@ class Collector:
         """Return the results of an id, or of every ended submission, fetching what is not kept yet.
 
         Raises NotEndedError where a job of the id has not ended, and IncompleteResultsError where the files hold
-        less than the counts promise, unless `partial`.
+        less than the counts promise; with `partial` a retry that runs and such rows are left out.
         """
-        groups = self._ended(identifier)
+        groups = self._ended(identifier, partial=partial)
         try:
             return Collected(
                 families=tuple(family for jobs in groups for family in self._families(jobs, partial=partial)),
@@ -96,23 +96,25 @@ class Collector:
             finally:
                 self._converting.release()
 
-    def _ended(self, identifier: str | None) -> list[list[Job]]:
+    def _ended(self, identifier: str | None, *, partial: bool) -> list[list[Job]]:
         """Return the jobs to read, those of the same requests together, their retries after them."""
         batches = self._batches
         if identifier is None:
             jobs = batches.ledger.jobs()
             if not all(job.ended for job in jobs):
                 jobs = batches.status()
-            return [group for group in self._groups(jobs) if all(job.ended for job in group)]
+            return [ended for group in self._groups(jobs) if (ended := _without_running(group))]
         jobs = batches.find(identifier)
         if not all(job.ended for job in jobs):
             jobs = batches.status(identifier)
-        if not all(job.ended for job in jobs):
+        ended = _without_running(jobs)
+        if not ended or (len(ended) < len(jobs) and not partial):
+            without = " Until then partial := true reads the results without the retry." if ended else ""
             raise NotEndedError(
                 f"{describe(jobs)} There are results once that has ended: "
-                f"FROM mistral_batch_wait('{identifier}') waits for it."
+                f"FROM mistral_batch_wait('{identifier}') waits for it.{without}"
             )
-        return [jobs]
+        return [ended]
 
     def _groups(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Put each submission's jobs, or a job that has none, together with those of its retries."""
@@ -321,6 +323,12 @@ class Collector:
         with suppress(OSError):  # other parts are still there
             path.parent.rmdir()
         return True
+
+
+def _without_running(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs and their retries without the retries that have not ended; none where the first has not."""
+    running = {job.submission_id for job in jobs if not job.ended}
+    return [] if jobs[0].submission_id in running else [job for job in jobs if job.submission_id not in running]
 
 
 def results_name(job: Job) -> str:

@@ -202,3 +202,28 @@ def test_collation_of_the_connection(con: duckdb.DuckDBPyConnection) -> None:
     found = answered(con, submission_id)
     assert {(row["custom_id"], row["outcome"]) for row in found} == {("a", "ok"), ("A", "error")}
     assert len(found) == 2
+
+
+def test_results_while_a_retry_runs(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """While a retry runs, its submission's rows are read as they were, where that is asked for, and else refused."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    found = answered(con, submission_id)
+    emulator.faults({"method": ".*", "path": "/v1/batch/jobs.*", "times": 99, "change": {"status": "RUNNING"}})
+    con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    assert rows(con, "FROM mistral_batch_results() ORDER BY custom_id") == found
+    call = f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id"
+    assert rows(con, call) == found
+    with pytest.raises(duckdb.Error, match=r"waits for it\. Until then partial := true reads"):
+        con.execute(f"FROM mistral_batch_results('{submission_id}')").fetchall()
+    emulator.faults()
+    assert len({row["job_id"] for row in answered(con, submission_id)}) == 2
+
+
+def test_results_of_what_runs(con: duckdb.DuckDBPyConnection) -> None:
+    """Before a submission itself has ended there are no results, also with partial := true."""
+    con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello' AS prompt FROM range(3)")
+    submission_id = submitted(con, "fine", "metadata := {emulate: 'seconds 60'}")
+    assert rows(con, "FROM mistral_batch_results()") == []
+    with pytest.raises(duckdb.Error, match=r"of 3 requests are done\. There are results once .* waits for it\.$"):
+        con.execute(f"FROM mistral_batch_results('{submission_id}', partial := true)").fetchall()
