@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from duckdb_mistral import interrupts
 from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.engines import Engines
-from duckdb_mistral.errors import IncompleteResultsError, LedgerError, NotEndedError, NotFoundError
+from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, LedgerError, NotEndedError, NotFoundError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Step
 from duckdb_mistral.leftovers import left_in
@@ -103,7 +103,8 @@ class Collector:
             jobs = batches.ledger.jobs()
             if not all(job.ended for job in jobs):
                 jobs = batches.status()
-            return [ended for group in self._groups(jobs) if (ended := _without_running(group))]
+            groups = [_without_running(group) for group in self._groups(jobs)]
+            return [group for group in groups if group and not any(map(self._lies_elsewhere, group))]
         jobs = batches.find(identifier)
         if not all(job.ended for job in jobs):
             jobs = batches.status(identifier)
@@ -115,6 +116,37 @@ class Collector:
                 f"FROM mistral_batch_wait('{identifier}') waits for it.{without}"
             )
         return [ended]
+
+    def _lies_elsewhere(self, job: Job) -> bool:
+        """Tell whether a job's results are to be had from another server alone."""
+        elsewhere = job.server_url != self._batches.settings.server_url
+        return elsewhere and job.job_id is not None and self._kept(job) is None
+
+    def check_workspace(self, jobs: Sequence[Job]) -> None:
+        """Make sure that this connection sees the jobs: what another server or key does not know counts as gone.
+
+        Raises ArgumentError.
+        """
+        batches = self._batches
+        created = [job for job in jobs if job.job_id is not None]
+        for job in created:
+            if job.server_url != batches.settings.server_url:
+                raise ArgumentError(
+                    f"Job {job.job_id} belongs to {job.server_url}, but this connection talks to "
+                    f"{batches.settings.server_url}. Nothing was read or sent. Set MISTRAL_SERVER_URL (or server_url) "
+                    "to that address."
+                )
+        for submission_id in dict.fromkeys(job.submission_id for job in created):
+            submission = batches.ledger.submission(submission_id) if submission_id else None
+            try:
+                if submission is not None:
+                    batches.check_account(submission)
+            except ArgumentError:
+                raise ArgumentError(
+                    f"Submission {submission_id} was made with another API key, whose jobs this key (account "
+                    f"{batches.client.account}) cannot see. Nothing was read or sent. Use the key that it was made "
+                    "with, or another one of that workspace."
+                ) from None
 
     def _groups(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Put each submission's jobs, or a job that has none, together with those of its retries."""
@@ -198,6 +230,7 @@ class Collector:
         name = results_name(job)
         # One process at a time is here, so what lies there is what a killed one has left.
         scratch = self._directory / f"{SCRATCH}{job.key}"
+        self.check_workspace([job])
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)

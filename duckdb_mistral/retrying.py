@@ -34,10 +34,12 @@ class Retrier:
         """Submit what a submission or job and its retries left; return the jobs that are at it.
 
         A retry that has not ended yet is returned instead of a new one, and nothing where nothing is left. Raises
-        NotEndedError where the submission itself has not ended: its answers may still come.
+        NotEndedError where the submission itself has not ended: its answers may still come; and ArgumentError where
+        this key or server is not the one that has its jobs: they would look as if nothing had been answered.
         """
         identifier = checked_id(identifier)
         root = self._root(identifier)
+        self._collector.check_workspace(self._batches.find(root))
         with self._batches.lock(f"retry-{root}"):
             jobs = self._batches.status(root)
             first = [job for job in jobs if (job.submission_id or job.job_id) == root]

@@ -9,10 +9,10 @@ import duckdb
 import pytest
 from support import answered, asked_for_money, connect, rows, submitted
 
+from duckdb_mistral.emulator import Emulator
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from duckdb_mistral.emulator import Emulator
 
 MIXED = """
 CREATE TABLE mixed AS SELECT 'id ' || range AS custom_id, CASE range % 4
@@ -227,3 +227,35 @@ def test_results_of_what_runs(con: duckdb.DuckDBPyConnection) -> None:
     assert rows(con, "FROM mistral_batch_results()") == []
     with pytest.raises(duckdb.Error, match=r"of 3 requests are done\. There are results once .* waits for it\.$"):
         con.execute(f"FROM mistral_batch_results('{submission_id}', partial := true)").fetchall()
+
+
+def test_another_key(tmp_path: Path, home: Path) -> None:
+    """A key that cannot see a submission's jobs pays for none of them again; another one of the workspace retries."""
+    with Emulator(tmp_path / "server", separate_workspaces=True) as server, connect(server, home) as con:
+        con.execute(MIXED)
+        submission_id = submitted(con, "mixed")
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        with (
+            connect(server, home, api_key="key-of-another-workspace") as other,
+            pytest.raises(duckdb.Error, match=r"was made with another API key, .* Nothing was read or sent\."),
+        ):
+            other.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+        assert asked_for_money(server) == (1, 1)
+    with Emulator(tmp_path / "server") as server, connect(server, home) as con:
+        con.execute(MIXED)
+        submission_id = submitted(con, "mixed", "force := true")
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        with connect(server, home, api_key="key-of-the-same-workspace") as other:
+            (row,) = rows(other, "FROM mistral_batch_retry($id)", {"id": submission_id})
+        assert row["total_requests"] == 6
+
+
+def test_another_server(con: duckdb.DuckDBPyConnection, emulator: Emulator, tmp_path: Path, home: Path) -> None:
+    """A server that does not have a submission's jobs is asked for nothing, and paid for nothing."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    with Emulator(tmp_path / "second") as second, connect(second, home) as other:
+        with pytest.raises(duckdb.Error, match=f"belongs to {emulator.url}, but this connection talks to {second.url}"):
+            other.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+        assert second.witness()["requests"] == {}
