@@ -6,12 +6,20 @@ import shutil
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from duckdb_mistral import interrupts
 from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.engines import Engines
-from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, LedgerError, NotEndedError, NotFoundError
+from duckdb_mistral.errors import (
+    ApiError,
+    ArgumentError,
+    IncompleteResultsError,
+    LedgerError,
+    NotEndedError,
+    NotFoundError,
+)
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Step
 from duckdb_mistral.leftovers import left_in
@@ -40,6 +48,15 @@ RETRY_SCRATCH = f"{SCRATCH}retry-"
 PARTIAL = "partial-"
 #: While the files of one job are converted, those of the next are downloaded; the disk holds no more of them.
 FETCHES_AT_ONCE = 2
+
+
+class Missing(Enum):
+    """Which rows may be missing from results although the counts of their job promise them."""
+
+    NONE = auto()
+    #: Those of a file that the server no longer has.
+    GONE = auto()
+    ANY = auto()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +94,21 @@ class Collector:
         """Return the results of an id, or of every ended submission, fetching what is not kept yet.
 
         Raises NotEndedError where a job of the id has not ended, and IncompleteResultsError where the files hold
-        less than the counts promise; with `partial` a retry that runs and such rows are left out.
+        less than the counts promise; with `partial` a retry that runs is left out, and such rows are missing.
         """
-        groups = self._ended(identifier, partial=partial)
+        return self._collect(self._ended(identifier, partial=partial), Missing.ANY if partial else Missing.NONE)
+
+    def collect_to_retry(self, identifier: str) -> Collected:
+        """Return the results of an id, where a row that was answered is missing only if the server lost its file.
+
+        Raises as `collect` does.
+        """
+        return self._collect(self._ended(identifier, partial=False), Missing.GONE)
+
+    def _collect(self, groups: Sequence[Sequence[Job]], missing: Missing) -> Collected:
         try:
             return Collected(
-                families=tuple(family for jobs in groups for family in self._families(jobs, partial=partial)),
+                families=tuple(family for jobs in groups for family in self._families(jobs, missing)),
                 output=self._output([job for jobs in groups for job in jobs]),
             )
         finally:
@@ -160,13 +186,13 @@ class Collector:
             groups.setdefault(root, []).append(job)
         return list(groups.values())
 
-    def _families(self, jobs: Sequence[Job], *, partial: bool) -> Iterable[Family]:
+    def _families(self, jobs: Sequence[Job], missing: Missing) -> Iterable[Family]:
         """Divide jobs by model, and each model's by submission, in order."""
         by_model: dict[str, dict[str | None, list[Path]]] = {}
-        fetched = self._fetched(jobs, partial=partial)
+        fetched = self._fetched(jobs, missing)
         for job in jobs:
             files = by_model.setdefault(job.model, {}).setdefault(job.submission_id, [])
-            files.append(fetched.get(job.key) or self.file(job, partial=partial))
+            files.append(fetched.get(job.key) or self.file(job, missing))
         for model, generations in by_model.items():
             first = next(iter(generations))
             copies = copies_path(self._batches.settings.home, first or "")
@@ -177,14 +203,14 @@ class Collector:
                 copies=copies if copies.exists() else None,
             )
 
-    def _fetched(self, jobs: Sequence[Job], *, partial: bool) -> dict[int, Path]:
+    def _fetched(self, jobs: Sequence[Job], missing: Missing) -> dict[int, Path]:
         """Fetch the results of jobs that are not kept, where they are several; return their files by the jobs' keys."""
         files: dict[int, Path] = {}
-        missing = [job for job in jobs if self._kept(job) is None]
-        if len(missing) > 1:
+        unkept = [job for job in jobs if self._kept(job) is None]
+        if len(unkept) > 1:
             together(
-                missing,
-                lambda job: self.file(job, partial=partial),
+                unkept,
+                lambda job: self.file(job, missing),
                 lambda job, path: files.update({job.key: path}),
                 threads=FETCHES_AT_ONCE,
                 daemon=False,  # Python must not end in the middle of DuckDB
@@ -206,8 +232,8 @@ class Collector:
         types = {submission.output for submission in found if submission is not None}
         return types.pop() if len(types) == 1 and len(found) == len(ids) else None
 
-    def file(self, job: Job, *, partial: bool) -> Path:
-        """Return the Parquet file of a job's results, whole; or with `partial`, of what there is."""
+    def file(self, job: Job, missing: Missing) -> Path:
+        """Return the Parquet file of a job's results, whole but for what may be missing."""
         kept = self._kept(job)
         if kept is not None:
             return kept
@@ -221,12 +247,12 @@ class Collector:
             kept = self._kept(job)
             if kept is not None:
                 return kept
-            return self._fetch(job, partial=partial)
+            return self._fetch(job, missing)
 
     def _kept(self, job: Job) -> Path | None:
         return kept_results(self._batches.settings.home, job)
 
-    def _fetch(self, job: Job, *, partial: bool) -> Path:
+    def _fetch(self, job: Job, missing: Missing) -> Path:
         name = results_name(job)
         # One process at a time is here, so what lies there is what a killed one has left.
         scratch = self._directory / f"{SCRATCH}{job.key}"
@@ -236,7 +262,7 @@ class Collector:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             scratch.mkdir(mode=0o700)
             fetched = scratch / name
-            lines = self._download(job, scratch, fetched, partial=partial)
+            lines = self._download(job, scratch, fetched, missing)
             failpoint("before-keep", writes=True)
             whole = lines is not None
             if not whole:
@@ -262,11 +288,11 @@ class Collector:
                 self.drop_requests(job)
         return kept
 
-    def _download(self, job: Job, scratch: Path, target: Path, *, partial: bool) -> tuple[Path, ...] | None:
+    def _download(self, job: Job, scratch: Path, target: Path, missing: Missing) -> tuple[Path, ...] | None:
         """Write a job's results to `target`; return the files that have to stay beside it, None if it is not whole."""
         for left in range(DOWNLOADS - 1, -1, -1):
             files, gone = self._result_files(job, scratch)
-            if gone and not partial:
+            if gone and missing is Missing.NONE:
                 raise IncompleteResultsError(
                     f"The server does not have result file {gone[0]} of job {job.job_id} (any more), and its results "
                     "were not read before. Nothing is submitted again by itself: partial := true reads what there is, "
@@ -276,14 +302,23 @@ class Collector:
                 with self._engine(scratch / "spill") as engine:
                     return write_results(engine, job, files, target, partial=False).lines
             except IncompleteResultsError:
-                if left and not gone:
+                if left and (not gone or missing is Missing.GONE):
+                    job = self._told_anew(job)
                     continue
-                if not partial:
+                if missing is Missing.NONE or (missing is Missing.GONE and not gone):
                     raise
                 with self._engine(scratch / "spill") as engine:
                     write_results(engine, job, files, target, partial=True)
                 return None
         return None
+
+    def _told_anew(self, job: Job) -> Job:
+        """Return a job as the API has it now: its counts may have been told a moment before its files."""
+        batches = self._batches
+        with suppress(ApiError):  # the next download tells
+            if job.job_id is not None:
+                batches.ledger.record(batches.client.get(job.job_id))
+        return batches.ledger.jobs_by_key([job.key])[0]
 
     def _result_files(self, job: Job, scratch: Path) -> tuple[ResultFiles, list[str]]:
         """Download what the job names; also return the files that the server no longer has."""
@@ -334,8 +369,9 @@ class Collector:
             return left_in(engine, [file for file in files if file is not None]) > 0
 
     def left(self, job: Job) -> int:
-        """Return how many rows of a job are left to be sent again."""
-        file = self.file(job, partial=True)
+        """Return how many rows of a job, whose results were collected to retry it, are left to be sent again."""
+        (job,) = self._batches.ledger.jobs_by_key([job.key])
+        file = self._kept(job) or self._directory / f"{PARTIAL}{results_name(job)}"
         with self._engine() as engine:
             return left_in(engine, [file])
 

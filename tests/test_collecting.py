@@ -163,3 +163,15 @@ def test_another_server(con: duckdb.DuckDBPyConnection, emulator: Emulator, tmp_
         assert {row["submission_id"]: row["n"] for row in found} == {kept: 3, here: 2}
         with pytest.raises(duckdb.Error, match=f"belongs to {emulator.url}, but this connection talks to {second.url}"):
             other.execute(f"FROM mistral_batch_results('{unkept}')").fetchall()
+
+
+@pytest.mark.fault("F26")
+def test_file_that_is_named_later(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A job that was told as ended before it named its file is asked for anew, and its results are whole."""
+    make_staging(con)
+    submission_id = submitted(con)
+    emulator.faults({"method": "GET", "path": "/v1/batch/jobs/.+", "times": 999, "change": {"output_file": None}})
+    (row,) = rows(con, "FROM mistral_batch_wait($id)", {"id": submission_id})
+    emulator.faults()
+    assert (row["status"], row["output_file"]) == ("SUCCESS", None)
+    assert [row["outcome"] for row in rows(con, f"FROM mistral_batch_results('{submission_id}')")] == ["ok"] * 3

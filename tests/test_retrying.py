@@ -9,6 +9,7 @@ import duckdb
 import pytest
 from support import answered, asked_for_money, connect, rows, submitted
 
+from duckdb_mistral.collecting import DOWNLOADS
 from duckdb_mistral.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -259,3 +260,34 @@ def test_another_server(con: duckdb.DuckDBPyConnection, emulator: Emulator, tmp_
         with pytest.raises(duckdb.Error, match=f"belongs to {emulator.url}, but this connection talks to {second.url}"):
             other.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
         assert second.witness()["requests"] == {}
+
+
+@pytest.mark.fault("F27")
+def test_short_download_is_not_paid_again(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Rows that the job's counts promise are not sent again because each download was cut at the end of a line."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    head = "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\nconnection: close\r\n\r\n"
+    emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "times": 99, "raw": head})
+    with pytest.raises(duckdb.Error, match=r"hold 0 of the 12 rows .* Nothing was sent, because what was answered"):
+        con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    emulator.faults()
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert row["total_requests"] == 6
+
+
+@pytest.mark.fault("F32")
+def test_lost_file_is_sent_again(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Rows whose file the server no longer has are sent again, but not where the file is found after all."""
+    con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello ' || range AS prompt FROM range(3)")
+    submission_id = submitted(con, "fine")
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    lost = {"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404}
+    emulator.faults(lost | {"times": 2})
+    assert rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id}) == []
+    again = submitted(con, "fine", "force := true")
+    con.execute("FROM mistral_batch_wait($id)", {"id": again})
+    emulator.faults(lost | {"times": DOWNLOADS})
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": again})
+    assert row["total_requests"] == 3
