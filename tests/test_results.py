@@ -359,6 +359,19 @@ def test_job_of_another_program(tmp_path: Path) -> None:
         read(tmp_path, [GOOD], None, of=ended_job(3))
 
 
+@pytest.mark.parametrize("completed", [3, 0])
+@pytest.mark.parametrize("submission_id", [None, "restored"])
+@pytest.mark.fault("F27")
+def test_job_that_told_no_total_at_first(tmp_path: Path, submission_id: str | None, completed: int) -> None:
+    """A job that was found before it counted its requests has short files refused, and whole ones kept."""
+    found_early = ended_job(3, completed=completed).evolve(submission_id=submission_id, request_count=0)
+    for submitted in (["1", "2", "3"], ["1", "3"]):  # the requests may come short as well
+        with pytest.raises(IncompleteResultsError, match="hold 2 of the 3 rows"):
+            read(tmp_path, [GOOD], submitted, of=found_early)
+    found, tally = read(tmp_path, [GOOD + line("2")], ["1", "2", "3"], of=found_early)
+    assert (len(found), tally) == (3, Tally(held=3, missing=0, unknown=0, repeated=0))
+
+
 @pytest.mark.fault("F38")
 def test_answers_are_never_run(tmp_path: Path) -> None:
     """Answers and custom_ids that look like SQL or formulas stay text."""
