@@ -209,6 +209,14 @@ def test_bad_line(tmp_path: Path, data: bytes, outcome: str, error: str | None) 
     assert len(found) == 3
 
 
+@pytest.mark.parametrize("custom_id", ['a"1', "back\\slash", "é\n", "\U0001f600", "plain"])
+@pytest.mark.fault("F30")
+def test_id_of_a_bad_line(tmp_path: Path, custom_id: str) -> None:
+    """A bad line is its row's outcome also where the custom_id is written with escapes."""
+    found, _ = read(tmp_path, [line("1", "first") + line(custom_id)[:-20] + b"\n"], ["1", custom_id])
+    assert {(row["custom_id"], row["outcome"]) for row in found} == {("1", "ok"), (custom_id, "error")}
+
+
 def test_number_that_json_does_not_have(tmp_path: Path) -> None:
     """A NaN, which some readers take and some do not, costs no other row, and is told once."""
     odd = line("2").replace(b'"index": 0', b'"index": NaN')
