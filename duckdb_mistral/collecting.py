@@ -284,6 +284,7 @@ class Collector:
         kept = self._directory / name
         if whole:
             self._batches.ledger.keep_results(job, name, size_of(kept))
+            (self._directory / f"{PARTIAL}{name}").unlink(missing_ok=True)
             if job.submission_id is not None and not self.requests_needed(job.submission_id, job.part):
                 self.drop_requests(job)
         return kept

@@ -91,15 +91,17 @@ def test_one_of_several_cannot_be_had(emulator: Emulator, home: Path) -> None:
 
 
 def test_partial_of_several(emulator: Emulator, home: Path) -> None:
-    """With partial := true the rows of the jobs whose files are gone are missing, and the others are there."""
+    """With partial := true the rows of gone files are missing until all are there, and then nothing partial is kept."""
     with connect(emulator, home, max_requests_per_job=2) as con:
         submission_id = ended(con)
         emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "skip": 1, "times": 2})
         found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true)")
         emulator.faults()
         assert sorted(row["outcome"] for row in found) == ["missing"] * 4 + ["ok"] * (2 * JOBS - 4)
+        assert len(list((home / "results").glob("partial-*"))) == 2
         found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
         assert {row["outcome"] for row in found} == {"ok"}
+        assert not list((home / "results").glob("partial-*"))
 
 
 def test_interrupt_while_one_is_converted(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
