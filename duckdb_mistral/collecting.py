@@ -6,12 +6,20 @@ import shutil
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from duckdb_mistral import interrupts
 from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.engines import Engines
-from duckdb_mistral.errors import IncompleteResultsError, LedgerError, NotEndedError, NotFoundError
+from duckdb_mistral.errors import (
+    ApiError,
+    ArgumentError,
+    IncompleteResultsError,
+    LedgerError,
+    NotEndedError,
+    NotFoundError,
+)
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Step
 from duckdb_mistral.leftovers import left_in
@@ -42,12 +50,23 @@ PARTIAL = "partial-"
 FETCHES_AT_ONCE = 2
 
 
+class Missing(Enum):
+    """Which rows may be missing from results although the counts of their job promise them."""
+
+    NONE = auto()
+    #: Those of a file that the server no longer has.
+    GONE = auto()
+    ANY = auto()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """The kept results of the same requests on one model: each generation sends again what the one before left."""
 
     model: str
     generations: tuple[tuple[Path, ...], ...]
+    #: What the first generation is of; None where that is another program's job.
+    submission_id: str | None = None
     #: Which rows share the request of another one.
     copies: Path | None = None
 
@@ -75,12 +94,21 @@ class Collector:
         """Return the results of an id, or of every ended submission, fetching what is not kept yet.
 
         Raises NotEndedError where a job of the id has not ended, and IncompleteResultsError where the files hold
-        less than the counts promise, unless `partial`.
+        less than the counts promise; with `partial` a retry that runs is left out, and such rows are missing.
         """
-        groups = self._ended(identifier)
+        return self._collect(self._ended(identifier, partial=partial), Missing.ANY if partial else Missing.NONE)
+
+    def collect_to_retry(self, identifier: str) -> Collected:
+        """Return the results of an id, where a row that was answered is missing only if the server lost its file.
+
+        Raises as `collect` does.
+        """
+        return self._collect(self._ended(identifier, partial=False), Missing.GONE)
+
+    def _collect(self, groups: Sequence[Sequence[Job]], missing: Missing) -> Collected:
         try:
             return Collected(
-                families=tuple(family for jobs in groups for family in self._families(jobs, partial=partial)),
+                families=tuple(family for jobs in groups for family in self._families(jobs, missing)),
                 output=self._output([job for jobs in groups for job in jobs]),
             )
         finally:
@@ -94,23 +122,57 @@ class Collector:
             finally:
                 self._converting.release()
 
-    def _ended(self, identifier: str | None) -> list[list[Job]]:
+    def _ended(self, identifier: str | None, *, partial: bool) -> list[list[Job]]:
         """Return the jobs to read, those of the same requests together, their retries after them."""
         batches = self._batches
         if identifier is None:
             jobs = batches.ledger.jobs()
             if not all(job.ended for job in jobs):
                 jobs = batches.status()
-            return [group for group in self._groups(jobs) if all(job.ended for job in group)]
+            groups = [_without_running(group) for group in self._groups(jobs)]
+            return [group for group in groups if group and not any(map(self._lies_elsewhere, group))]
         jobs = batches.find(identifier)
         if not all(job.ended for job in jobs):
             jobs = batches.status(identifier)
-        if not all(job.ended for job in jobs):
+        ended = _without_running(jobs)
+        if not ended or (len(ended) < len(jobs) and not partial):
+            without = " Until then partial := true reads the results without the retry." if ended else ""
             raise NotEndedError(
                 f"{describe(jobs)} There are results once that has ended: "
-                f"FROM mistral_batch_wait('{identifier}') waits for it."
+                f"FROM mistral_batch_wait('{identifier}') waits for it.{without}"
             )
-        return [jobs]
+        return [ended]
+
+    def _lies_elsewhere(self, job: Job) -> bool:
+        """Tell whether a job's results are to be had from another server alone."""
+        elsewhere = job.server_url != self._batches.settings.server_url
+        return elsewhere and job.job_id is not None and self._kept(job) is None
+
+    def check_workspace(self, jobs: Sequence[Job]) -> None:
+        """Make sure that this connection sees the jobs: what another server or key does not know counts as gone.
+
+        Raises ArgumentError.
+        """
+        batches = self._batches
+        created = [job for job in jobs if job.job_id is not None]
+        for job in created:
+            if job.server_url != batches.settings.server_url:
+                raise ArgumentError(
+                    f"Job {job.job_id} belongs to {job.server_url}, but this connection talks to "
+                    f"{batches.settings.server_url}. Nothing was read or sent. Set MISTRAL_SERVER_URL (or server_url) "
+                    "to that address."
+                )
+        for submission_id in dict.fromkeys(job.submission_id for job in created):
+            submission = batches.ledger.submission(submission_id) if submission_id else None
+            try:
+                if submission is not None:
+                    batches.check_account(submission)
+            except ArgumentError:
+                raise ArgumentError(
+                    f"Submission {submission_id} was made with another API key, whose jobs this key (account "
+                    f"{batches.client.account}) cannot see. Nothing was read or sent. Use the key that it was made "
+                    "with, or another one of that workspace."
+                ) from None
 
     def _groups(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Put each submission's jobs, or a job that has none, together with those of its retries."""
@@ -124,29 +186,31 @@ class Collector:
             groups.setdefault(root, []).append(job)
         return list(groups.values())
 
-    def _families(self, jobs: Sequence[Job], *, partial: bool) -> Iterable[Family]:
+    def _families(self, jobs: Sequence[Job], missing: Missing) -> Iterable[Family]:
         """Divide jobs by model, and each model's by submission, in order."""
         by_model: dict[str, dict[str | None, list[Path]]] = {}
-        fetched = self._fetched(jobs, partial=partial)
+        fetched = self._fetched(jobs, missing)
         for job in jobs:
             files = by_model.setdefault(job.model, {}).setdefault(job.submission_id, [])
-            files.append(fetched.get(job.key) or self.file(job, partial=partial))
+            files.append(fetched.get(job.key) or self.file(job, missing))
         for model, generations in by_model.items():
-            copies = copies_path(self._batches.settings.home, next(iter(generations)) or "")
+            first = next(iter(generations))
+            copies = copies_path(self._batches.settings.home, first or "")
             yield Family(
                 model=model,
                 generations=tuple(map(tuple, generations.values())),
+                submission_id=first,
                 copies=copies if copies.exists() else None,
             )
 
-    def _fetched(self, jobs: Sequence[Job], *, partial: bool) -> dict[int, Path]:
+    def _fetched(self, jobs: Sequence[Job], missing: Missing) -> dict[int, Path]:
         """Fetch the results of jobs that are not kept, where they are several; return their files by the jobs' keys."""
         files: dict[int, Path] = {}
-        missing = [job for job in jobs if self._kept(job) is None]
-        if len(missing) > 1:
+        unkept = [job for job in jobs if self._kept(job) is None]
+        if len(unkept) > 1:
             together(
-                missing,
-                lambda job: self.file(job, partial=partial),
+                unkept,
+                lambda job: self.file(job, missing),
                 lambda job, path: files.update({job.key: path}),
                 threads=FETCHES_AT_ONCE,
                 daemon=False,  # Python must not end in the middle of DuckDB
@@ -168,8 +232,8 @@ class Collector:
         types = {submission.output for submission in found if submission is not None}
         return types.pop() if len(types) == 1 and len(found) == len(ids) else None
 
-    def file(self, job: Job, *, partial: bool) -> Path:
-        """Return the Parquet file of a job's results, whole; or with `partial`, of what there is."""
+    def file(self, job: Job, missing: Missing) -> Path:
+        """Return the Parquet file of a job's results, whole but for what may be missing."""
         kept = self._kept(job)
         if kept is not None:
             return kept
@@ -183,21 +247,22 @@ class Collector:
             kept = self._kept(job)
             if kept is not None:
                 return kept
-            return self._fetch(job, partial=partial)
+            return self._fetch(job, missing)
 
     def _kept(self, job: Job) -> Path | None:
         return kept_results(self._batches.settings.home, job)
 
-    def _fetch(self, job: Job, *, partial: bool) -> Path:
+    def _fetch(self, job: Job, missing: Missing) -> Path:
         name = results_name(job)
         # One process at a time is here, so what lies there is what a killed one has left.
         scratch = self._directory / f"{SCRATCH}{job.key}"
+        self.check_workspace([job])
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             scratch.mkdir(mode=0o700)
             fetched = scratch / name
-            lines = self._download(job, scratch, fetched, partial=partial)
+            lines = self._download(job, scratch, fetched, missing)
             failpoint("before-keep", writes=True)
             whole = lines is not None
             if not whole:
@@ -219,15 +284,16 @@ class Collector:
         kept = self._directory / name
         if whole:
             self._batches.ledger.keep_results(job, name, size_of(kept))
+            (self._directory / f"{PARTIAL}{name}").unlink(missing_ok=True)
             if job.submission_id is not None and not self.requests_needed(job.submission_id, job.part):
                 self.drop_requests(job)
         return kept
 
-    def _download(self, job: Job, scratch: Path, target: Path, *, partial: bool) -> tuple[Path, ...] | None:
+    def _download(self, job: Job, scratch: Path, target: Path, missing: Missing) -> tuple[Path, ...] | None:
         """Write a job's results to `target`; return the files that have to stay beside it, None if it is not whole."""
         for left in range(DOWNLOADS - 1, -1, -1):
             files, gone = self._result_files(job, scratch)
-            if gone and not partial:
+            if gone and missing is Missing.NONE:
                 raise IncompleteResultsError(
                     f"The server does not have result file {gone[0]} of job {job.job_id} (any more), and its results "
                     "were not read before. Nothing is submitted again by itself: partial := true reads what there is, "
@@ -237,14 +303,23 @@ class Collector:
                 with self._engine(scratch / "spill") as engine:
                     return write_results(engine, job, files, target, partial=False).lines
             except IncompleteResultsError:
-                if left and not gone:
+                if left and (not gone or missing is Missing.GONE):
+                    job = self._told_anew(job)
                     continue
-                if not partial:
+                if missing is Missing.NONE or (missing is Missing.GONE and not gone):
                     raise
                 with self._engine(scratch / "spill") as engine:
                     write_results(engine, job, files, target, partial=True)
                 return None
         return None
+
+    def _told_anew(self, job: Job) -> Job:
+        """Return a job as the API has it now: its counts may have been told a moment before its files."""
+        batches = self._batches
+        with suppress(ApiError):  # the next download tells
+            if job.job_id is not None:
+                batches.ledger.record(batches.client.get(job.job_id))
+        return batches.ledger.jobs_by_key([job.key])[0]
 
     def _result_files(self, job: Job, scratch: Path) -> tuple[ResultFiles, list[str]]:
         """Download what the job names; also return the files that the server no longer has."""
@@ -295,8 +370,9 @@ class Collector:
             return left_in(engine, [file for file in files if file is not None]) > 0
 
     def left(self, job: Job) -> int:
-        """Return how many rows of a job are left to be sent again."""
-        file = self.file(job, partial=True)
+        """Return how many rows of a job, whose results were collected to retry it, are left to be sent again."""
+        (job,) = self._batches.ledger.jobs_by_key([job.key])
+        file = self._kept(job) or self._directory / f"{PARTIAL}{results_name(job)}"
         with self._engine() as engine:
             return left_in(engine, [file])
 
@@ -317,6 +393,12 @@ class Collector:
         with suppress(OSError):  # other parts are still there
             path.parent.rmdir()
         return True
+
+
+def _without_running(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs and their retries without the retries that have not ended; none where the first has not."""
+    running = {job.submission_id for job in jobs if not job.ended}
+    return [] if jobs[0].submission_id in running else [job for job in jobs if job.submission_id not in running]
 
 
 def results_name(job: Job) -> str:

@@ -80,9 +80,10 @@ def stored_rows(files: Sequence[Path]) -> str:
 def kept_rows(files: Sequence[Path]) -> str:
     """Return what to read FROM for all columns of kept results; FUNCTION finds the responses that stay in lines."""
     # Both at once, so that a line is parsed once.
-    found = f"json_extract({FUNCTION}(filename, hash(custom_id)), ['$.custom_id', '$.response.body'])"
+    # COLLATE C, because this runs on the caller's connection, which may take 'a' and 'A' for the same.
+    found = f"json_extract({FUNCTION}(filename, hash(custom_id COLLATE C)), ['$.custom_id', '$.response.body'])"
     # Without the mark, all rows have a line, or those without a response.
-    other = f"coalesce({LINED}, response IS NULL) AND (found[1]->>'$') IS DISTINCT FROM custom_id"
+    other = f"coalesce({LINED}, response IS NULL) AND (found[1]->>'$') IS DISTINCT FROM custom_id COLLATE C"
     response = (
         f"CASE WHEN {other} THEN error({literal(OTHER_LINES)}) "
         "WHEN found IS NULL THEN response ELSE nullif(found[2], 'null') END"

@@ -112,17 +112,19 @@ def write_results(
         large = _large(job, files) if submitted is not None else ()
         if large and _convert_large(engine, job, files, large, read):
             engine.execute(f"CREATE TEMP VIEW submitted AS {submitted}")
-            if _same_ids(engine, read):
+            same = _same_ids(engine, read)
+            if same is not None:
                 read.replace(target)
-                return Written(tally=_all_held(job), lines=large)
+                return Written(tally=_all_held(same), lines=large)
             engine.execute("DROP VIEW submitted")
         _convert(engine, job, files, read)
         engine.execute(f"CREATE TEMP VIEW submitted AS {submitted or _ids_of(read)}")
-        if submitted is not None and _same_ids(engine, read):
-            tally = _all_held(job)
+        same = None if submitted is None else _same_ids(engine, read)
+        if same is not None:
+            tally = _all_held(same)
         else:
             tally = Tally(**_row(engine, template("verify").substitute(results=literal(read))))
-        promised = _promised(job, known=submitted is not None)
+        promised = _promised(job, None if submitted is None else tally.held + tally.missing)
         if tally.held < promised and not partial:
             raise IncompleteResultsError(
                 f"The result files of job {job.job_id} hold {tally.held:,} of the {promised:,} rows that its "
@@ -205,15 +207,16 @@ def _judged(job: Job, read: str, output: str | None, *, whole: bool = True) -> s
     )
 
 
-def _same_ids(engine: duckdb.DuckDBPyConnection, read: Path) -> bool:
-    """Tell whether the custom_ids that came back are those submitted, by their number and the sum of their hashes."""
+def _same_ids(engine: duckdb.DuckDBPyConnection, read: Path) -> int | None:
+    """Return how many custom_ids came back if they are those submitted, by their number and the sum of their hashes."""
     counted = "SELECT count(*) AS rows, sum(hash(custom_id)) AS hashes FROM"
     both = f"{counted} submitted UNION {counted} read_parquet({literal(read)})"
-    return len(engine.execute(both).fetchall()) == 1
+    counts = engine.execute(both).fetchall()
+    return int(counts[0][0]) if len(counts) == 1 else None
 
 
-def _all_held(job: Job) -> Tally:
-    return Tally(held=job.request_count, missing=0, unknown=0, repeated=0)
+def _all_held(count: int) -> Tally:
+    return Tally(held=count, missing=0, unknown=0, repeated=0)
 
 
 def _complete(engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path) -> None:
@@ -291,15 +294,18 @@ def _ids_of(read: Path) -> str:
     return f"SELECT DISTINCT custom_id FROM read_parquet({literal(read)}) WHERE custom_id IS NOT NULL"
 
 
-def _promised(job: Job, *, known: bool) -> int:
-    """Return how many rows the job's counts say that its files hold."""
+def _promised(job: Job, submitted: int | None) -> int:
+    """Return how many rows the job's counts say that its files hold; `submitted` are the requests that are known."""
     report = job.report
     if report is None:
         return 0
     counted = max(report.completed_requests, report.succeeded_requests + report.failed_requests)
-    if not counted and report.status == "SUCCESS" and known:
-        return job.request_count
-    return min(counted, job.request_count) if known else counted
+    if submitted is None:
+        return counted
+    # What was not counted here may have been found before the API counted it.
+    counted_here = job.request_count if job.submission_id is not None else 0
+    requests = max(counted_here or report.total_requests, submitted)
+    return requests if not counted and report.status == "SUCCESS" else min(counted, requests)
 
 
 def _row(engine: duckdb.DuckDBPyConnection, select: str) -> dict[str, Any]:

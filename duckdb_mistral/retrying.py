@@ -34,10 +34,12 @@ class Retrier:
         """Submit what a submission or job and its retries left; return the jobs that are at it.
 
         A retry that has not ended yet is returned instead of a new one, and nothing where nothing is left. Raises
-        NotEndedError where the submission itself has not ended: its answers may still come.
+        NotEndedError where the submission itself has not ended: its answers may still come; and ArgumentError where
+        this key or server is not the one that has its jobs: they would look as if nothing had been answered.
         """
         identifier = checked_id(identifier)
         root = self._root(identifier)
+        self._collector.check_workspace(self._batches.find(root))
         with self._batches.lock(f"retry-{root}"):
             jobs = self._batches.status(root)
             first = [job for job in jobs if (job.submission_id or job.job_id) == root]
@@ -51,8 +53,7 @@ class Retrier:
                 return [(job, True) for job in jobs if job.submission_id in running]
             wanted = [job for job in first if job.job_id == identifier] or first
             latest = jobs[-1].submission_id or root
-            families = self._collector.collect(root, partial=True).families
-            return [row for family in families for row in self._send(wanted, latest, family)]
+            return [row for family in self._families(root) for row in self._send(wanted, latest, family)]
 
     def _root(self, identifier: str) -> str:
         """Return the submission, or the other program's job, that an id's requests were first sent with."""
@@ -61,6 +62,16 @@ class Retrier:
         identifier = job.submission_id or identifier if job is not None else identifier
         submission = ledger.submission(identifier)
         return self._root(submission.retry_of) if submission is not None and submission.retry_of else identifier
+
+    def _families(self, root: str) -> tuple[Family, ...]:
+        """Return the results of a submission and its retries; a row that was paid for is missing only if it is lost."""
+        try:
+            return self._collector.collect_to_retry(root).families
+        except IncompleteResultsError as error:
+            raise IncompleteResultsError(
+                f"{error} Nothing was sent, because what was answered would be paid for twice. If that stays so, "
+                "submit the rows that partial := true tells as missing from your own table."
+            ) from None
 
     def _send(self, wanted: Sequence[Job], latest: str, family: Family) -> list[tuple[Job, bool]]:
         """Submit what the results of one model leave of the requests of `wanted`."""

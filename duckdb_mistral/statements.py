@@ -56,27 +56,34 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
 def results_statement(families: Sequence[Family], output: str | None = None) -> str:
     """Return the scan of kept results: plain files as one scan, then each family that has retries.
 
+    Rows with retries are of the submission that was first: an id's rows are those WHERE submission_id is that id.
+
     `output` is their declared output, where they share one.
     """
     kind = "JSON" if output is None else declared(output).sql_type
     typed = {"output": f'TRY_CAST("output" AS {kind}) AS "output"'}
-    columns = ", ".join(typed.get(name, identifier(name)) for name in COLUMNS)
     simple = [family for family in families if len(family.generations) == 1 and family.copies is None]
     plain = [path for family in simple for path in family.generations[0]]
-    selects = [union_of([plain], columns)] if plain else []
-    selects += [_family_scan(family, columns) for family in families if family not in simple]
+    selects = [union_of([plain], _columns(typed))] if plain else []
+    selects += [_family_scan(family, typed) for family in families if family not in simple]
     nothing = f"SELECT {_typed_nulls(COLUMNS | {'output': kind})} WHERE false"
     return " UNION ALL ".join(f"({select})" for select in selects) or nothing
 
 
-def _family_scan(family: Family, columns: str) -> str:
+def _family_scan(family: Family, typed: Mapping[str, str]) -> str:
     """Return the scan of results that have retries, or rows that share a request."""
+    if len(family.generations) > 1:
+        typed = {**typed, "submission_id": f'{literal(family.submission_id)}::VARCHAR AS "submission_id"'}
     if family.copies is None:
-        return union_of(family.generations, columns)
-    kept = ", ".join(identifier(name) for name in COLUMNS)
+        return union_of(family.generations, _columns(typed))
     return template("copied_results").substitute(
-        results=union_of(family.generations, kept), columns=columns, copies=literal(family.copies)
+        results=union_of(family.generations, _columns({})), columns=_columns(typed), copies=literal(family.copies)
     )
+
+
+def _columns(typed: Mapping[str, str]) -> str:
+    """Return the columns of results to select: each as it is kept, or by the SQL that `typed` has for it."""
+    return ", ".join(typed.get(name, identifier(name)) for name in COLUMNS)
 
 
 def refusal(columns: Mapping[str, str], message: str) -> str:

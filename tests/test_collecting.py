@@ -14,13 +14,12 @@ from duckdb_mistral import interrupts
 from duckdb_mistral.batches import Batches
 from duckdb_mistral.client import BatchClient
 from duckdb_mistral.collecting import Collector
+from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.results import write_results
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from duckdb_mistral.emulator import Emulator
 
 JOBS = 5
 #: What is not there by then has failed the test.
@@ -92,15 +91,17 @@ def test_one_of_several_cannot_be_had(emulator: Emulator, home: Path) -> None:
 
 
 def test_partial_of_several(emulator: Emulator, home: Path) -> None:
-    """With partial := true the rows of the jobs whose files are gone are missing, and the others are there."""
+    """With partial := true the rows of gone files are missing until all are there, and then nothing partial is kept."""
     with connect(emulator, home, max_requests_per_job=2) as con:
         submission_id = ended(con)
         emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "skip": 1, "times": 2})
         found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true)")
         emulator.faults()
         assert sorted(row["outcome"] for row in found) == ["missing"] * 4 + ["ok"] * (2 * JOBS - 4)
+        assert len(list((home / "results").glob("partial-*"))) == 2
         found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
         assert {row["outcome"] for row in found} == {"ok"}
+        assert not list((home / "results").glob("partial-*"))
 
 
 def test_interrupt_while_one_is_converted(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,3 +135,45 @@ def test_interrupt_while_one_is_converted(emulator: Emulator, home: Path, monkey
             go_on.set()
             assert done.wait(SECONDS)
         assert said == []
+
+
+def test_another_key(tmp_path: Path, home: Path) -> None:
+    """A file that another workspace's key cannot see is not told as gone, also with partial := true."""
+    with Emulator(tmp_path / "server", separate_workspaces=True) as server, connect(server, home) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        with connect(server, home, api_key="key-of-another-workspace") as other:
+            for call in (f"'{submission_id}'", f"'{submission_id}', partial := true", ""):
+                with pytest.raises(duckdb.Error, match="was made with another API key"):
+                    other.execute(f"FROM mistral_batch_results({call})").fetchall()
+        assert "download" not in server.witness()["requests"]
+        assert len(rows(con, "FROM mistral_batch_results()")) == 3
+
+
+def test_another_server(con: duckdb.DuckDBPyConnection, emulator: Emulator, tmp_path: Path, home: Path) -> None:
+    """Without id, the results that only another server has are left out, and those that are kept are not."""
+    make_staging(con)
+    kept, unkept = submitted(con), submitted(con, "SELECT 'x' AS custom_id, 'hello' AS prompt")
+    con.execute("FROM mistral_batch_wait($id)", {"id": unkept})
+    assert len(rows(con, f"FROM mistral_batch_results('{kept}')")) == 3
+    with Emulator(tmp_path / "second") as second, connect(second, home) as other:
+        make_staging(other, 2)
+        here = submitted(other)
+        other.execute("FROM mistral_batch_wait($id)", {"id": here})
+        found = rows(other, "SELECT submission_id, count(*) AS n FROM mistral_batch_results() GROUP BY ALL")
+        assert {row["submission_id"]: row["n"] for row in found} == {kept: 3, here: 2}
+        with pytest.raises(duckdb.Error, match=f"belongs to {emulator.url}, but this connection talks to {second.url}"):
+            other.execute(f"FROM mistral_batch_results('{unkept}')").fetchall()
+
+
+@pytest.mark.fault("F26")
+def test_file_that_is_named_later(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A job that was told as ended before it named its file is asked for anew, and its results are whole."""
+    make_staging(con)
+    submission_id = submitted(con)
+    emulator.faults({"method": "GET", "path": "/v1/batch/jobs/.+", "times": 999, "change": {"output_file": None}})
+    (row,) = rows(con, "FROM mistral_batch_wait($id)", {"id": submission_id})
+    emulator.faults()
+    assert (row["status"], row["output_file"]) == ("SUCCESS", None)
+    assert [row["outcome"] for row in rows(con, f"FROM mistral_batch_results('{submission_id}')")] == ["ok"] * 3

@@ -300,3 +300,11 @@ def test_pages_and_minutes() -> None:
     heard = used | {"audio_seconds": 90, "prompt_tokens": 40, "completion_tokens": 5}
     assert cost("voxtral-mini-latest", heard, prices)[0] == pytest.approx(0.75 * voice)
     assert cost("mistral-embed", used | {"pages": 1}, prices)[0] is None
+
+
+def test_collation_of_the_connection(priced: duckdb.DuckDBPyConnection) -> None:
+    """custom_ids that differ in case are no repeats, also where the connection takes them for the same."""
+    priced.execute("SET default_collation = 'NOCASE'")
+    priced.execute("CREATE TABLE cased AS FROM (VALUES ('a', 'hi'), ('A', 'hi')) row(custom_id, prompt)")
+    (row,) = rows(priced, "FROM mistral_batch_estimate('cased')")
+    assert row["requests"] == 2

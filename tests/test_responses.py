@@ -216,6 +216,19 @@ def test_lines_of_several_files_in_any_order(tmp_path: Path) -> None:
     assert [None if text is None else json.loads(text)["custom_id"] for text in found] == expected
 
 
+def test_collation_of_the_connection(tmp_path: Path) -> None:
+    """A row's response is that of its own line, also where the connection takes 'a' and 'A' for the same."""
+    read(tmp_path / "cased", [line("a", said("one")) + line("A", said("two"))], ["a", "A"], large=True)
+    with duckdb.connect() as engine:
+        engine.execute("SET default_collation = 'NOCASE'")
+        register_lines(engine)
+        found = engine.execute(
+            "SELECT custom_id, response->>'$.choices[0].message.content' "
+            f"FROM {kept_rows([tmp_path / 'cased' / 'results.parquet'])}"
+        ).fetchall()
+    assert sorted(found) == [("A", "two"), ("a", "one")]
+
+
 def test_lines_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines are found wherever the blocks end in which the file is read."""
     texts = [line("a"), b"\n", b"  \r\n", b" " + line("b"), line("c", said("é東\u2028")), b"\t\n\n", line("d").rstrip()]

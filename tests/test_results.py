@@ -209,6 +209,14 @@ def test_bad_line(tmp_path: Path, data: bytes, outcome: str, error: str | None) 
     assert len(found) == 3
 
 
+@pytest.mark.parametrize("custom_id", ['a"1', "back\\slash", "é\n", "\U0001f600", "plain"])
+@pytest.mark.fault("F30")
+def test_id_of_a_bad_line(tmp_path: Path, custom_id: str) -> None:
+    """A bad line is its row's outcome also where the custom_id is written with escapes."""
+    found, _ = read(tmp_path, [line("1", "first") + line(custom_id)[:-20] + b"\n"], ["1", custom_id])
+    assert {(row["custom_id"], row["outcome"]) for row in found} == {("1", "ok"), (custom_id, "error")}
+
+
 def test_number_that_json_does_not_have(tmp_path: Path) -> None:
     """A NaN, which some readers take and some do not, costs no other row, and is told once."""
     odd = line("2").replace(b'"index": 0', b'"index": NaN')
@@ -357,6 +365,19 @@ def test_job_of_another_program(tmp_path: Path) -> None:
     assert outcomes(found) == [("1", "ok", "first"), ("3", "ok", "third")]
     with pytest.raises(IncompleteResultsError, match="hold 2 of the 3"):
         read(tmp_path, [GOOD], None, of=ended_job(3))
+
+
+@pytest.mark.parametrize("completed", [3, 0])
+@pytest.mark.parametrize("submission_id", [None, "restored"])
+@pytest.mark.fault("F27")
+def test_job_that_told_no_total_at_first(tmp_path: Path, submission_id: str | None, completed: int) -> None:
+    """A job that was found before it counted its requests has short files refused, and whole ones kept."""
+    found_early = ended_job(3, completed=completed).evolve(submission_id=submission_id, request_count=0)
+    for submitted in (["1", "2", "3"], ["1", "3"]):  # the requests may come short as well
+        with pytest.raises(IncompleteResultsError, match="hold 2 of the 3 rows"):
+            read(tmp_path, [GOOD], submitted, of=found_early)
+    found, tally = read(tmp_path, [GOOD + line("2")], ["1", "2", "3"], of=found_early)
+    assert (len(found), tally) == (3, Tally(held=3, missing=0, unknown=0, repeated=0))
 
 
 @pytest.mark.fault("F38")

@@ -9,10 +9,11 @@ import duckdb
 import pytest
 from support import answered, asked_for_money, connect, rows, submitted
 
+from duckdb_mistral.collecting import DOWNLOADS
+from duckdb_mistral.emulator import Emulator
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from duckdb_mistral.emulator import Emulator
 
 MIXED = """
 CREATE TABLE mixed AS SELECT 'id ' || range AS custom_id, CASE range % 4
@@ -49,7 +50,44 @@ def test_results_hold_every_custom_id_once(con: duckdb.DuckDBPyConnection) -> No
         assert len({row["custom_id"] for row in found}) == len(found) == 12
     everything = rows(con, "FROM mistral_batch_results() ORDER BY custom_id")
     assert everything == found
-    assert len({row["submission_id"] for row in found}) == 2
+
+
+def test_results_carry_the_first_submissions_id(con: duckdb.DuckDBPyConnection) -> None:
+    """WHERE submission_id finds what the id itself reads: every row once, each with the job that answered."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    answered(con, submission_id)
+    (retry,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    found = answered(con, submission_id)
+    where = "FROM mistral_batch_results() WHERE submission_id = $id ORDER BY custom_id"
+    assert rows(con, where, {"id": submission_id}) == found
+    assert len(found) == 12
+    assert len({row["job_id"] for row in found}) == 2
+    assert rows(con, where, {"id": retry["submission_id"]}) == []
+    of_retry = rows(con, f"FROM mistral_batch_results('{retry['submission_id']}')")
+    assert {row["submission_id"] for row in of_retry} == {retry["submission_id"]}
+    assert len(of_retry) == 6
+
+
+def test_each_id_of_retried_results_that_share_requests(con: duckdb.DuckDBPyConnection) -> None:
+    """Rows that share a request have the first submission's id too, whether or not their request was sent again."""
+    con.execute("CREATE TABLE shared AS SELECT range AS custom_id, '[[error 500]]' AS prompt FROM range(3)")
+    submission_id = submitted(con, "shared", "reuse := 'requests'")
+    answered(con, submission_id)
+    con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    assert [row["submission_id"] for row in answered(con, submission_id)] == [submission_id] * 3
+
+
+def test_job_of_another_program_has_no_submission(
+    con: duckdb.DuckDBPyConnection, emulator: Emulator, tmp_path: Path
+) -> None:
+    """The results of another program's job are of no submission, also after a retry of it."""
+    con.execute(MIXED)
+    job_id = rows(con, "FROM mistral_batch_submit('mixed')")[0]["job_id"]
+    con.execute("FROM mistral_batch_wait($id)", {"id": job_id})
+    with connect(emulator, tmp_path / "elsewhere") as other:
+        other.execute("FROM mistral_batch_retry($id)", {"id": job_id}).fetchall()
+        assert [row["submission_id"] for row in answered(other, job_id)] == [None] * 12
 
 
 def test_nothing_left(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
@@ -153,3 +191,103 @@ def test_job_of_another_program(con: duckdb.DuckDBPyConnection, emulator: Emulat
         (row,) = rows(other, "FROM mistral_batch_retry($id)", {"id": job_id})
         assert row["total_requests"] == 6
         assert len(answered(other, job_id)) == 12
+
+
+def test_collation_of_the_connection(con: duckdb.DuckDBPyConnection) -> None:
+    """custom_ids that differ in case stay apart after a retry, also where the connection takes them for the same."""
+    con.execute("SET default_collation = 'NOCASE'")
+    con.execute("CREATE TABLE cased AS FROM (VALUES ('a', 'hi'), ('A', '[[error 500]]')) row(custom_id, prompt)")
+    submission_id = submitted(con, "cased")
+    answered(con, submission_id)
+    con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    found = answered(con, submission_id)
+    assert {(row["custom_id"], row["outcome"]) for row in found} == {("a", "ok"), ("A", "error")}
+    assert len(found) == 2
+
+
+def test_results_while_a_retry_runs(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """While a retry runs, its submission's rows are read as they were, where that is asked for, and else refused."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    found = answered(con, submission_id)
+    emulator.faults({"method": ".*", "path": "/v1/batch/jobs.*", "times": 99, "change": {"status": "RUNNING"}})
+    con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    assert rows(con, "FROM mistral_batch_results() ORDER BY custom_id") == found
+    call = f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id"
+    assert rows(con, call) == found
+    with pytest.raises(duckdb.Error, match=r"waits for it\. Until then partial := true reads"):
+        con.execute(f"FROM mistral_batch_results('{submission_id}')").fetchall()
+    emulator.faults()
+    assert len({row["job_id"] for row in answered(con, submission_id)}) == 2
+
+
+def test_results_of_what_runs(con: duckdb.DuckDBPyConnection) -> None:
+    """Before a submission itself has ended there are no results, also with partial := true."""
+    con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello' AS prompt FROM range(3)")
+    submission_id = submitted(con, "fine", "metadata := {emulate: 'seconds 60'}")
+    assert rows(con, "FROM mistral_batch_results()") == []
+    with pytest.raises(duckdb.Error, match=r"of 3 requests are done\. There are results once .* waits for it\.$"):
+        con.execute(f"FROM mistral_batch_results('{submission_id}', partial := true)").fetchall()
+
+
+def test_another_key(tmp_path: Path, home: Path) -> None:
+    """A key that cannot see a submission's jobs pays for none of them again; another one of the workspace retries."""
+    with Emulator(tmp_path / "server", separate_workspaces=True) as server, connect(server, home) as con:
+        con.execute(MIXED)
+        submission_id = submitted(con, "mixed")
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        with (
+            connect(server, home, api_key="key-of-another-workspace") as other,
+            pytest.raises(duckdb.Error, match=r"was made with another API key, .* Nothing was read or sent\."),
+        ):
+            other.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+        assert asked_for_money(server) == (1, 1)
+    with Emulator(tmp_path / "server") as server, connect(server, home) as con:
+        con.execute(MIXED)
+        submission_id = submitted(con, "mixed", "force := true")
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        with connect(server, home, api_key="key-of-the-same-workspace") as other:
+            (row,) = rows(other, "FROM mistral_batch_retry($id)", {"id": submission_id})
+        assert row["total_requests"] == 6
+
+
+def test_another_server(con: duckdb.DuckDBPyConnection, emulator: Emulator, tmp_path: Path, home: Path) -> None:
+    """A server that does not have a submission's jobs is asked for nothing, and paid for nothing."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    with Emulator(tmp_path / "second") as second, connect(second, home) as other:
+        with pytest.raises(duckdb.Error, match=f"belongs to {emulator.url}, but this connection talks to {second.url}"):
+            other.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+        assert second.witness()["requests"] == {}
+
+
+@pytest.mark.fault("F27")
+def test_short_download_is_not_paid_again(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Rows that the job's counts promise are not sent again because each download was cut at the end of a line."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    head = "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\nconnection: close\r\n\r\n"
+    emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "times": 99, "raw": head})
+    with pytest.raises(duckdb.Error, match=r"hold 0 of the 12 rows .* Nothing was sent, because what was answered"):
+        con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    emulator.faults()
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert row["total_requests"] == 6
+
+
+@pytest.mark.fault("F32")
+def test_lost_file_is_sent_again(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Rows whose file the server no longer has are sent again, but not where the file is found after all."""
+    con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello ' || range AS prompt FROM range(3)")
+    submission_id = submitted(con, "fine")
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    lost = {"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404}
+    emulator.faults(lost | {"times": 2})
+    assert rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id}) == []
+    again = submitted(con, "fine", "force := true")
+    con.execute("FROM mistral_batch_wait($id)", {"id": again})
+    emulator.faults(lost | {"times": DOWNLOADS})
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": again})
+    assert row["total_requests"] == 3

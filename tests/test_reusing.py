@@ -307,3 +307,19 @@ def test_lines_of_kept_answers_that_were_damaged(
     else:
         found = answered(con, submitted(con, "later", "reuse := 'requests'"))
         assert [row["reused"] for row in found] == [False] * 3
+
+
+def test_collation_of_the_connection(con: duckdb.DuckDBPyConnection) -> None:
+    """A row gets the answer of the request that it shares, also where the connection takes 'p' and 'P' for the same."""
+    con.execute("SET default_collation = 'NOCASE'")
+    con.execute(
+        "CREATE TABLE cased AS FROM (VALUES ('p', 'same'), ('q', 'same'), ('P', 'other'), ('r', 'other')) "
+        "row(custom_id, prompt)"
+    )
+    found = answered(con, submitted(con, "cased", REUSE))
+    assert sorted((row["custom_id"], row["content"]) for row in found) == [
+        ("P", "echo: other"),
+        ("p", "echo: same"),
+        ("q", "echo: same"),
+        ("r", "echo: other"),
+    ]

@@ -25,7 +25,7 @@ WITH
   summary AS (
     SELECT
       count(*) AS rows,
-      count(DISTINCT custom_id) AS custom_ids,
+      count(DISTINCT custom_id COLLATE C) AS custom_ids,
       histogram(problem) AS problems,
       min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples
     FROM lines

@@ -2,7 +2,8 @@
 SELECT
   coalesce(
     document->>'$$.custom_id',
-    nullif(regexp_extract(line, '"custom_id"\s*:\s*"((?:[^"\\]|\\.)*)"', 1), '')
+    -- With its quotes the id is JSON of its own: what is escaped in it is read as in any other line.
+    try_cast(nullif(regexp_extract(line, '"custom_id"\s*:\s*("(?:[^"\\]|\\.)*")', 1), '') AS JSON)->>'$$'
   ) AS custom_id,
   try_cast(document->>'$$.response.status_code' AS INTEGER) AS status_code,
   document->'$$.response.body' AS body,
