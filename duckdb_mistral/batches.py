@@ -56,6 +56,8 @@ class Batches:
         """Open the ledger; `client` is called when the API is first needed, and the key with it."""
         self.settings = settings
         self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
+        #: Why the API could not be asked for jobs the last time; None where it answered.
+        self.trouble: str | None = None
         self.ledger = Ledger(settings.home)
         self._make_client = client or (lambda: BatchClient(settings, retry=self.retry))
         self._client: BatchClient | None = None
@@ -145,8 +147,9 @@ class Batches:
             if timeout_seconds is not None:
                 left = timeout_seconds - (self.retry.clock() - started)
                 if left <= 0:
+                    trouble = f"{self.trouble} " if self.trouble else ""
                     raise WaitTimeoutError(
-                        f"{describe(jobs)} That is not the end, and {timeout_seconds:g} seconds have passed. "
+                        f"{describe(jobs)} {trouble}That is not the end, and {timeout_seconds:g} seconds have passed. "
                         "The jobs run on; wait again whenever you like."
                     )
                 pause = min(pause, left)
@@ -306,6 +309,7 @@ class Batches:
         """
         open_jobs = {job.job_id: job for job in jobs if job.job_id is not None and not job.ended}
         gone: list[Job] = []
+        self.trouble = None
         try:
             if len(open_jobs) > FEW_JOBS:
                 self._refresh_from_list(self.client, open_jobs)
@@ -316,8 +320,8 @@ class Batches:
                     gone.append(job)
         except AuthenticationError:
             raise
-        except ApiError:
-            return gone
+        except ApiError as error:
+            self.trouble = str(error)
         return gone
 
     def _check_server(self, jobs: Iterable[Job]) -> None:
@@ -365,6 +369,8 @@ def describe(jobs: Sequence[Job]) -> str:
     done += sum(job.request_count for job in jobs if job.step is Step.ANSWERED)
     total = sum(job.request_count for job in jobs)
     words = ", ".join(f"{count} {status}" for status, count in counts.items())
+    if len(jobs) == 1 and jobs[0].step is Step.ANSWERED:
+        return f"All {total:,} requests were answered before."
     if len(jobs) == 1:
         return (
             f"Job {jobs[0].job_id or '(not created yet)'} is {jobs[0].status}: {done:,} of {total:,} requests are done."

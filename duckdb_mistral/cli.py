@@ -188,11 +188,16 @@ def submit(file: Path, database: str, shown: str, **options: Any) -> None:
 @told_errors
 def status(identifier: str | None, watched: bool, shown: str) -> None:
     """Show how far the jobs of ID are, or of every submission."""
+    from duckdb_mistral.plugin import trouble_of
     from duckdb_mistral.progress import follow
 
     left = watched and not follow(identifier)
     columns = STATUS_COLUMNS if shown == "table" else "*"
-    show(_connect(), f"SELECT {columns} FROM mistral_batch_status($id)", {"id": identifier}, shown)
+    connection = _connect()
+    show(connection, f"SELECT {columns} FROM mistral_batch_status($id)", {"id": identifier}, shown)
+    trouble = trouble_of(connection)
+    if trouble is not None:
+        click.echo(f"{trouble} Shown is what it told last.", err=True)
     if left:
         fail("Not all jobs have ended. They go on; the same command watches them again.")
 

@@ -62,6 +62,12 @@ def connect(
     return connection
 
 
+def trouble_of(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """Return why the API could not be asked for jobs when the connection asked last; None where it answered."""
+    functions = _functions_of(connection)
+    return None if functions is None else functions.session.trouble
+
+
 def _functions_of(connection: duckdb.DuckDBPyConnection) -> Functions | None:
     """Return what an earlier register on the same database made, or None."""
     import duckdb

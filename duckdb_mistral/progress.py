@@ -10,19 +10,22 @@ from duckdb_mistral.batches import Batches, Watch, describe
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from duckdb_mistral.jobs import Job
 
 
 @contextmanager
-def watching() -> Iterator[Watch]:
-    """Yield a function that shows jobs as they are; what it showed is closed at the end."""
+def watching(trouble: Callable[[], str | None] = lambda: None) -> Iterator[Watch]:
+    """Yield a function that shows jobs as they are; what it showed is closed at the end.
+
+    `trouble` tells why they may be otherwise by now, where the API could not be asked.
+    """
     if sys.stderr.isatty():
-        with _bars() as watch:
+        with _bars(trouble) as watch:
             yield watch
     else:
-        yield _lines()
+        yield _lines(trouble)
 
 
 def follow(identifier: str | None) -> bool:
@@ -32,7 +35,7 @@ def follow(identifier: str | None) -> bool:
     would create, are left out: nothing will be heard of them. Those of an id that wait for a submit are told.
     """
     settings = Settings.resolve({})
-    with closing(Batches(settings)) as batches, watching() as watch:
+    with closing(Batches(settings)) as batches, watching(lambda: batches.trouble) as watch:
         seen: set[int] = set()
         try:
             for pause in batches.intervals():
@@ -54,13 +57,13 @@ def follow(identifier: str | None) -> bool:
     return True
 
 
-def _lines() -> Watch:
+def _lines(trouble: Callable[[], str | None]) -> Watch:
     """Return a function that writes a line when something has changed."""
     last = ""
 
     def watch(jobs: Sequence[Job]) -> None:
         nonlocal last
-        line = describe(jobs)
+        line = " ".join(filter(None, (describe(jobs), _asked_again(trouble()))))
         if line != last:
             last = line
             print(line, file=sys.stderr, flush=True)  # noqa: T201  this is the place that talks
@@ -68,8 +71,12 @@ def _lines() -> Watch:
     return watch
 
 
+def _asked_again(trouble: str | None) -> str | None:
+    return None if trouble is None else f"{trouble} It is asked again."
+
+
 @contextmanager
-def _bars() -> Iterator[Watch]:
+def _bars(trouble: Callable[[], str | None]) -> Iterator[Watch]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -90,8 +97,13 @@ def _bars() -> Iterator[Watch]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks = {}
+        told: str | None = None
 
         def watch(jobs: Sequence[Job]) -> None:
+            nonlocal told
+            before, told = told, _asked_again(trouble())
+            if told not in (None, before):
+                progress.console.print(told, markup=False, highlight=False)
             for job in jobs:
                 if job.key not in tasks:
                     tasks[job.key] = progress.add_task("", total=job.request_count, speed="")

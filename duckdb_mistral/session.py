@@ -78,6 +78,11 @@ class Session:
                 self._batches = (settings, Batches(settings))
             return self._batches[1]
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the API could not be asked for jobs the last time; None where it answered, or was not asked."""
+        return None if self._batches is None else self._batches[1].trouble
+
     def close(self) -> None:
         """Let go of connections to the API, and of spools whose statement never came to its end."""
         with self._lock:
@@ -273,7 +278,7 @@ class Session:
         from duckdb_mistral.progress import watching
 
         batches = self.batches()
-        with watching() as watch:
+        with watching(lambda: batches.trouble) as watch:
             jobs = batches.wait(_required(identifier), timeout_seconds, watch)
         return map(rows.status_row, jobs)
 

@@ -77,6 +77,26 @@ def test_rows_after_what_is_there(terminal: Terminal, form: str) -> None:
     assert "mistral-small-latest" in second
 
 
+def test_status_that_is_not_new(tmp_path: Path) -> None:
+    """Where the API does not answer, status shows what it told last, and says so; wait says so too."""
+    with Emulator(tmp_path / "server", job_seconds=600) as emulator:
+        terminal = Terminal(emulator, tmp_path)
+        (tmp_path / "prompts.sql").write_text(PROMPTS, encoding="utf-8")
+        terminal.run("submit", "prompts.sql")
+        assert terminal.run("status").stderr == ""
+    quick = {"DUCKDB_MISTRAL_DEADLINE_SECONDS": "1"}
+    shown = terminal.run("status", **quick)
+    assert shown.returncode == 0
+    assert "0/3" in shown.stdout
+    assert "gave no answer" in shown.stderr
+    assert "Shown is what it told last." in shown.stderr
+    submission_id = shown.stdout.split("\n")[1].split()[0]
+    waited = terminal.run("wait", submission_id, "--timeout", "1", **quick)
+    assert waited.returncode == 1
+    assert "gave no answer" in waited.stderr
+    assert "It is asked again." in waited.stderr
+
+
 def test_wait_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that waits has one thread, the one that waits: DuckDB 1.5 may keep others busy meanwhile."""
     found = []

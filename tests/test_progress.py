@@ -45,6 +45,28 @@ def test_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_lines_of_trouble(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the API could not be asked, the line says so, once, and that it is asked again."""
+    said: list[str | None] = [None, "It gave no answer.", "It gave no answer.", None]
+    with watching(lambda: said.pop(0)) as watch:
+        for _ in range(4):
+            watch([job(0)])
+    line = "Job job-1234-5678 is RUNNING: 0 of 1,000 requests are done."
+    assert capsys.readouterr().err.splitlines() == [line, f"{line} It gave no answer. It is asked again.", line]
+
+
+def test_trouble_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, what keeps the API from being asked stands above the bars, once."""
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "120")
+    with watching(lambda: "[It] gave no answer.") as watch:
+        watch([job(0)])
+        watch([job(0)])
+    assert terminal.getvalue().count("[It] gave no answer. It is asked again.") == 1
+
+
 def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """On a terminal there is a bar per job, with its status and its counts, and nothing on standard output."""
 
@@ -85,4 +107,5 @@ def test_several_jobs() -> None:
         "Of 4 jobs, 2 RUNNING, 1 SUCCESS, 1 QUEUED: 1,105 of 4,000 requests are done."
     )
     held = job(0).evolve(step=Step.HELD, report=None)
+    assert describe([job(0).evolve(step=Step.ANSWERED, report=None)]) == "All 1,000 requests were answered before."
     assert describe([held]) == "Job (not created yet) is HELD: 0 of 1,000 requests are done."
