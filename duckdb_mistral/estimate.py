@@ -8,8 +8,8 @@ from duckdb_mistral import tokens
 from duckdb_mistral.endpoints import CHAT, CONVERSATIONS, FIM
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.lines import register_requests
 from duckdb_mistral.prices import MILLION
-from duckdb_mistral.quoting import literals
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def measure(endpoint: str, parts: Sequence[SpooledPart]) -> dict[str, Any]:
     measured = dict.fromkeys(wanted, 0)
     if parts:
         statement = template("measured_requests").substitute(
-            measures=", ".join(f"{sql} AS {name}" for name, sql in wanted.items()),
-            requests=literals(part.path for part in parts),
+            measures=", ".join(f"{sql} AS {name}" for name, sql in wanted.items())
         )
         with own_engine() as engine:
             tokens.create_function(engine)
+            register_requests(engine, "request_lines", (part.path for part in parts))
             found = engine.execute(statement).fetchall()
         measured = dict(zip(wanted, found[0], strict=True))
     return measured | {

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from duckdb_mistral.engines import own_engine
+from duckdb_mistral.engines import keep_build_sides, own_engine
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.quoting import literal, literals
-from duckdb_mistral.request_lines import request_line
+from duckdb_mistral.lines import register_requests
+from duckdb_mistral.quoting import literal
 from duckdb_mistral.responses import kept_results, kept_rows, register_lines
 from duckdb_mistral.results import COLUMNS, PARQUET
 from duckdb_mistral.sending import spool_path
@@ -60,9 +60,10 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
             engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
             _find_answers(engine, batches, plan.endpoint, model)
             reused = _keep(engine, batches, fresh.directory.name)
-            statement = template("unsent_requests").substitute(line=request_line(), requests=literals(requests))
-            for batch in engine.sql(statement).to_arrow_reader():
-                fresh.write(*batch.columns)
+            fresh.create_function(engine)
+            register_requests(engine, "request_lines", requests)
+            keep_build_sides(engine)
+            engine.execute(template("unsent_requests").substitute())
             fresh.finish()
     except BaseException:
         fresh.discard()
@@ -198,7 +199,8 @@ def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> st
     for number, path in enumerate(requests):
         keys = read_keys(path)
         if keys is None:
-            selects.append(template("hashed_requests").substitute(file=literal(path)))
+            register_requests(engine, f"lines_{number}", [path])
+            selects.append(template("hashed_requests").substitute(lines=f"lines_{number}"))
         else:
             engine.register(f"keys_{number}", keys)
             selects.append(f"SELECT custom_id, request FROM keys_{number}")

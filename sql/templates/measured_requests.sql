@@ -1,8 +1,3 @@
 -- What the requests of a spool make for.
 SELECT $measures
-FROM read_json(
-  [$requests],
-  format = 'newline_delimited',
-  columns = {body: 'JSON'},
-  maximum_object_size = 536870912
-)
+FROM (SELECT line->'$$.body' AS body FROM request_lines)
