@@ -6,13 +6,14 @@ DuckDB over the requests that wait here, the hashes kept of those that do not, a
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from duckdb_mistral.engines import keep_build_sides, own_engine
-from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.errors import ApiError, LedgerError, MistralBatchError
 from duckdb_mistral.lines import register_requests
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.responses import kept_results, kept_rows, register_lines
@@ -22,7 +23,7 @@ from duckdb_mistral.spool import read_keys
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from duckdb_mistral.batches import Batches
@@ -46,10 +47,11 @@ class Reused:
     results: Path | None
 
 
-def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
+def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], object]) -> tuple[Spool, Reused]:
     """Return a spool of the requests that have to be sent, and what is reused for the rest of `spool`.
 
-    Of requests that are the same, one is sent. The new spool's directory names the submission that its files are of.
+    Of requests that are the same, one is sent. Results that nobody has read yet are fetched first: `fetch` keeps those
+    of one job. The new spool's directory names the submission that its files are of.
     """
     (model,) = plan.models
     requests = [part.path for part in spool.finish()]
@@ -58,6 +60,7 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
         with own_engine(fresh.spill) as engine:
             register_lines(engine)
             engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
+            _fetch_unread(engine, batches, plan.endpoint, model, fetch)
             _find_answers(engine, batches, plan.endpoint, model)
             reused = _keep(engine, batches, fresh.directory.name)
             fresh.create_function(engine)
@@ -118,9 +121,7 @@ def found_path(home: Path, submission_id: str) -> Path:
 def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
     """Yield SELECTs of the answers that are kept: (request, …), newest job first."""
     columns = ", ".join(f"results.{name}" for name in COLUMNS)
-    for job in reversed(batches.ledger.jobs()):
-        if (job.endpoint, job.model, job.server_url) != (endpoint, model, batches.settings.server_url):
-            continue
+    for job in _jobs_of(batches, endpoint, model):
         results = kept_results(batches.settings.home, job)
         requests = None if results is None else _requests_of(batches, job)
         if requests is not None and results is not None:
@@ -128,6 +129,54 @@ def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
                 f"SELECT requests.request, {columns} FROM ({requests}) AS requests "
                 f"JOIN {kept_rows([results])} AS results USING (custom_id) WHERE results.outcome = 'ok'"
             )
+
+
+def _jobs_of(batches: Batches, endpoint: str, model: str) -> Iterator[Job]:
+    """Yield the jobs whose answers may be used, newest first."""
+    for job in reversed(batches.ledger.jobs()):
+        if (job.endpoint, job.model, job.server_url) == (endpoint, model, batches.settings.server_url):
+            yield job
+
+
+def _fetch_unread(
+    engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, fetch: Callable[[Job], object]
+) -> None:
+    """Keep the results of ended jobs that nobody has read yet, where they may answer what is wanted.
+
+    Results that cannot be had, as of another key's job, are passed over: what they answered is sent.
+    """
+    unread = [
+        job
+        for job in _jobs_of(batches, endpoint, model)
+        if job.job_id is not None and kept_results(batches.settings.home, job) is None and _wanted(engine, batches, job)
+    ]
+    with suppress(ApiError):
+        batches.refresh(unread)
+    for job in batches.ledger.jobs_by_key([job.key for job in unread]):
+        if job.ended:
+            with suppress(MistralBatchError):
+                fetch(job)
+
+
+def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bool:
+    """Tell whether a job was sent some request that is wanted; its requests or their hashes may be gone."""
+    if job.submission_id is None:
+        return False
+    hashes = _hashes_path(batches.settings.home, job)
+    spooled = spool_path(batches.settings.home, job.submission_id, job.part)
+    try:
+        if hashes.exists():
+            requests = f"SELECT request FROM read_parquet({literal(hashes)})"
+        elif spooled.exists():
+            requests = _keys_sql(engine, [spooled])
+        else:
+            return False
+        found = engine.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM ({requests}) WHERE request IN (SELECT request FROM wanted) LIMIT 1)"
+        ).fetchall()
+    except (OSError, duckdb.IOException):  # another process reads the results, and the requests went
+        return True
+    return bool(found[0][0])
 
 
 def _requests_of(batches: Batches, job: Job) -> str | None:

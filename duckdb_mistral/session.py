@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from duckdb_mistral.batches import Batches
-    from duckdb_mistral.jobs import Plan
+    from duckdb_mistral.jobs import Job, Plan
     from duckdb_mistral.piloting import Pilot
     from duckdb_mistral.spool import Spool
 
@@ -170,7 +170,11 @@ class Session:
             check_rows(summary, spool)
             plan = _plan(text)
             jobs = Submitter(batches).submit(
-                plan, spool, summary["fingerprint"], lambda sent: self._check_cost(plan, sent)
+                plan,
+                spool,
+                summary["fingerprint"],
+                lambda sent: self._check_cost(plan, sent),
+                lambda job: _keep_results(batches, job),
             )
             return [rows.submit_row(job, reused) for job, reused in jobs]
         finally:
@@ -285,6 +289,12 @@ class Session:
         from duckdb_mistral import rows
 
         return map(rows.model_row, self.batches().models())
+
+
+def _keep_results(batches: Batches, job: Job) -> None:
+    from duckdb_mistral.collecting import Collector
+
+    Collector(batches).file(job, partial=False)
 
 
 def _plan(text: str) -> Plan:
