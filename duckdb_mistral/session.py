@@ -16,7 +16,7 @@ from duckdb_mistral.errors import ArgumentError, MistralBatchError
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from duckdb_mistral.batches import Batches
@@ -193,7 +193,7 @@ class Session:
 
             refuse_above(plan.max_cost, self._estimated(plan, measure(plan.endpoint, sent.finish())))
 
-    def _estimated(self, plan: Plan, measured: Mapping[str, Any]) -> dict[str, Any]:
+    def _estimated(self, plan: Plan, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         from duckdb_mistral.estimate import estimate
         from duckdb_mistral.prices import load_prices
 
@@ -203,7 +203,11 @@ class Session:
     # The few-row functions
 
     def estimate(
-        self, plan: str, summary: Mapping[str, Any], measured: Mapping[str, Any], pilot: list[str] | None
+        self,
+        plan: str,
+        summary: Mapping[str, Any],
+        measured: Sequence[Mapping[str, Any]] | None,
+        pilot: list[str] | None,
     ) -> Iterable[dict[str, Any]]:
         """Return the one row of an estimate; refuse what a submit of the same arguments would refuse."""
         from duckdb_mistral.estimate import refuse_above
@@ -211,7 +215,7 @@ class Session:
 
         check_rows(summary)
         planned = _plan(plan)
-        row = self._estimated(planned, measured)
+        row = self._estimated(planned, measured or [])
         if planned.max_cost is not None:
             refuse_above(planned.max_cost, row)
         return [self._piloted(row, planned, pilot) if pilot else row]
