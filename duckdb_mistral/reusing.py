@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from duckdb_mistral.engines import keep_build_sides, own_engine
+from duckdb_mistral.engines import disk_is_full, keep_build_sides, own_engine
 from duckdb_mistral.errors import ApiError, LedgerError, MistralBatchError
 from duckdb_mistral.lines import register_requests
 from duckdb_mistral.quoting import literal
-from duckdb_mistral.responses import kept_results, kept_rows, register_lines
-from duckdb_mistral.results import COLUMNS, PARQUET
+from duckdb_mistral.responses import kept_results, kept_rows, register_lines, stored_rows
+from duckdb_mistral.results import PARQUET
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import read_keys
 from duckdb_mistral.templates import template
@@ -59,13 +59,12 @@ def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], ob
     try:
         with own_engine(fresh.spill) as engine:
             register_lines(engine)
+            keep_build_sides(engine)
             engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
             _fetch_unread(engine, batches, plan.endpoint, model, fetch)
-            _find_answers(engine, batches, plan.endpoint, model)
-            reused = _keep(engine, batches, fresh.directory.name)
+            reused = _keep(engine, batches, plan.endpoint, model, fresh.directory.name)
             fresh.create_function(engine)
             register_requests(engine, "request_lines", requests)
-            keep_build_sides(engine)
             engine.execute(template("unsent_requests").substitute())
             fresh.finish()
     except BaseException:
@@ -77,7 +76,7 @@ def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], ob
 def unsent_sql(batches: Batches, plan: Plan) -> str:
     """Return the condition of a statement's requests, with the JSON column `body`, that have to be sent."""
     (model,) = plan.models
-    answered = [f"SELECT request FROM ({select})" for select in answered_sql(batches, plan.endpoint, model)]
+    answered = [f"SELECT request FROM ({select})" for _, select in answered_sql(batches, plan.endpoint, model)]
     known = f" AND md5(body) NOT IN ({' UNION ALL '.join(answered)})" if answered else ""
     return f"row_number() OVER (PARTITION BY body) = 1{known}"
 
@@ -118,17 +117,20 @@ def found_path(home: Path, submission_id: str) -> Path:
     return home / "results" / f"{FOUND}{submission_id}.parquet"
 
 
-def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
-    """Yield SELECTs of the answers that are kept: (request, …), newest job first."""
-    columns = ", ".join(f"results.{name}" for name in COLUMNS)
+def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[tuple[Path, str]]:
+    """Yield the files of answers that are kept, newest job first, each with a SELECT of what they answer.
+
+    Its columns are request and answered_as, the answer's own custom_id.
+    """
     for job in _jobs_of(batches, endpoint, model):
         results = kept_results(batches.settings.home, job)
         requests = None if results is None else _requests_of(batches, job)
         if requests is not None and results is not None:
-            yield (
-                f"SELECT requests.request, {columns} FROM ({requests}) AS requests "
-                f"JOIN {kept_rows([results])} AS results USING (custom_id) WHERE results.outcome = 'ok'"
+            select = (
+                f"SELECT requests.request, results.custom_id AS answered_as FROM ({requests}) AS requests "
+                f"JOIN {stored_rows([results])} AS results USING (custom_id) WHERE results.outcome = 'ok'"
             )
+            yield results, select
 
 
 def _jobs_of(batches: Batches, endpoint: str, model: str) -> Iterator[Job]:
@@ -198,48 +200,74 @@ def _hashed(requests: Path, home: Path, job: Job) -> bool:
         return keep_hashes(engine, requests, home, job)
 
 
-def _find_answers(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str) -> None:
-    """Fill the table `answered` with one answer per wanted request that has one."""
-    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-    engine.execute(f"CREATE TEMP TABLE answered (request VARCHAR, {columns})")
-    for left in range(LOOKS - 1, -1, -1):
-        try:
-            for select in answered_sql(batches, endpoint, model):
-                engine.execute(
-                    f"INSERT INTO answered SELECT DISTINCT ON (request) * FROM ({select}) "
-                    "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
-                )
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            if not left:
-                raise LedgerError(
-                    f"What was answered before could not be read ({str(error).splitlines()[0]}), so nothing was sent. "
-                    "Without reuse := 'requests' it is not needed."
-                ) from error
-        else:
-            return
+def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str) -> Reused:
+    """Write the rows that were answered before and the list of copies; both are read with the submission's results.
 
-
-def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: str) -> Reused:
-    """Write the rows that were answered before and the list of copies; both are read with the submission's results."""
+    The table `answered` then says which requests have an answer, and where.
+    """
     home = batches.settings.home
     found, copies = found_path(home, submission_id), copies_path(home, submission_id)
-    counts = []
     try:
-        for name, path in (("found_results", found), ("copied_requests", copies)):
+        for path in (found, copies):
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            select = template(name).substitute(submission_id=literal(submission_id))
-            counted = engine.execute(f"COPY ({select}) TO {literal(path)} ({PARQUET})").fetchall()
-            counts.append(int(counted[0][0]))
-            path.chmod(0o600)
-            if not counts[-1]:
-                path.unlink()
+        rows = _found(engine, batches, endpoint, model, submission_id)
+        copied = _written(engine, template("copied_requests").substitute(), copies)
     except (OSError, duckdb.IOException) as error:
         reason = str(error).splitlines()[0]
         raise LedgerError(
             f"What can be reused could not be written to {home} ({reason}), so nothing was sent. Free some space "
             "there and run the statement again."
         ) from error
-    return Reused(found=counts[0], copies=counts[1], results=found if counts[0] else None)
+    return Reused(found=rows, copies=copied, results=found if rows else None)
+
+
+def _found(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str) -> int:
+    """Write the rows that were answered before, as rows of a submission; return their number."""
+    target = found_path(batches.settings.home, submission_id)
+    engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file VARCHAR)")
+    for left in range(LOOKS - 1, -1, -1):
+        try:
+            return _written(engine, _found_sql(engine, batches, endpoint, model, submission_id), target)
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            if disk_is_full(error) or str(target) in str(error):
+                raise
+            if not left:
+                raise LedgerError(
+                    f"What was answered before could not be read ({str(error).splitlines()[0]}), so nothing was sent. "
+                    "Without reuse := 'requests' it is not needed."
+                ) from error
+    raise AssertionError("the last look returns or raises")
+
+
+def _found_sql(
+    engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str
+) -> str:
+    """Return the SELECT of one answer per wanted row that has one; only where the answers lie is held in memory."""
+    engine.execute("DELETE FROM answered")
+    selects = []
+    for file, select in answered_sql(batches, endpoint, model):
+        ((added,),) = engine.execute(
+            f"INSERT INTO answered SELECT DISTINCT ON (request) request, answered_as, {literal(file)} FROM ({select}) "
+            "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
+        ).fetchall()
+        if added:
+            selects.append(
+                template("found_results").substitute(
+                    submission_id=literal(submission_id), results=kept_rows([file]), file=literal(file)
+                )
+            )
+    return " UNION ALL ".join(f"({select})" for select in selects)
+
+
+def _written(engine: duckdb.DuckDBPyConnection, select: str, target: Path) -> int:
+    """Write the rows of a SELECT as Parquet, where there are any; return their number."""
+    if not select:
+        return 0
+    ((count,),) = engine.execute(f"COPY ({select}) TO {literal(target)} ({PARQUET})").fetchall()
+    target.chmod(0o600)
+    if not count:
+        target.unlink()
+    return int(count)
 
 
 def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> str:
