@@ -224,7 +224,7 @@ def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, mo
 def _found(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str) -> int:
     """Write the rows that were answered before, as rows of a submission; return their number."""
     target = found_path(batches.settings.home, submission_id)
-    engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file VARCHAR)")
+    engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
     for left in range(LOOKS - 1, -1, -1):
         try:
             return _written(engine, _found_sql(engine, batches, endpoint, model, submission_id), target)
@@ -245,15 +245,15 @@ def _found_sql(
     """Return the SELECT of one answer per wanted row that has one; only where the answers lie is held in memory."""
     engine.execute("DELETE FROM answered")
     selects = []
-    for file, select in answered_sql(batches, endpoint, model):
+    for number, (file, select) in enumerate(answered_sql(batches, endpoint, model)):
         ((added,),) = engine.execute(
-            f"INSERT INTO answered SELECT DISTINCT ON (request) request, answered_as, {literal(file)} FROM ({select}) "
+            f"INSERT INTO answered SELECT DISTINCT ON (request) request, answered_as, {number} FROM ({select}) "
             "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
         ).fetchall()
         if added:
             selects.append(
                 template("found_results").substitute(
-                    submission_id=literal(submission_id), results=kept_rows([file]), file=literal(file)
+                    submission_id=literal(submission_id), results=kept_rows([file]), file=number
                 )
             )
     return " UNION ALL ".join(f"({select})" for select in selects)
