@@ -81,3 +81,11 @@ def own_engine(spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]
             yield connection
     finally:
         engines.close()
+
+
+def keep_build_sides(engine: duckdb.DuckDBPyConnection) -> None:
+    """Let joins of an engine of our own hold in memory what is written second, however large DuckDB takes it for.
+
+    It would hold the lines of requests: it guesses their number from the size of their file.
+    """
+    engine.execute("SET disabled_optimizers = 'build_side_probe_side,join_order'")

@@ -8,6 +8,7 @@ from duckdb_mistral import tokens
 from duckdb_mistral.endpoints import CHAT, CONVERSATIONS, FIM
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.lines import register_requests
 from duckdb_mistral.prices import MILLION
 from duckdb_mistral.quoting import literals
 from duckdb_mistral.templates import template
@@ -23,94 +24,127 @@ if TYPE_CHECKING:
 ASSUMED_OUTPUT_TOKENS = 4096
 #: Endpoints whose answers are paid by the token.
 WRITING = frozenset({CHAT, FIM, CONVERSATIONS})
-#: Where the text of a request lies, in any endpoint's body.
+#: What is read of a body, at once: each look would parse it again.
+_FIELDS = (
+    "model",
+    "messages",
+    "input",
+    "inputs",
+    "prompt",
+    "suffix",
+    "instructions",
+    "tools",
+    "max_tokens",
+    "completion_args.max_tokens",
+    "n",
+)
+#: Where the text of a request lies, in any endpoint's body: the field, and the path in it.
 _TEXTS = (
-    "messages[*].content",
-    "messages[*].content[*].text",
-    "input[*]",
-    "input[*].content",
-    "input[*].content[*].text",
-    "input[*][*].content",
-    "input.messages[*].content",
-    "input[*].messages[*].content",
-    "inputs[*].content",
-    "inputs[*].content[*].text",
+    ("messages", "[*].content"),
+    ("messages", "[*].content[*].text"),
+    ("input", "[*]"),
+    ("input", "[*].content"),
+    ("input", "[*].content[*].text"),
+    ("input", "[*][*].content"),
+    ("input", ".messages[*].content"),
+    ("input", "[*].messages[*].content"),
+    ("inputs", "[*].content"),
+    ("inputs", "[*].content[*].text"),
 )
-_TEXT = ("input", "inputs", "prompt", "suffix", "instructions")
-#: What a message costs besides its text: a token before it and one after it, and one at the start.
-_MARKS = (
-    "CASE WHEN json_array_length(body, '$.messages') > 0 THEN 1 + 2 * json_array_length(body, '$.messages') ELSE 0 END"
-)
+_TEXT = ("input", "inputs", "prompt", "suffix", "instructions", "tools")
+
+
+def fields() -> str:
+    """Return the SQL of the paths that `measures` wants of a body, as one list."""
+    return f"[{literals(f'$.{name}' for name in _FIELDS)}]"
+
+
+def _field(name: str) -> str:
+    return f"fields[{_FIELDS.index(name) + 1}]"
 
 
 def measures(endpoint: str) -> dict[str, str]:
-    """Return the SQL aggregates that measure requests with the JSON column `body`: {name: SQL of a BIGINT}."""
-    found = ", ".join(
-        [*(f"body->'$.{path}'" for path in _TEXTS), *(f"[body->'$.{name}']" for name in _TEXT), "[body->'$.tools']"]
+    """Return the SQL aggregates that measure the requests that name one model themselves: {name: SQL}.
+
+    They are of the columns line, model, which is NULL for the job's own, and fields, what is at the paths `fields`.
+    """
+    found = ", ".join([*(f"{_field(name)}->'${path}'" for name, path in _TEXTS), *(f"[{_field(n)}]" for n in _TEXT)])
+    said = f"list_filter(flatten([{found}]), lambda part: starts_with(part::VARCHAR, '\"'))"
+    text = (
+        f"(array_to_string(list_transform({said}, lambda part: part->>'$'), '') || "
+        f"coalesce({_field('tools')}->>'$', ''))"
     )
-    said = f"list_filter(flatten([{found}]), lambda part: json_type(part) IN ('VARCHAR'))"
-    text = f"(array_to_string(list_transform({said}, lambda part: part->>'$'), '') || coalesce(body->>'$.tools', ''))"
-    counted = f"mistral_internal_tokens({text})"
+    counted = f"mistral_internal_tokens({text}, model)"
     if tokens.tokens_from() == tokens.BYTES:
         counted = f"ceil(strlen({text}) / {tokens.BYTES_PER_TOKEN}.0)"
-    limit = (
-        "coalesce(TRY_CAST(body->>'$.max_tokens' AS BIGINT), TRY_CAST(body->>'$.completion_args.max_tokens' AS BIGINT))"
-    )
-    answers = "coalesce(TRY_CAST(body->>'$.n' AS BIGINT), 1)"
+    # What a message costs besides its text: a token before it and one after it, and one at the start.
+    messages = f"json_array_length({_field('messages')})"
+    marks = f"CASE WHEN {messages} > 0 THEN 1 + 2 * {messages} ELSE 0 END"
+    limit = f"coalesce({_whole('max_tokens')}, {_whole('completion_args.max_tokens')})"
+    # A negative number is refused by the API; it must not make up for what others cost.
+    most = f"greatest(coalesce({limit}, {ASSUMED_OUTPUT_TOKENS}), 0) * greatest(coalesce({_whole('n')}, 1), 0)"
     writes = endpoint in WRITING
     return {
-        "input_tokens": f"coalesce(sum({counted} + {_MARKS}), 0)::BIGINT",
-        "max_output_tokens": f"coalesce(sum(coalesce({limit}, {ASSUMED_OUTPUT_TOKENS}) * {answers}), 0)::BIGINT"
-        if writes
-        else "0::BIGINT",
+        "model": "model",
+        "requests": "count(*)",
+        "input_bytes": "sum(strlen(line))::BIGINT",
+        "input_tokens": f"coalesce(sum({counted} + {marks}), 0)::BIGINT",
+        "max_output_tokens": f"sum({most})::BIGINT" if writes else "0::BIGINT",
         "unlimited": f"count(*) FILTER (WHERE {limit} IS NULL)" if writes else "0::BIGINT",
     }
 
 
-def measure(endpoint: str, parts: Sequence[SpooledPart]) -> dict[str, Any]:
-    """Measure the requests of a finished spool, as a statement measures a source."""
-    wanted = measures(endpoint)
-    measured = dict.fromkeys(wanted, 0)
-    if parts:
-        statement = template("measured_requests").substitute(
-            measures=", ".join(f"{sql} AS {name}" for name, sql in wanted.items()),
-            requests=literals(part.path for part in parts),
-        )
-        with own_engine() as engine:
-            tokens.create_function(engine)
-            found = engine.execute(statement).fetchall()
-        measured = dict(zip(wanted, found[0], strict=True))
-    return measured | {
-        "requests": sum(part.request_count for part in parts),
-        "input_bytes": sum(part.input_bytes for part in parts),
-    }
+def measures_sql(endpoint: str) -> str:
+    """Return what a statement SELECTs to measure requests."""
+    return ", ".join(f"{sql} AS {name}" for name, sql in measures(endpoint).items())
+
+
+def _whole(name: str) -> str:
+    return f"TRY_CAST({_field(name)}->>'$' AS BIGINT)"
+
+
+def measure(endpoint: str, parts: Sequence[SpooledPart]) -> list[dict[str, Any]]:
+    """Measure the requests of a finished spool by model, as a statement measures a source."""
+    if not parts:
+        return []
+    statement = template("measured_requests").substitute(fields=fields(), measures=measures_sql(endpoint))
+    with own_engine() as engine:
+        tokens.create_function(engine)
+        register_requests(engine, "request_lines", (part.path for part in parts))
+        return [dict(zip(measures(endpoint), row, strict=True)) for row in engine.execute(statement).fetchall()]
 
 
 def estimate(
-    models: Sequence[str], endpoint: str, measured: Mapping[str, Any], settings: Settings, prices: Prices
+    models: Sequence[str], endpoint: str, measured: Sequence[Mapping[str, Any]], settings: Settings, prices: Prices
 ) -> dict[str, Any]:
     """Return the row of mistral_batch_estimate for requests that were measured; costs are US dollars, in a batch."""
+    total = {name: sum(part[name] for part in measured) for name in _SUMMED}
     most = min(settings.max_requests_per_job, settings.max_pending_requests)
-    parts = max(-(-measured["requests"] // most), -(-measured["input_bytes"] // settings.max_bytes_per_file))
+    parts = max(-(-total["requests"] // most), -(-total["input_bytes"] // settings.max_bytes_per_file))
     row = {
-        "requests": measured["requests"] * len(models),
-        "input_bytes": measured["input_bytes"],
+        "requests": total["requests"] * len(models),
+        "input_bytes": total["input_bytes"],
         "jobs": parts * len(models),
-        "input_tokens": measured["input_tokens"] * len(models),
-        "max_output_tokens": measured["max_output_tokens"] * len(models),
+        "input_tokens": total["input_tokens"] * len(models),
+        "max_output_tokens": total["max_output_tokens"] * len(models),
         "tokens_from": tokens.tokens_from(),
         "prices_date": prices.date,
     }
     notes = [] if row["tokens_from"] == tokens.TOKENIZER else [_BYTES_NOTE]
-    if measured["unlimited"]:
+    if total["unlimited"]:
         notes.append(
-            f"{measured['unlimited']:,} requests have no max_tokens and are taken to answer with at most "
+            f"{total['unlimited']:,} requests have no max_tokens and are taken to answer with at most "
             f"{ASSUMED_OUTPUT_TOKENS:,} tokens each"
         )
-    costs = [_costs(model, endpoint, measured, prices) for model in models]
-    notes += [cost for cost in costs if isinstance(cost, str)]
+    # A request that names a model runs on that one in every job.
+    costs = [
+        _costs(model if part["model"] is None else part["model"], endpoint, part, prices)
+        for model in models
+        for part in measured or [total | {"model": None}]
+    ]
+    notes += dict.fromkeys(cost for cost in costs if isinstance(cost, str))
     known = [cost for cost in costs if not isinstance(cost, str)]
-    whole = len(known) == len(models)
+    whole = len(known) == len(costs)
     paid = sum(cost[0] for cost in known) if whole else None
     output = sum(cost[1] for cost in known) if whole else None
     return row | {
@@ -156,6 +190,7 @@ def cost(model: str, used: Mapping[str, Any], prices: Prices) -> tuple[float | N
     return total * prices.batch_share, None
 
 
+_SUMMED = ("requests", "input_bytes", "input_tokens", "max_output_tokens", "unlimited")
 _BYTES_NOTE = (
     f"input tokens are an estimate of one per {tokens.BYTES_PER_TOKEN} bytes of text: pip install "
     "'duckdb-mistral[tokens]' counts them"

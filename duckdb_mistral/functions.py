@@ -41,8 +41,10 @@ _OPENED = pa.struct([("token", pa.int64()), ("error", pa.string())])
 _SUMMARY = (
     "STRUCT(rows BIGINT, custom_ids BIGINT, problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], fingerprint VARCHAR)"
 )
+#: By the model that requests name themselves.
 _MEASURED = (
-    "STRUCT(requests BIGINT, input_bytes BIGINT, input_tokens BIGINT, max_output_tokens BIGINT, unlimited BIGINT)"
+    "STRUCT(model VARCHAR, requests BIGINT, input_bytes BIGINT, input_tokens BIGINT, max_output_tokens BIGINT, "
+    "unlimited BIGINT)[]"
 )
 
 
@@ -81,7 +83,7 @@ class Functions:
             "mistral_internal_check": (_texts(session.check), [text, "VARCHAR[]"], text),
             "mistral_internal_spool": (self._spool, [number, text, hashed, text, text], "TINYINT"),
             "mistral_internal_submit": _table(session.submit, [number, _SUMMARY], rows.SUBMIT),
-            "mistral_internal_tokens": (_count_tokens, [text], "BIGINT"),
+            "mistral_internal_tokens": (_count_tokens, [text, text], "BIGINT"),
             "mistral_internal_estimate": _table(
                 session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]"], rows.ESTIMATE
             ),
@@ -119,11 +121,11 @@ def _lines(files: pa.Array, hashes: pa.Array) -> pa.Array:
     return find_lines(files, hashes)
 
 
-def _count_tokens(texts: pa.Array) -> pa.Array:
-    """Return numbers whose sum is the tokens of the texts."""
+def _count_tokens(texts: pa.Array, models: pa.Array) -> pa.Array:
+    """Return numbers whose sum is, for each model, the tokens of its texts."""
     from duckdb_mistral.tokens import count_tokens
 
-    return count_tokens(texts)
+    return count_tokens(texts, models)
 
 
 def _say_parameters(function: Callable[..., pa.Array], count: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.engines import own_engine
+from duckdb_mistral.engines import keep_build_sides, own_engine
+from duckdb_mistral.lines import register_requests
 from duckdb_mistral.quoting import literals
 from duckdb_mistral.request_lines import request_line
 from duckdb_mistral.responses import kept_rows, register_lines
@@ -43,14 +44,12 @@ def spool_left(requests: Sequence[Path], generations: Sequence[Sequence[Path]], 
     """Write the request lines of `requests` that are left into `spool`; return their fingerprint, None for none."""
     # Request files are our own, or an input file of another program's: the same lines either way.
     statement = template("left_requests").substitute(
-        line=request_line(), requests=literals(requests), results=union_of(generations, "custom_id, outcome"), left=LEFT
+        line=request_line(), results=union_of(generations, "custom_id, outcome"), left=LEFT
     )
     with own_engine(spool.spill) as engine:
         register_lines(engine)
-        engine.execute(f"CREATE TEMP TABLE left_requests AS {statement}")
-        for batch in engine.sql("SELECT line, custom_id, request FROM left_requests").to_arrow_reader():
-            spool.write(*batch.columns)
-        fingerprint = engine.execute(
-            "SELECT md5(string_agg(md5(line), '' ORDER BY line)) FROM left_requests"
-        ).fetchall()
-    return None if fingerprint[0][0] is None else str(fingerprint[0][0])
+        register_requests(engine, "request_lines", requests)
+        spool.create_function(engine)
+        keep_build_sides(engine)
+        ((fingerprint, _),) = engine.execute(statement).fetchall()
+    return None if fingerprint is None else str(fingerprint)

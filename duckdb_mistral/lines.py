@@ -1,4 +1,4 @@
-"""Result lines as they came: cut at newline bytes, whatever is in them."""
+"""Lines as they came: cut at newline bytes, whatever is in them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    import duckdb
 
 #: Raw lines are handed to DuckDB in batches of about this many bytes.
 BATCH_BYTES = 16 << 20
+#: Request lines are handed over in smaller ones: DuckDB's work on JSON takes many times the memory of its batch.
+REQUEST_BYTES = 1 << 20
 LINES = pa.schema([("line", pa.string()), ("start", pa.int64())])
 
 
@@ -31,6 +35,21 @@ def raw_lines(path: Path) -> Iterator[pa.RecordBatch]:
             end = len(data) if end < 0 else end + 1
             yield _batch(data[start:end], start)
             start = end
+
+
+def register_requests(engine: duckdb.DuckDBPyConnection, name: str, paths: Iterable[Path]) -> None:
+    """Let a connection of our own read the lines of request files, once, as `name`, in whatever size they come."""
+    engine.register(name, pa.RecordBatchReader.from_batches(LINES, _request_lines(paths)))
+
+
+def _request_lines(paths: Iterable[Path]) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        start = 0
+        with path.open("rb") as file:  # read, not mapped: the pages of a map would count as memory of this process
+            while block := file.read(REQUEST_BYTES):
+                block += file.readline()
+                yield _batch(block, start)
+                start += len(block)
 
 
 def _batch(block: bytes, start: int) -> pa.RecordBatch:

@@ -6,23 +6,24 @@ DuckDB over the requests that wait here, the hashes kept of those that do not, a
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import duckdb
 
-from duckdb_mistral.engines import own_engine
-from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.quoting import literal, literals
-from duckdb_mistral.request_lines import request_line
-from duckdb_mistral.responses import kept_results, kept_rows, register_lines
-from duckdb_mistral.results import COLUMNS, PARQUET
+from duckdb_mistral.engines import disk_is_full, keep_build_sides, own_engine
+from duckdb_mistral.errors import ApiError, LedgerError, MistralBatchError
+from duckdb_mistral.lines import register_requests
+from duckdb_mistral.quoting import literal
+from duckdb_mistral.responses import kept_results, kept_rows, register_lines, stored_rows
+from duckdb_mistral.results import PARQUET
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import read_keys
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from duckdb_mistral.batches import Batches
@@ -46,10 +47,11 @@ class Reused:
     results: Path | None
 
 
-def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
+def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], object]) -> tuple[Spool, Reused]:
     """Return a spool of the requests that have to be sent, and what is reused for the rest of `spool`.
 
-    Of requests that are the same, one is sent. The new spool's directory names the submission that its files are of.
+    Of requests that are the same, one is sent. Results that nobody has read yet are fetched first: `fetch` keeps those
+    of one job. The new spool's directory names the submission that its files are of.
     """
     (model,) = plan.models
     requests = [part.path for part in spool.finish()]
@@ -57,12 +59,13 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
     try:
         with own_engine(fresh.spill) as engine:
             register_lines(engine)
+            keep_build_sides(engine)
             engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
-            _find_answers(engine, batches, plan.endpoint, model)
-            reused = _keep(engine, batches, fresh.directory.name)
-            statement = template("unsent_requests").substitute(line=request_line(), requests=literals(requests))
-            for batch in engine.sql(statement).to_arrow_reader():
-                fresh.write(*batch.columns)
+            _fetch_unread(engine, batches, plan.endpoint, model, fetch)
+            reused = _keep(engine, batches, plan.endpoint, model, fresh.directory.name)
+            fresh.create_function(engine)
+            register_requests(engine, "request_lines", requests)
+            engine.execute(template("unsent_requests").substitute())
             fresh.finish()
     except BaseException:
         fresh.discard()
@@ -73,7 +76,7 @@ def divide(batches: Batches, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
 def unsent_sql(batches: Batches, plan: Plan) -> str:
     """Return the condition of a statement's requests, with the JSON column `body`, that have to be sent."""
     (model,) = plan.models
-    answered = [f"SELECT request FROM ({select})" for select in answered_sql(batches, plan.endpoint, model)]
+    answered = [f"SELECT request FROM ({select})" for _, select in answered_sql(batches, plan.endpoint, model)]
     known = f" AND md5(body) NOT IN ({' UNION ALL '.join(answered)})" if answered else ""
     return f"row_number() OVER (PARTITION BY body) = 1{known}"
 
@@ -114,19 +117,68 @@ def found_path(home: Path, submission_id: str) -> Path:
     return home / "results" / f"{FOUND}{submission_id}.parquet"
 
 
-def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[str]:
-    """Yield SELECTs of the answers that are kept: (request, …), newest job first."""
-    columns = ", ".join(f"results.{name}" for name in COLUMNS)
-    for job in reversed(batches.ledger.jobs()):
-        if (job.endpoint, job.model, job.server_url) != (endpoint, model, batches.settings.server_url):
-            continue
+def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[tuple[Path, str]]:
+    """Yield the files of answers that are kept, newest job first, each with a SELECT of what they answer.
+
+    Its columns are request and answered_as, the answer's own custom_id.
+    """
+    for job in _jobs_of(batches, endpoint, model):
         results = kept_results(batches.settings.home, job)
         requests = None if results is None else _requests_of(batches, job)
         if requests is not None and results is not None:
-            yield (
-                f"SELECT requests.request, {columns} FROM ({requests}) AS requests "
-                f"JOIN {kept_rows([results])} AS results USING (custom_id) WHERE results.outcome = 'ok'"
+            select = (
+                f"SELECT requests.request, results.custom_id AS answered_as FROM ({requests}) AS requests "
+                f"JOIN {stored_rows([results])} AS results USING (custom_id) WHERE results.outcome = 'ok'"
             )
+            yield results, select
+
+
+def _jobs_of(batches: Batches, endpoint: str, model: str) -> Iterator[Job]:
+    """Yield the jobs whose answers may be used, newest first."""
+    for job in reversed(batches.ledger.jobs()):
+        if (job.endpoint, job.model, job.server_url) == (endpoint, model, batches.settings.server_url):
+            yield job
+
+
+def _fetch_unread(
+    engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, fetch: Callable[[Job], object]
+) -> None:
+    """Keep the results of ended jobs that nobody has read yet, where they may answer what is wanted.
+
+    Results that cannot be had, as of another key's job, are passed over: what they answered is sent.
+    """
+    unread = [
+        job
+        for job in _jobs_of(batches, endpoint, model)
+        if job.job_id is not None and kept_results(batches.settings.home, job) is None and _wanted(engine, batches, job)
+    ]
+    with suppress(ApiError):
+        batches.refresh(unread)
+    for job in batches.ledger.jobs_by_key([job.key for job in unread]):
+        if job.ended:
+            with suppress(MistralBatchError):
+                fetch(job)
+
+
+def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bool:
+    """Tell whether a job was sent some request that is wanted; its requests or their hashes may be gone."""
+    if job.submission_id is None:
+        return False
+    hashes = _hashes_path(batches.settings.home, job)
+    spooled = spool_path(batches.settings.home, job.submission_id, job.part)
+    try:
+        if hashes.exists():
+            requests = f"SELECT request FROM read_parquet({literal(hashes)})"
+        elif spooled.exists():
+            requests = _keys_sql(engine, [spooled])
+        else:
+            return False
+        found = engine.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM ({requests}) WHERE request IN (SELECT request FROM wanted) LIMIT 1)"
+        ).fetchall()
+    except (OSError, duckdb.IOException):  # another process reads the results, and the requests went
+        return True
+    return bool(found[0][0])
 
 
 def _requests_of(batches: Batches, job: Job) -> str | None:
@@ -148,48 +200,74 @@ def _hashed(requests: Path, home: Path, job: Job) -> bool:
         return keep_hashes(engine, requests, home, job)
 
 
-def _find_answers(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str) -> None:
-    """Fill the table `answered` with one answer per wanted request that has one."""
-    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-    engine.execute(f"CREATE TEMP TABLE answered (request VARCHAR, {columns})")
-    for left in range(LOOKS - 1, -1, -1):
-        try:
-            for select in answered_sql(batches, endpoint, model):
-                engine.execute(
-                    f"INSERT INTO answered SELECT DISTINCT ON (request) * FROM ({select}) "
-                    "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
-                )
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            if not left:
-                raise LedgerError(
-                    f"What was answered before could not be read ({str(error).splitlines()[0]}), so nothing was sent. "
-                    "Without reuse := 'requests' it is not needed."
-                ) from error
-        else:
-            return
+def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str) -> Reused:
+    """Write the rows that were answered before and the list of copies; both are read with the submission's results.
 
-
-def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, submission_id: str) -> Reused:
-    """Write the rows that were answered before and the list of copies; both are read with the submission's results."""
+    The table `answered` then says which requests have an answer, and where.
+    """
     home = batches.settings.home
     found, copies = found_path(home, submission_id), copies_path(home, submission_id)
-    counts = []
     try:
-        for name, path in (("found_results", found), ("copied_requests", copies)):
+        for path in (found, copies):
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            select = template(name).substitute(submission_id=literal(submission_id))
-            counted = engine.execute(f"COPY ({select}) TO {literal(path)} ({PARQUET})").fetchall()
-            counts.append(int(counted[0][0]))
-            path.chmod(0o600)
-            if not counts[-1]:
-                path.unlink()
+        rows = _found(engine, batches, endpoint, model, submission_id)
+        copied = _written(engine, template("copied_requests").substitute(), copies)
     except (OSError, duckdb.IOException) as error:
         reason = str(error).splitlines()[0]
         raise LedgerError(
             f"What can be reused could not be written to {home} ({reason}), so nothing was sent. Free some space "
             "there and run the statement again."
         ) from error
-    return Reused(found=counts[0], copies=counts[1], results=found if counts[0] else None)
+    return Reused(found=rows, copies=copied, results=found if rows else None)
+
+
+def _found(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str) -> int:
+    """Write the rows that were answered before, as rows of a submission; return their number."""
+    target = found_path(batches.settings.home, submission_id)
+    engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
+    for left in range(LOOKS - 1, -1, -1):
+        try:
+            return _written(engine, _found_sql(engine, batches, endpoint, model, submission_id), target)
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            if disk_is_full(error) or str(target) in str(error):
+                raise
+            if not left:
+                raise LedgerError(
+                    f"What was answered before could not be read ({str(error).splitlines()[0]}), so nothing was sent. "
+                    "Without reuse := 'requests' it is not needed."
+                ) from error
+    raise AssertionError("the last look returns or raises")
+
+
+def _found_sql(
+    engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str
+) -> str:
+    """Return the SELECT of one answer per wanted row that has one; only where the answers lie is held in memory."""
+    engine.execute("DELETE FROM answered")
+    selects = []
+    for number, (file, select) in enumerate(answered_sql(batches, endpoint, model)):
+        ((added,),) = engine.execute(
+            f"INSERT INTO answered SELECT DISTINCT ON (request) request, answered_as, {number} FROM ({select}) "
+            "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
+        ).fetchall()
+        if added:
+            selects.append(
+                template("found_results").substitute(
+                    submission_id=literal(submission_id), results=kept_rows([file]), file=number
+                )
+            )
+    return " UNION ALL ".join(f"({select})" for select in selects)
+
+
+def _written(engine: duckdb.DuckDBPyConnection, select: str, target: Path) -> int:
+    """Write the rows of a SELECT as Parquet, where there are any; return their number."""
+    if not select:
+        return 0
+    ((count,),) = engine.execute(f"COPY ({select}) TO {literal(target)} ({PARQUET})").fetchall()
+    target.chmod(0o600)
+    if not count:
+        target.unlink()
+    return int(count)
 
 
 def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> str:
@@ -198,7 +276,8 @@ def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> st
     for number, path in enumerate(requests):
         keys = read_keys(path)
         if keys is None:
-            selects.append(template("hashed_requests").substitute(file=literal(path)))
+            register_requests(engine, f"lines_{number}", [path])
+            selects.append(template("hashed_requests").substitute(lines=f"lines_{number}"))
         else:
             engine.register(f"keys_{number}", keys)
             selects.append(f"SELECT custom_id, request FROM keys_{number}")

@@ -16,11 +16,11 @@ from duckdb_mistral.errors import ArgumentError, MistralBatchError
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from duckdb_mistral.batches import Batches
-    from duckdb_mistral.jobs import Plan
+    from duckdb_mistral.jobs import Job, Plan
     from duckdb_mistral.piloting import Pilot
     from duckdb_mistral.spool import Spool
 
@@ -200,7 +200,11 @@ class Session:
             check_rows(summary, spool)
             plan = _plan(opened.plan)
             jobs = Submitter(opened.batches).submit(
-                plan, spool, summary["fingerprint"], lambda sent: self._check_cost(plan, sent)
+                plan,
+                spool,
+                summary["fingerprint"],
+                lambda sent: self._check_cost(plan, sent),
+                lambda job: _keep_results(opened.batches, job),
             )
             return [rows.submit_row(job, reused) for job, reused in jobs]
         finally:
@@ -219,7 +223,7 @@ class Session:
 
             refuse_above(plan.max_cost, self._estimated(plan, measure(plan.endpoint, sent.finish())))
 
-    def _estimated(self, plan: Plan, measured: Mapping[str, Any]) -> dict[str, Any]:
+    def _estimated(self, plan: Plan, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         from duckdb_mistral.estimate import estimate
         from duckdb_mistral.prices import load_prices
 
@@ -229,7 +233,11 @@ class Session:
     # The few-row functions
 
     def estimate(
-        self, plan: str, summary: Mapping[str, Any], measured: Mapping[str, Any], pilot: list[str] | None
+        self,
+        plan: str,
+        summary: Mapping[str, Any],
+        measured: Sequence[Mapping[str, Any]] | None,
+        pilot: list[str] | None,
     ) -> Iterable[dict[str, Any]]:
         """Return the one row of an estimate; refuse what a submit of the same arguments would refuse."""
         from duckdb_mistral.estimate import refuse_above
@@ -237,7 +245,7 @@ class Session:
 
         check_rows(summary)
         planned = _plan(plan)
-        row = self._estimated(planned, measured)
+        row = self._estimated(planned, measured or [])
         if planned.max_cost is not None:
             refuse_above(planned.max_cost, row)
         return [self._piloted(row, planned, pilot) if pilot else row]
@@ -315,6 +323,12 @@ class Session:
         from duckdb_mistral import rows
 
         return map(rows.model_row, self.batches().models())
+
+
+def _keep_results(batches: Batches, job: Job) -> None:
+    from duckdb_mistral.collecting import Collector, Missing
+
+    Collector(batches).file(job, Missing.NONE)
 
 
 def _plan(text: str) -> Plan:

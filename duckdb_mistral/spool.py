@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from duckdb_mistral.errors import SourceError
 from duckdb_mistral.failpoints import failpoint
@@ -24,6 +25,8 @@ from duckdb_mistral.failpoints import failpoint
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import duckdb
 
 #: The room left on the disk is looked at before the first and after every so many bytes; so much is left to others,
 #: of a small disk a tenth.
@@ -119,6 +122,26 @@ class Spool:
                     self._append(ready, keys)
                 except (OSError, SourceError) as error:
                     self.failure = error
+
+    def create_function(self, engine: duckdb.DuckDBPyConnection) -> None:
+        """Give a connection of our own a function that writes into this spool: mistral_internal_write.
+
+        It takes the line, the custom_id and the hash of the body, and says nothing.
+        """
+
+        def write(lines: pa.Array, custom_ids: pa.Array, requests: pa.Array) -> pa.Array:
+            self.write(lines, custom_ids, requests)
+            return pa.Array.from_buffers(pa.int8(), len(lines), [None, pa.py_buffer(bytes(len(lines)))])
+
+        engine.create_function(
+            "mistral_internal_write",
+            write,
+            ["VARCHAR", "VARCHAR", "VARCHAR"],
+            "TINYINT",
+            type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,
+            side_effects=True,
+        )
 
     def finish(self) -> list[SpooledPart]:
         """Close the last part and return all of them; raises what went wrong on the way."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.estimate import measures
+from duckdb_mistral.estimate import fields, measures_sql
 from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.output_types import declared
 from duckdb_mistral.quoting import identifier, literal
@@ -41,7 +41,7 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
         declared=arguments.output is not None,
     )
     return template(name).substitute(
-        measures(arguments.endpoint.path) if name == "estimate" else {},
+        {"fields": fields(), "measures": measures_sql(arguments.endpoint.path)} if name == "estimate" else {},
         pilot=0 if arguments.pilot is None else arguments.pilot,
         only_unsent="" if unsent is None else f"QUALIFY {unsent}",
         source=source_sql(arguments.source),

@@ -29,13 +29,19 @@ class Submitter:
         self._ledger = batches.ledger
 
     def submit(
-        self, plan: Plan, spool: Spool, fingerprint: str, before_paying: Callable[[Spool], None] = lambda _: None
+        self,
+        plan: Plan,
+        spool: Spool,
+        fingerprint: str,
+        before_paying: Callable[[Spool], None] = lambda _: None,
+        fetch: Callable[[Job], object] = lambda _: None,
     ) -> list[tuple[Job, bool]]:
         """Return the jobs of what was spooled, each with whether it had existed before this call.
 
         The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
-        anew. `before_paying` is called with what would be sent before anything is recorded, and may raise. Raises
-        OutcomeUnknownError where a create's answer was lost.
+        anew. `before_paying` is called with what would be sent before anything is recorded, and may raise. `fetch`
+        keeps the results of an ended job, for what can be reused of them. Raises OutcomeUnknownError where a create's
+        answer was lost.
         """
         self._batches.settings.required_key()
         spool.finish()
@@ -48,7 +54,7 @@ class Submitter:
             before_paying(spool)
             self._retire(known)
             return self._record(plan, identity, spool)
-        fresh, reused = divide(self._batches, plan, spool)
+        fresh, reused = divide(self._batches, plan, spool, fetch)
         try:
             before_paying(fresh)
             self._retire(known)

@@ -116,6 +116,56 @@ def test_requests_without_max_tokens(priced: duckdb.DuckDBPyConnection) -> None:
     assert row["note"].startswith("1 requests have no max_tokens and are taken to answer with at most 4,096 tokens")
 
 
+def test_rows_that_name_their_model(priced: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A row that names a model costs what that model costs, in an estimate and for max_cost; others the job's."""
+    own, jobs = "'b-model'", "'a-model'"
+    priced.execute(
+        "CREATE TABLE staging AS SELECT range AS custom_id, 'some words ' || range AS prompt, 100 AS max_tokens, "
+        "if(range % 2 = 0, 'b-model', NULL) AS model FROM range(5000)"
+    )
+
+    def cost_of(source: str, model: str) -> float:
+        (row,) = rows(priced, f"FROM mistral_batch_estimate($source, model := {model})", {"source": source})
+        return float(row["cost"])
+
+    halves = [f"SELECT * EXCLUDE (model) FROM staging WHERE model IS {kind}" for kind in ("NOT NULL", "NULL")]
+    expected = cost_of(halves[0], own) + cost_of(halves[1], jobs)
+    assert cost_of("staging", jobs) == pytest.approx(expected)
+    with pytest.raises(duckdb.Error, match=f"may cost up to {expected:.6g} US dollars"):
+        submitted(priced, arguments=f"max_cost := {expected * 0.999}")
+    assert asked_for_money(emulator) == (0, 0)
+    bodies = (
+        "SELECT custom_id, {messages: [{role: 'user', content: prompt}], max_tokens: max_tokens, model: model} AS body "
+        "FROM staging"
+    )
+    assert cost_of(bodies, jobs) == pytest.approx(expected)
+    submitted(priced, arguments=f"max_cost := {expected * 1.001}")
+
+
+def test_rows_that_name_a_model_without_a_price(priced: duckdb.DuckDBPyConnection) -> None:
+    """A row's model that the price table does not know leaves the cost unknown; the job's need not be known then."""
+    source = "SELECT 1 AS custom_id, 'x' AS prompt, 'nobodys-model' AS model"
+    (row,) = rows(priced, "FROM mistral_batch_estimate($source)", {"source": source})
+    assert (row["cost"], row["note"].count("the price table of 2026-01-02 does not know nobodys-model")) == (None, 1)
+    with pytest.raises(duckdb.Error, match=r"is not known: .*nobodys-model.*Nothing was sent"):
+        submitted(priced, source, "max_cost := 1")
+    source = "SELECT 1 AS custom_id, 'x' AS prompt, 'b-model' AS model"
+    (row,) = rows(priced, "FROM mistral_batch_estimate($source, model := 'nobodys-model')", {"source": source})
+    assert row["cost"] > 0
+
+
+def test_negative_limits_save_nothing(priced: duckdb.DuckDBPyConnection) -> None:
+    """A max_tokens or n below 0 counts as 0, and takes nothing from what other rows may cost."""
+    priced.execute(
+        "CREATE TABLE staging AS FROM (VALUES (1, 'a', 10, 1), (2, 'b', -5000, 1), (3, 'c', 10, -3)) "
+        "t(custom_id, prompt, max_tokens, n)"
+    )
+    (row,) = rows(priced, "FROM mistral_batch_estimate('staging')")
+    assert row["max_output_tokens"] == 10
+    with pytest.raises(duckdb.Error, match="at most 10 out for"):
+        submitted(priced, arguments="max_cost := 0")
+
+
 def test_parts_count_as_jobs(emulator: Emulator, home: Path) -> None:
     """A submission that is cut into parts is estimated as that many jobs."""
     arguments = "'staging', model := ['mistral-small-latest', 'ministral-8b-latest']"
@@ -213,12 +263,24 @@ def test_joined_texts_count_as_single_ones() -> None:
     ]
     encoding = tokens._encoding()
     expected = sum(len(encoding.encode_ordinary(text)) for text in texts if text)
-    counted = tokens.count_tokens(pa.array(texts))
+    counted = tokens.count_tokens(pa.array(texts), pa.nulls(len(texts), pa.string()))
     assert len(counted) == len(texts)
     assert sum(counted.to_pylist()) == expected
     many = ["some words, again and again. " * 2000 + "end"] * 40  # more than one call's worth
-    assert sum(tokens.count_tokens(pa.array(many)).to_pylist()) == 40 * len(encoding.encode_ordinary(many[0]))
-    assert tokens.count_tokens(pa.array([], pa.string())).to_pylist() == []
+    counted = tokens.count_tokens(pa.array(many), pa.nulls(len(many), pa.string()))
+    assert sum(counted.to_pylist()) == 40 * len(encoding.encode_ordinary(many[0]))
+    assert tokens.count_tokens(pa.array([], pa.string()), pa.array([], pa.string())).to_pylist() == []
+
+
+def test_tokens_of_each_model() -> None:
+    """The numbers of a vector add up to the tokens of each model's texts, in whatever order these come."""
+    texts, models = ["one two three", "four", None, "five six", "seven"], ["a", None, "a", None, "a"]
+    counted = tokens.count_tokens(pa.array(texts), pa.array(models)).to_pylist()
+    encoding = tokens._encoding()
+    for model in ("a", None):
+        rows_of = [number for number, name in enumerate(models) if name == model]
+        expected = sum(len(encoding.encode_ordinary(texts[number])) for number in rows_of if texts[number])
+        assert sum(counted[number] for number in rows_of) == expected
 
 
 def test_tokens_of_a_whole_chat() -> None:

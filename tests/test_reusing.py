@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -26,6 +27,15 @@ def sent(emulator: Emulator) -> int:
     """Return how many requests the server was given in all jobs."""
     accepted: int = emulator.witness()["rows_accepted"]
     return accepted
+
+
+def wait_at_the_server(con: duckdb.DuckDBPyConnection) -> None:
+    """Wait until the workspace's jobs have ended, without a word to the ledger."""
+    for _ in range(500):
+        if {row["status"] for row in rows(con, "SELECT status FROM mistral_batch_jobs()")} == {"SUCCESS"}:
+            return
+        time.sleep(0.02)
+    pytest.fail("the jobs did not end")
 
 
 def test_repeats_are_sent_once(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
@@ -68,6 +78,61 @@ def test_answers_of_any_submission(con: duckdb.DuckDBPyConnection, emulator: Emu
         ("fresh", "echo: another prompt", False),
         *((f"new {number}", f"echo: prompt {number}", True) for number in range(4)),
     ]
+
+
+def test_answers_that_nobody_has_read(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Answers are found though nobody has read them, nor asked whether their job has ended."""
+    make_staging(con, 3)
+    submitted(con)
+    wait_at_the_server(con)
+    con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
+    found = answered(con, submitted(con, arguments=REUSE))
+    assert [(row["custom_id"], row["reused"]) for row in found] == [
+        ("0", True),
+        ("1", True),
+        ("2", True),
+        ("new", False),
+    ]
+    assert sent(emulator) == 4
+
+
+def test_only_what_may_answer_is_fetched(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Results of jobs that share no request with the rows, and estimates of any rows, ask the server for nothing."""
+    make_staging(con, 3)
+    submitted(con)
+    wait_at_the_server(con)
+    before = emulator.witness()["requests"]
+    assert rows(con, f"SELECT requests FROM mistral_batch_estimate('staging', {REUSE})") == [{"requests": 3}]
+    assert emulator.witness()["requests"] == before
+    submitted(con, "SELECT 1 AS custom_id, 'another prompt' AS prompt", REUSE)
+    assert "download" not in emulator.witness()["requests"]
+
+
+def test_answers_that_cannot_be_had(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Where the server has lost the answers that nobody has read, the requests are sent again."""
+    make_staging(con, 3)
+    submitted(con)
+    wait_at_the_server(con)
+    emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404})
+    found = rows(con, f"FROM mistral_batch_submit('staging', {REUSE}, metadata := {{again: 'yes'}})")
+    assert [(row["total_requests"], row["reused"]) for row in found] == [(3, False)]
+    assert sent(emulator) == 6
+
+
+def test_answers_of_another_workspace(home: Path, tmp_path: Path) -> None:
+    """A job of another key, whose results this key cannot see, holds nothing up."""
+    from duckdb_mistral.emulator import Emulator as LocalServer
+
+    with LocalServer(tmp_path / "apart", separate_workspaces=True) as emulator:
+        with connect(emulator, home) as con:
+            make_staging(con, 3)
+            submitted(con)
+            wait_at_the_server(con)
+        with connect(emulator, home, api_key="another-key") as con:
+            con.execute(
+                "CREATE TABLE later AS SELECT 'x' || range AS custom_id, 'prompt ' || range AS prompt FROM range(3)"
+            )
+            assert [row["reused"] for row in answered(con, submitted(con, "later", REUSE))] == [False] * 3
 
 
 def test_line_breaks_of_other_alphabets(con: duckdb.DuckDBPyConnection, home: Path) -> None:
@@ -291,7 +356,7 @@ def test_reads_ask_only_for_what_they_need(con: duckdb.DuckDBPyConnection) -> No
 def test_lines_of_kept_answers_that_were_damaged(
     damage: str, con: duckdb.DuckDBPyConnection, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Answers whose lines are gone or cut are not found again; where lines were changed, a sentence says so."""
+    """Answers whose lines are gone or cut are fetched again; where lines were changed, a sentence says so."""
     monkeypatch.setattr(results, "LARGE_BYTES", 0)
     make_staging(con)
     answered(con, submitted(con))
@@ -306,7 +371,7 @@ def test_lines_of_kept_answers_that_were_damaged(
             submitted(con, "later", "reuse := 'requests'")
     else:
         found = answered(con, submitted(con, "later", "reuse := 'requests'"))
-        assert [row["reused"] for row in found] == [False] * 3
+        assert [row["reused"] for row in found] == [True] * 3
 
 
 def test_collation_of_the_connection(con: duckdb.DuckDBPyConnection) -> None:

@@ -33,14 +33,16 @@ WITH
   sent AS (
     SELECT * FROM lines WHERE problem IS NULL $only_unsent
   ),
+  by_model AS (
+    SELECT $measures
+    FROM (
+      SELECT line, fields, fields[1]->>'$$' AS model
+      FROM (SELECT line, json_extract(body, $fields) AS fields FROM sent)
+    )
+    GROUP BY model
+  ),
   measured AS (
-    SELECT
-      count(*) AS requests,
-      coalesce(sum(strlen(line)), 0)::BIGINT AS input_bytes,
-      $input_tokens AS input_tokens,
-      $max_output_tokens AS max_output_tokens,
-      $unlimited AS unlimited
-    FROM sent
+    SELECT list(by_model) AS models FROM by_model
   ),
   pilot AS (
     SELECT list(body::VARCHAR) AS bodies FROM (SELECT body FROM sent ORDER BY md5(body) LIMIT $pilot)
@@ -49,10 +51,7 @@ WITH
     SELECT
       CASE WHEN problem IS NULL THEN mistral_internal_estimate($plan, {
         'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': NULL
-      }, {
-        'requests': requests, 'input_bytes': input_bytes, 'input_tokens': input_tokens,
-        'max_output_tokens': max_output_tokens, 'unlimited': unlimited
-      }, bodies) ELSE error(problem) END AS answer
+      }, models, bodies) ELSE error(problem) END AS answer
     FROM mistral_checked LEFT JOIN (FROM summary, measured, pilot) ON true
   )
 SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)

@@ -1,8 +1,3 @@
 -- The hash of each request's body.
-SELECT custom_id, md5(body) AS request
-FROM read_json(
-  $file,
-  format = 'newline_delimited',
-  columns = {custom_id: 'VARCHAR', body: 'JSON'},
-  maximum_object_size = 536870912
-)
+SELECT found[1]->>'$$' AS custom_id, md5(found[2]) AS request
+FROM (SELECT json_extract(line, ['$$.custom_id', '$$.body']) AS found FROM $lines)

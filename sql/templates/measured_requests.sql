@@ -1,8 +1,7 @@
--- What the requests of a spool make for.
+-- What the requests of a spool make for, by the model that each names itself.
 SELECT $measures
-FROM read_json(
-  [$requests],
-  format = 'newline_delimited',
-  columns = {body: 'JSON'},
-  maximum_object_size = 536870912
+FROM (
+  SELECT line, fields, fields[1]->>'$$' AS model
+  FROM (SELECT line, json_extract(line->'$$.body', $fields) AS fields FROM request_lines)
 )
+GROUP BY model
