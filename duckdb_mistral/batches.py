@@ -175,7 +175,7 @@ class Batches:
         give_up = f"mistral_batch_cancel('{first.submission_id}')"
         advice = f"Run the submit statement again, which goes on with it, or give it up with {give_up}."
         if submission is not None and submission.retry_of:
-            advice = f"Give it up with {give_up}, and run mistral_batch_retry again."
+            advice = f"Run mistral_batch_retry again, which goes on with it, or give it up with {give_up}."
         return NotSentError(
             f"Part {first.part} of submission {first.submission_id}{others} "
             f"{'were' if others else 'was'} not sent. "

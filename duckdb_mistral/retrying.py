@@ -33,7 +33,7 @@ class Retrier:
     def retry(self, identifier: str) -> list[tuple[Job, bool]]:
         """Submit what a submission or job and its retries left; return the jobs that are at it.
 
-        A retry that has not ended yet is returned instead of a new one, and nothing where nothing is left. Raises
+        A retry that has not ended yet goes on instead of a new one, and nothing is sent where nothing is left. Raises
         NotEndedError where the submission itself has not ended: its answers may still come; and ArgumentError where
         this key or server is not the one that has its jobs: they would look as if nothing had been answered.
         """
@@ -48,9 +48,11 @@ class Retrier:
                     f"{describe(first)} What is left can be sent again once that has ended: "
                     f"FROM mistral_batch_wait('{root}') waits for it. Nothing was sent."
                 )
-            running = {job.submission_id for job in jobs if not job.ended}
+            running = dict.fromkeys(job.submission_id for job in jobs if not job.ended and job.submission_id)
             if running:
-                return [(job, True) for job in jobs if job.submission_id in running]
+                # What was refused, or not come to, is sent now.
+                submissions = filter(None, map(self._batches.ledger.submission, running))
+                return [row for submission in submissions for row in Submitter(self._batches).resume(submission)]
             wanted = [job for job in first if job.job_id == identifier] or first
             latest = jobs[-1].submission_id or root
             return [row for family in self._families(root) for row in self._send(wanted, latest, family)]

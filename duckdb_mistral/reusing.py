@@ -78,7 +78,7 @@ def unsent_sql(batches: Batches, plan: Plan) -> str:
     (model,) = plan.models
     answered = [f"SELECT request FROM ({select})" for _, select in answered_sql(batches, plan.endpoint, model)]
     known = f" AND md5(body) NOT IN ({' UNION ALL '.join(answered)})" if answered else ""
-    return f"row_number() OVER (PARTITION BY body) = 1{known}"
+    return f"row_number() OVER (PARTITION BY md5(body)) = 1{known}"
 
 
 def forget(batches: Batches, submission_id: str) -> None:

@@ -49,7 +49,7 @@ class Submitter:
         known = self._ledger.live_submission(identity)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
             # A ledger that was built anew does not know it.
-            return self._continue(replace(known, timeout_hours=plan.timeout_hours))
+            return self.resume(replace(known, timeout_hours=plan.timeout_hours))
         if not plan.reuse_requests:
             before_paying(spool)
             self._retire(known)
@@ -63,6 +63,11 @@ class Submitter:
             if self._ledger.submission(fresh.directory.name) is None:
                 forget(self._batches, fresh.directory.name)
             fresh.discard()
+
+    def resume(self, submission: Submission) -> list[tuple[Job, bool]]:
+        """Create what is not created yet, once whoever is at it has finished; return the jobs as `submit` does."""
+        with self._batches.lock(submission.submission_id):
+            return self._advance(submission)
 
     def _identity(self, plan: Plan, fingerprint: str) -> str:
         """Return a hash of everything that makes two submissions the same."""
@@ -114,7 +119,7 @@ class Submitter:
         first = self._ledger.live_submission(identity)
         if first is None:  # retired between the two looks
             raise ApiError("Another process submitted the same requests and gave them up. Run the statement again.")
-        return self._continue(first)
+        return self.resume(first)
 
     def _planned(self, plan: Plan, identity: str, spool: Spool) -> tuple[Submission, list[Part]]:
         submission_id = spool.directory.name
@@ -143,11 +148,6 @@ class Submitter:
             retry_of=plan.retry_of,
         )
         return submission, parts
-
-    def _continue(self, submission: Submission) -> list[tuple[Job, bool]]:
-        """Create what is not created yet, once whoever is at it has finished."""
-        with self._batches.lock(submission.submission_id):
-            return self._advance(submission)
 
     def _advance(self, submission: Submission) -> list[tuple[Job, bool]]:
         before = {job.key for job in self._jobs(submission) if job.step in (Step.CREATED, Step.ANSWERED)}

@@ -149,6 +149,24 @@ def test_running_retry_is_returned(con: duckdb.DuckDBPyConnection, emulator: Emu
     assert asked_for_money(emulator) == (2, 2)
 
 
+def test_refused_retry_goes_on(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A retry that the API refused is sent by the next one, and by nothing else."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    answered(con, submission_id)
+    emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 400, "body": '{"message": "not so"}'})
+    with pytest.raises(duckdb.Error, match="not so"):
+        con.execute("FROM mistral_batch_retry($id)", {"id": submission_id})
+    emulator.faults()
+    with pytest.raises(duckdb.Error, match=r"not so\. Run mistral_batch_retry again, which goes on with it"):
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    assert asked_for_money(emulator)[1] == 1
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert (row["total_requests"], row["reused"], row["job_id"] is None) == (6, False, False)
+    assert len(answered(con, submission_id)) == 12
+    assert emulator.witness()["rows_accepted"] == 18
+
+
 def test_each_model_of_a_submission(con: duckdb.DuckDBPyConnection) -> None:
     """A submission on two models is retried per model, and every pair of custom_id and model comes back once."""
     con.execute(MIXED)
