@@ -63,7 +63,7 @@ def repair(home: Path, client: BatchClient) -> Repair:
     ledger = Ledger(home)
     submissions = jobs = unsent = 0
     # Oldest first: of two submissions of the same content, the later one is the one that counts.
-    for submission, entries in sorted(_submissions(reports, client), key=lambda pair: pair[0].created_at):
+    for submission, entries in _in_order(list(_submissions(reports, client))):
         if ledger.submission(submission.submission_id) is None:
             parts = _parts(home, submission, entries)
             found = found_path(home, submission.submission_id)
@@ -79,6 +79,23 @@ def repair(home: Path, client: BatchClient) -> Repair:
             submissions += 1
             jobs += len(entries)
     return Repair(put_aside=put_aside, restored_submissions=submissions, restored_jobs=jobs, unsent_jobs=unsent)
+
+
+def _in_order(
+    found: Sequence[tuple[Submission, list[tuple[int, JobReport]]]],
+) -> list[tuple[Submission, list[tuple[int, JobReport]]]]:
+    """Return submissions with their jobs by age, a retry after what it retries: the API's times are whole seconds."""
+    parents = {submission.submission_id: submission.retry_of for submission, _ in found}
+
+    def generation(submission_id: str) -> int:
+        parent = parents.get(submission_id)
+        return 0 if parent is None else 1 + generation(parent)
+
+    aged = [
+        (replace(submission, created_at=submission.created_at + generation(submission.submission_id)), entries)
+        for submission, entries in found
+    ]
+    return sorted(aged, key=lambda pair: pair[0].created_at)
 
 
 def _is_later(ledger: Ledger, submission: Submission) -> bool:
