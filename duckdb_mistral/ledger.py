@@ -8,6 +8,7 @@ expected. No key and no text of a request is written here.
 from __future__ import annotations
 
 import os
+import sqlite3
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 30
 #: A statement takes a bounded number of values, the fewer the older SQLite is.
 MOST_VALUES = 900
+#: What SQLite says where the disk has no room for the file of memory that its processes share.
+NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
 
 
 class Ledger:
@@ -55,12 +58,7 @@ class Ledger:
                 f"The state directory {home} cannot be written ({error.strerror}), so nothing was sent. "
                 "Make it writable, or set DUCKDB_MISTRAL_HOME to another directory."
             ) from error
-        self._engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(self.path)),
-            poolclass=sa.NullPool,
-            connect_args={"timeout": BUSY_SECONDS},
-        )
-        sa.event.listen(self._engine, "connect", _configure)
+        self._engine = sa.create_engine("sqlite://", poolclass=sa.NullPool, creator=self._connect)
         self._open_schema()
 
     # Reading
@@ -325,6 +323,21 @@ class Ledger:
                     connection.exec_driver_sql(statement)
             connection.execute(meta.update().where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
 
+    def _connect(self) -> sqlite3.Connection:
+        """Return a connection; the ledger on a full disk can still be read, by one process at a time."""
+        for alone in (False, True):
+            # Transactions begin where this module says so.
+            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            try:
+                _configure(connection, alone=alone)
+            except sqlite3.OperationalError as error:
+                connection.close()
+                if alone or error.sqlite_errorname not in NO_ROOM:
+                    raise
+            else:
+                break
+        return connection
+
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
         with self._told_errors(), self._engine.connect() as connection:
@@ -366,7 +379,15 @@ def _version(connection: sa.Connection) -> int | None:
 
 
 def _unusable(path: Path, reason: str) -> str:
-    return f"The ledger {path} cannot be used ({reason}), so nothing is sent. Free or mend its disk, and try again."
+    if "locked" in reason:
+        return (
+            f"The ledger {path} has been written by another process for {BUSY_SECONDS} seconds, so nothing is sent. "
+            "Try again once that process is done."
+        )
+    return (
+        f"The ledger {path} cannot be used ({reason}), so nothing is sent. Free or mend its disk, and try again: "
+        "`duckdb-mistral clean` shows what can be freed under that directory."
+    )
 
 
 def _damaged(path: Path, reason: str) -> str:
@@ -376,9 +397,10 @@ def _damaged(path: Path, reason: str) -> str:
     )
 
 
-def _configure(connection: Any, _record: Any) -> None:
-    """Set up one SQLite connection: transactions begin where this module says so."""
-    connection.isolation_level = None
+def _configure(connection: sqlite3.Connection, *, alone: bool) -> None:
+    """Set up one SQLite connection, which with `alone` needs no room on the disk and lets no other one read."""
+    if alone:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import duckdb_mistral
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import duckdb
@@ -97,6 +101,19 @@ def asked_for_money(emulator: Emulator) -> tuple[int, int]:
     """Return how many uploads and creates the server has received."""
     requests = emulator.witness()["requests"]
     return requests.get("upload", 0), requests.get("create", 0)
+
+
+@contextmanager
+def no_room(left: int = 0) -> Iterator[None]:
+    """Let no file of this process grow above `left` bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (left, before[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def run_python(code: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from support import (
     connect,
     environment_of,
     make_staging,
+    no_room,
     rows,
     run_python,
     settings_of,
@@ -123,6 +124,19 @@ def test_leftovers_are_freed(con: duckdb.DuckDBPyConnection, emulator: Emulator,
     assert tree(home) == before
     assert not any((home / "spool").glob("*"))
     assert Kind.LEFTOVER not in cleaned(emulator, home)
+
+
+def test_full_disk(con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path) -> None:
+    """On a disk without room, clean frees what it can."""
+    make_staging(con)
+    answered(con, submitted(con))
+    left = litter(home)
+    con.close()
+    for path in home.glob("ledger.sqlite-*"):
+        path.unlink()
+    with no_room():
+        assert cleaned(emulator, home)[Kind.LEFTOVER] == len(left)
+    assert not any(path.exists() for path in left)
 
 
 def test_answers_stay_and_are_not_paid_again(emulator: Emulator, home: Path, tmp_path: Path) -> None:

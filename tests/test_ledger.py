@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from support import KEY, connect, make_staging, run_python, submitted
+from support import KEY, connect, make_staging, no_room, run_python, submitted
 
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs import JobReport, Part, Status, Step, Submission
@@ -314,6 +314,19 @@ def test_home_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(LedgerError, match=r"cannot be written.*DUCKDB_MISTRAL_HOME"):
         Ledger(tmp_path / "file")
+
+
+def test_full_disk(home: Path, ledger: Ledger) -> None:
+    """A ledger on a disk without room is read as before, and what cannot be written is told, with what to do."""
+    made = added(ledger)
+    for path in home.glob("ledger.sqlite-*"):
+        path.unlink()
+    with no_room():
+        full = Ledger(home)
+        assert full.submissions() == [made]
+        with pytest.raises(LedgerError, match=r"cannot be used .* so nothing is sent\. .*`duckdb-mistral clean`"):
+            added(full, identity="another")
+    assert Ledger(home).submissions() == [made]
 
 
 def test_second_process(home: Path, ledger: Ledger) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import threading
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from support import no_room
 
 from duckdb_mistral import spool as spooling
 from duckdb_mistral.errors import SourceError
@@ -192,18 +192,10 @@ def test_keys_that_find_no_room(tmp_path: Path) -> None:
 
 def test_file_that_may_not_grow(tmp_path: Path) -> None:
     """A write that only succeeds in part is told, and is no shorter file."""
-    import signal
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        spool = spool_of(tmp_path)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    spool = spool_of(tmp_path)
+    with no_room(left=1000):
         write(spool, vector("x" * 600))
         write(spool, vector("y" * 600))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
     with pytest.raises(SourceError, match="File too large"):
         spool.finish()
 
