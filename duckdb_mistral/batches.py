@@ -139,7 +139,7 @@ class Batches:
                 watch(jobs)
             if all(job.ended for job in jobs):
                 return jobs
-            self._check_server(jobs)
+            self.check_server(jobs)
             unsent = self.unsent(jobs)
             if unsent:
                 raise self.not_sent(unsent)
@@ -172,14 +172,12 @@ class Batches:
         first = unsent[0]
         others = {1: "", 2: " and another one"}.get(len(unsent), f" and {len(unsent) - 1} others")
         submission = self.ledger.submission(str(first.submission_id))
-        give_up = f"mistral_batch_cancel('{first.submission_id}')"
-        advice = f"Run the submit statement again, which goes on with it, or give it up with {give_up}."
-        if submission is not None and submission.retry_of:
-            advice = f"Run mistral_batch_retry again, which goes on with it, or give it up with {give_up}."
+        statement = "mistral_batch_retry" if submission is not None and submission.retry_of else "the submit statement"
         return NotSentError(
             f"Part {first.part} of submission {first.submission_id}{others} "
             f"{'were' if others else 'was'} not sent. "
-            f"{f'{first.message} ' if first.message else ''}{advice}"
+            f"{f'{first.message} ' if first.message else ''}Run {statement} again, which goes on with it, or give it "
+            f"up with mistral_batch_cancel('{first.submission_id}')."
         )
 
     def intervals(self) -> Iterator[float]:
@@ -197,7 +195,7 @@ class Batches:
         is raised.
         """
         jobs = self.find(identifier)
-        self._check_server([job for job in jobs if not job.ended])
+        self.check_server([job for job in jobs if not job.ended])
         self._drop(jobs)  # before waiting for a process that sends them: it stops at what is dropped
         failures = list(self._give_up(jobs))
         for job in self._reread(jobs):
@@ -250,6 +248,15 @@ class Batches:
     def check_account(self, submission: Submission, *, take_over: bool = False) -> None:
         """Make sure that this key sees the workspace of a submission that another key made."""
         check_account(self.ledger, self.client, submission, take_over=take_over)
+
+    def check_server(self, jobs: Iterable[Job]) -> None:
+        """Make sure that jobs are at the server that these settings name; raises ArgumentError."""
+        for job in jobs:
+            if job.server_url != self.settings.server_url:
+                raise ArgumentError(
+                    f"Job {job.job_id or '(not created yet)'} belongs to {job.server_url}, but this connection talks "
+                    f"to {self.settings.server_url}. Set MISTRAL_SERVER_URL (or server_url) to that address."
+                )
 
     # Reading
 
@@ -323,14 +330,6 @@ class Batches:
         except ApiError as error:
             self.trouble = str(error)
         return gone
-
-    def _check_server(self, jobs: Iterable[Job]) -> None:
-        for job in jobs:
-            if job.server_url != self.settings.server_url:
-                raise ArgumentError(
-                    f"Job {job.job_id or '(not created yet)'} belongs to {job.server_url}, but this connection talks "
-                    f"to {self.settings.server_url}. Set MISTRAL_SERVER_URL (or server_url) to that address."
-                )
 
     def _refresh_from_list(self, client: BatchClient, open_jobs: dict[str, Job]) -> None:
         """Take what the list's pages hold out of `open_jobs`."""

@@ -111,12 +111,13 @@ def emulator(port: int, directory: Path | None, job_seconds: float, upstream: st
         except ValueError as error:
             raise click.UsageError(str(error)) from error
     server = Emulator(directory, port=port, job_seconds=0.0 if models else job_seconds, upstream=models)
-    click.echo(
-        "Serving until Ctrl-C. In another shell: export MISTRAL_SERVER_URL=<the address below> MISTRAL_API_KEY=local",
-        err=True,
-    )
+
+    def listening(url: str) -> None:
+        settings = f"export MISTRAL_SERVER_URL={url} MISTRAL_API_KEY=local"
+        click.echo(f"Serving until Ctrl-C. In another shell: {settings}", err=True)
+
     try:
-        server.run()
+        server.run(listening)
     except OSError as error:
         fail(f"The local batch server cannot listen on port {port} ({error.strerror}). Choose another with --port.")
 

@@ -155,13 +155,7 @@ class Collector:
         """
         batches = self._batches
         created = [job for job in jobs if job.job_id is not None]
-        for job in created:
-            if job.server_url != batches.settings.server_url:
-                raise ArgumentError(
-                    f"Job {job.job_id} belongs to {job.server_url}, but this connection talks to "
-                    f"{batches.settings.server_url}. Nothing was read or sent. Set MISTRAL_SERVER_URL (or server_url) "
-                    "to that address."
-                )
+        batches.check_server(created)
         for submission_id in dict.fromkeys(job.submission_id for job in created):
             submission = batches.ledger.submission(submission_id) if submission_id else None
             try:

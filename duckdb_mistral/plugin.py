@@ -6,6 +6,7 @@ import atexit
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.templates import macro_files
 
 if TYPE_CHECKING:
@@ -29,11 +30,16 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
     max_pending_requests, reconcile_seconds, poll_seconds, deadline_seconds, prices. What is not given comes from the
     environment at each call.
 
-    Raises SettingError for a setting that does not exist or cannot be used.
+    Raises SettingError for a setting that does not exist or cannot be used, ArgumentError for what is no connection.
     """
     import duckdb
 
     connection = duckdb.default_connection() if con is None else con
+    if not hasattr(connection, "create_function"):
+        raise ArgumentError(
+            f"register() takes a DuckDB connection, not {connection!r}. duckdb_mistral.connect() takes the name of a "
+            "database, and returns a connection that has the functions."
+        )
     functions = _functions_of(connection)
     if functions is None:
         _create_functions(connection, settings)

@@ -53,8 +53,15 @@ def _detail(response: Any, hide_key: Callable[[str], str]) -> str:
         return ""
     if isinstance(body, dict):
         body = body.get("message") or body.get("detail") or body
-    text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+    text = body if isinstance(body, str) else _violations(body) or json.dumps(body, ensure_ascii=False)
     return f": {hide_key(text)[:LONGEST_DETAIL]}"  # a key that is cut is not found any more
+
+
+def _violations(body: Any) -> str:
+    """Return what an HTTPValidationError of the API tells, place by place; nothing for another answer."""
+    if not isinstance(body, list) or not all(isinstance(one, dict) and {"loc", "msg"} <= one.keys() for one in body):
+        return ""
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in body)
 
 
 def _retry_after(response: Any) -> float | None:

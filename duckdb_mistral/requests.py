@@ -187,7 +187,7 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
         if field is not None:
             raise SourceError(
                 f"The source's column {given[name]} looks like a misspelt {field}, which would be left out of the "
-                f"requests. Rename it to {field}, or leave it out (SELECT * EXCLUDE ({given[name]})). "
+                f"requests. Rename it to {field}, or leave it out (SELECT * EXCLUDE ({identifier(given[name])})). "
                 "Nothing was sent."
             )
 

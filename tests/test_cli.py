@@ -358,5 +358,5 @@ def test_emulator_command(tmp_path: Path) -> None:
         assert json.load(answer)["jobs_stored"] == 0
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=30)
-    assert "MISTRAL_SERVER_URL" in said
+    assert f"export MISTRAL_SERVER_URL={address} " in said
     assert "Traceback" not in said

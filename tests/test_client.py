@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 #: mistralai 3 brings httpx2, mistralai 2 httpx.
 http = importlib.import_module("mistralai.client.httpclient").httpx
+VIOLATIONS = [
+    {"type": "missing", "loc": ["body", "model"], "msg": "Field required"},
+    {"type": "uuid_parsing", "loc": ["body", "input_files", 0], "msg": "Input should be a valid UUID", "input": "x"},
+]
 JOB_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
 JOB = {
     "id": JOB_ID,
@@ -291,6 +295,8 @@ def test_retry_after_that_is_no_number(value: str) -> None:
     [
         ({"message": "too many"}, "too many"),
         ({"detail": [{"msg": "odd"}]}, '[{"msg": "odd"}]'),
+        ({"detail": VIOLATIONS}, "body.model: Field required; body.input_files.0: Input should be a valid UUID"),
+        ({"detail": []}, '{"detail": []}'),
         ({"other": 1}, '{"other": 1}'),
         ("text", "text"),
         ({"message": "x" * 5000}, "x" * 500),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -14,7 +15,6 @@ from duckdb_mistral.emulator import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 UNKNOWN_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
 #: What a person should not have to read.
@@ -128,6 +128,7 @@ SOURCES = {
         "SELECT nullif(custom_id, '0') AS custom_id, nullif(prompt, 'prompt 1') AS prompt FROM staging",
         "1 row has no custom_id; 1 row has no prompt",
     ),
+    "max tokens": ('SELECT *, 5 AS "max tokens" FROM staging', 'leave it out (SELECT * EXCLUDE ("max tokens"))'),
     "max_token": ("SELECT *, 5 AS max_token FROM staging", "max_token looks like a misspelt max_tokens"),
     "maxTokens": ("SELECT *, 5 AS maxTokens FROM staging", "maxTokens looks like a misspelt max_tokens"),
     "temprature": ("SELECT *, 0 AS temprature FROM staging", "temprature looks like a misspelt temperature"),
@@ -360,6 +361,15 @@ def test_bad_setting(setting: dict[str, Any], words: str) -> None:
         duckdb_mistral.register(con, **setting)
     assert words in str(caught.value)
     con.close()
+
+
+@pytest.mark.parametrize("given", ["tickets.duckdb", Path("tickets.duckdb"), 5])
+def test_registering_on_no_connection(given: Any) -> None:
+    """What is no connection is refused by a sentence that says what takes a database's name."""
+    with pytest.raises(
+        duckdb_mistral.ArgumentError, match=r"takes a DuckDB connection, not .*connect\(\) takes the name"
+    ):
+        duckdb_mistral.register(given)
 
 
 def test_bad_setting_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

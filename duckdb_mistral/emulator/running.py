@@ -19,7 +19,7 @@ from duckdb_mistral.emulator.store import Store, fresh_directory
 from duckdb_mistral.emulator.work import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from starlette.types import Receive, Scope, Send
@@ -72,9 +72,14 @@ class Emulator:
         self._thread.start()
         return self
 
-    def run(self) -> None:
-        """Listen, print the address, and serve until the process is interrupted or terminated; then tidy up."""
+    def run(self, listening: Callable[[str], None] | None = None) -> None:
+        """Listen, print the address, and serve until the process is interrupted or terminated; then tidy up.
+
+        `listening` is called with the address before it is printed.
+        """
         self._open()
+        if listening is not None:
+            listening(self.url)
         print(self.url, flush=True)  # noqa: T201  the one line that a parent process reads
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
