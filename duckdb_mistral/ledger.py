@@ -231,10 +231,13 @@ class Ledger:
         with self._writing() as connection:
             for report in reports:
                 stays = sa.false() if report.ended else jobs.c.status.in_(ENDED)
+                # The requests of another program's job are known from the API alone, which counts them when it begins.
+                told = report.total_requests or jobs.c.request_count
+                counted = sa.case((jobs.c.submission_id.is_(None), told), else_=jobs.c.request_count)
                 connection.execute(
                     jobs.update()
                     .where(jobs.c.job_id == report.job_id, sa.or_(jobs.c.status.is_(None), sa.not_(stays)))
-                    .values(**reported_values(report))
+                    .values(request_count=counted, **reported_values(report))
                 )
 
     def keep_results(self, job: Job, name: str | None, size: int | None = None) -> None:

@@ -214,6 +214,19 @@ def test_adopted_jobs(ledger: Ledger) -> None:
     assert ledger.jobs() == []
 
 
+def test_requests_of_an_adopted_job_are_counted_later(ledger: Ledger) -> None:
+    """The requests of another program's job are those that the API counts once it has begun; ours are as sent."""
+    ledger.adopt(report(total_requests=0), "https://example.com")
+    ledger.record(report(total_requests=20))
+    ledger.record(report(total_requests=0, status="CANCELLED"))
+    (mine, *_) = ledger.jobs(added(ledger).submission_id)
+    ledger.move(mine, Step.SENDING)
+    (mine,) = ledger.jobs_by_key([mine.key])
+    ledger.created(mine, report(job_id="ours", total_requests=0))
+    ledger.record(report(job_id="ours", total_requests=7))
+    assert [job and job.request_count for job in (ledger.job(JOB_ID), ledger.job("ours"))] == [20, 15]
+
+
 def test_job_that_was_adopted_before_it_is_recorded(ledger: Ledger) -> None:
     """A job of ours that was looked at by its id before its creation was recorded is one job afterwards, and ours."""
     (job, other, *_) = ledger.jobs(added(ledger).submission_id)
