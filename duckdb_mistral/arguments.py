@@ -65,7 +65,7 @@ def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArgu
             output=None if output is None else output.text,
             max_cost=_max_cost(given.get("max_cost")),
             reuse_requests=_reuses_requests(given.get("reuse"), models),
-            force=_boolean("force", given.get("force")),
+            force=boolean("force", given.get("force")),
         ),
     )
 
@@ -178,7 +178,8 @@ def _timeout_hours(value: Any) -> int:
     return int(value)
 
 
-def _boolean(name: str, value: Any) -> bool:
+def boolean(name: str, value: Any) -> bool:
+    """Return an argument that is true or false; raise ArgumentError for another one."""
     if not isinstance(value, bool):
         raise ArgumentError(f"{name} must be true or false, but is {_shown(value)}. Nothing was sent.")
     return value

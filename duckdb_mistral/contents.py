@@ -11,16 +11,20 @@ from duckdb_mistral.quoting import identifier, literal
 if TYPE_CHECKING:
     from duckdb_mistral.endpoints import Endpoint
 
-# A value as JSON text. Text in a column stands for JSON where the field takes no string; what is none becomes NULL, and
-# the check of the rows tells of it.
-_JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE to_json(:x) END"
+# A value as JSON text; DuckDB 1.5's to_json takes a VARIANT for text.
+ANY_JSON = "CASE WHEN typeof(:x) = 'VARIANT' THEN :x::JSON ELSE to_json(:x) END"
+# Text in a column stands for JSON where the field takes no string; what is none becomes NULL, and the check of the rows
+# tells of it.
+_JSON_ONLY = f"CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE {ANY_JSON} END"
 _STRING_OR_OBJECT = (
     "CASE WHEN typeof(:x) = 'VARCHAR' AND :x::VARCHAR LIKE '{%' AND json_valid(:x::VARCHAR) "
-    "THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE to_json(:x) END"
+    f"THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE {ANY_JSON} END"
 )
 _STRING = "CASE WHEN typeof(:x) = 'JSON' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
-_STRING_OR_LIST = "CASE WHEN typeof(:x) = 'JSON' OR typeof(:x) LIKE '%]' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
-_ANY = "to_json(:x)"
+_STRING_OR_LIST = (
+    "CASE WHEN typeof(:x) IN ('JSON', 'VARIANT') OR regexp_matches(typeof(:x), '\\]$|^(STRUCT|MAP|UNION)\\(') "
+    f"THEN {ANY_JSON} ELSE to_json(:x::VARCHAR) END"
+)
 # A system message before a prompt, or before messages. These are texts for one concat, so that the prompt is copied
 # once; with messages, the prompt is NULL.
 _MESSAGES = (
@@ -28,7 +32,11 @@ _MESSAGES = (
       THEN concat('[', '{"role":"system","content":' || :system || '},', '{"role":"user","content":')
     WHEN :system IS NULL THEN :messages
     ELSE concat('[{"role":"system","content":', :system, '},', substr(:messages, 2)) END""",
-    "to_json(prompt::VARCHAR)",
+    # What -> takes out of JSON is a string of JSON, which stands for its text.
+    (
+        "CASE WHEN typeof(prompt) = 'JSON' AND json_type(to_json(prompt)) = 'VARCHAR' THEN to_json(prompt) "
+        "ELSE to_json(prompt::VARCHAR) END"
+    ),
     "CASE WHEN messages IS NULL THEN '}]' END",
 )
 # Text that is no JSON object is the address of a document, or of an image where it says that it is one.
@@ -77,7 +85,7 @@ def value(endpoint: Endpoint, name: str) -> str:
         return filled(_STRING, name)
     if types == {"array", "string"}:
         return filled(_STRING_OR_LIST, name)
-    return filled(_STRING_OR_OBJECT if "object" in types else _ANY, name)
+    return filled(_STRING_OR_OBJECT if "object" in types else ANY_JSON, name)
 
 
 def json_text(name: str) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What a request without max_tokens is taken to answer with at most.
 ASSUMED_OUTPUT_TOKENS = 4096
+#: What stands for a number that is too large for one.
+BIGGEST = 2**63 - 1
 #: Endpoints whose answers are paid by the token.
 WRITING = frozenset({CHAT, FIM, CONVERSATIONS})
 #: What is read of a body, at once: each look would parse it again.
@@ -52,6 +54,14 @@ _TEXTS = (
     ("inputs", "[*].content[*].text"),
 )
 _TEXT = ("input", "inputs", "prompt", "suffix", "instructions", "tools")
+#: Where a request says of what kind the parts of its messages are.
+_KINDS = (
+    ("messages", "[*].content[*].type"),
+    ("input", "[*].content[*].type"),
+    ("input", "[*][*].content[*].type"),
+    ("input", ".messages[*].content[*].type"),
+    ("inputs", "[*].content[*].type"),
+)
 
 
 def fields() -> str:
@@ -82,7 +92,16 @@ def measures(endpoint: str) -> dict[str, str]:
     marks = f"CASE WHEN {messages} > 0 THEN 1 + 2 * {messages} ELSE 0 END"
     limit = f"coalesce({_whole('max_tokens')}, {_whole('completion_args.max_tokens')})"
     # A negative number is refused by the API; it must not make up for what others cost.
-    most = f"greatest(coalesce({limit}, {ASSUMED_OUTPUT_TOKENS}), 0) * greatest(coalesce({_whole('n')}, 1), 0)"
+    # Nor may one be so large that the sum of many is no number any more.
+    limited, times = (
+        f"least(greatest(coalesce({given}, {usual}), 0), {most})"
+        for given, usual, most in ((limit, ASSUMED_OUTPUT_TOKENS, MILLION * 1000), (_whole("n"), 1, 1000))
+    )
+    most = f"{limited} * {times}"
+    # Images and documents have tokens too, which nothing here counts. To look for the word first is far quicker.
+    kinds = ", ".join(f"{_field(name)}->'${path}'" for name, path in _KINDS)
+    worded = " OR ".join(f"contains({_field(name)}::VARCHAR, '\"type\"')" for name in dict(_KINDS))
+    other = f"list_filter(flatten([{kinds}]), lambda kind: kind::VARCHAR <> '\"text\"')"
     writes = endpoint in WRITING
     return {
         "model": "model",
@@ -91,6 +110,7 @@ def measures(endpoint: str) -> dict[str, str]:
         "input_tokens": f"coalesce(sum({counted} + {marks}), 0)::BIGINT",
         "max_output_tokens": f"sum({most})::BIGINT" if writes else "0::BIGINT",
         "unlimited": f"count(*) FILTER (WHERE {limit} IS NULL)" if writes else "0::BIGINT",
+        "uncounted": f"count(*) FILTER (WHERE ({worded}) AND len({other}) > 0)",
     }
 
 
@@ -100,7 +120,8 @@ def measures_sql(endpoint: str) -> str:
 
 
 def _whole(name: str) -> str:
-    return f"TRY_CAST({_field(name)}->>'$' AS BIGINT)"
+    number = f"{_field(name)}->>'$'"
+    return f"coalesce(TRY_CAST({number} AS BIGINT), CASE WHEN TRY_CAST({number} AS DOUBLE) > 0 THEN {BIGGEST} END)"
 
 
 def measure(endpoint: str, parts: Sequence[SpooledPart]) -> list[dict[str, Any]]:
@@ -190,7 +211,7 @@ def cost(model: str, used: Mapping[str, Any], prices: Prices) -> tuple[float | N
     return total * prices.batch_share, None
 
 
-_SUMMED = ("requests", "input_bytes", "input_tokens", "max_output_tokens", "unlimited")
+_SUMMED = ("requests", "input_bytes", "input_tokens", "max_output_tokens", "unlimited", "uncounted")
 _BYTES_NOTE = (
     f"input tokens are an estimate of one per {tokens.BYTES_PER_TOKEN} bytes of text: pip install "
     "'duckdb-mistral[tokens]' counts them"
@@ -204,6 +225,12 @@ def _costs(model: str, endpoint: str, measured: Mapping[str, Any], prices: Price
         return _unknown(model, prices)
     if price.input is None:
         return f"{model} is paid by the page or the minute, which {endpoint} does not tell beforehand"
+    if measured["uncounted"]:
+        count = measured["uncounted"]
+        return (
+            f"{'1 request holds' if count == 1 else f'{count:,} requests hold'} parts other than text, such as images "
+            "or documents, whose tokens are not known beforehand"
+        )
     share = prices.batch_share / MILLION
     return (
         measured["input_tokens"] * price.input * share,

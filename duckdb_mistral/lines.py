@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 BATCH_BYTES = 16 << 20
 #: Request lines are handed over in smaller ones: DuckDB's work on JSON takes many times the memory of its batch.
 REQUEST_BYTES = 1 << 20
+#: What some programs write before UTF-8.
+BOM = b"\xef\xbb\xbf"
 LINES = pa.schema([("line", pa.string()), ("start", pa.int64())])
 
 
@@ -29,7 +31,7 @@ def raw_lines(path: Path) -> Iterator[pa.RecordBatch]:
     if not path.stat().st_size:
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        start = 3 if data[:3] == b"\xef\xbb\xbf" else 0
+        start = len(BOM) if data[: len(BOM)] == BOM else 0
         while start < len(data):
             end = data.find(b"\n", min(start + BATCH_BYTES, len(data)))
             end = len(data) if end < 0 else end + 1

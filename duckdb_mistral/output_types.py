@@ -29,6 +29,7 @@ _SCALARS: dict[str, dict[str, str]] = {
     for name in names.split()
 } | {"timestamp with time zone": {"type": "string", "format": "date-time"}}
 JSON_BEGINS = r"^\s*([\[{\"0-9-]|(true|false|null)\s*$)"
+_SCHEMA_TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
 #: What DuckDB calls the JSON values that fit a schema's type.
 _JSON_NAMES = {
     "integer": "('BIGINT', 'UBIGINT', 'DOUBLE')",
@@ -80,8 +81,14 @@ def _from_schema(text: str) -> Output:
         schema = json.loads(text)
     except ValueError as error:
         raise ArgumentError(f"output begins like a JSON schema, but is no JSON: {error}. Nothing was sent.") from None
+    kinds = schema.get("type", [])
     if schema.get("type") == "json_schema" and "json_schema" in schema:
         response_format = schema
+    elif not set(kinds if isinstance(kinds, list) else [kinds]) <= _SCHEMA_TYPES:
+        raise ArgumentError(
+            f"output says the type {json.dumps(kinds)}, which no JSON schema has. For JSON of any form use params := "
+            "{'response_format': {'type': 'json_object'}} in place of output. Nothing was sent."
+        )
     elif "type" in schema or "$ref" in schema or "anyOf" in schema or "properties" in schema:
         response_format = _format(str(schema.get("title") or "output"), schema, None)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral.contents import content_members, filled, json_text, value
+from duckdb_mistral.contents import ANY_JSON, content_members, filled, json_text, value
 from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError, SourceError
@@ -24,9 +24,11 @@ SHORTEST_NEAR = 6
 
 _NOT_JSON = "typeof(:x) = 'VARCHAR' AND NOT json_valid(:x::VARCHAR)"
 # DuckDB reads and writes numbers that JSON does not have; what looks like one is told from text by the whole.
+# A type that has such numbers in it; where a field takes a string, text is one, and is not read as JSON.
+_NUMBERS = "regexp_matches(typeof(:x), 'FLOAT|DOUBLE|JSON|VARIANT')"
+_TEXT = "CASE WHEN typeof(:x) = 'VARCHAR' THEN :x::VARCHAR ELSE to_json(:x)::VARCHAR END"
 _NOT_FINITE = (
-    "regexp_matches(to_json(:x)::VARCHAR, '(?i)(^|[\\[:,\"])\\s*-?(nan|inf)') AND NOT regexp_full_match("
-    "CASE WHEN typeof(:x) = 'VARCHAR' THEN :x::VARCHAR ELSE to_json(:x)::VARCHAR END, "
+    f"regexp_matches({_TEXT}, '(?i)(^|[\\[:,\"])\\s*-?(nan|inf)') AND NOT regexp_full_match({_TEXT}, "
     '\'(?s)(null|true|false|[-+0-9.eE{}\\[\\]:,\\s]|"([^"\\\\]|\\\\.)*")*\')'
 )
 
@@ -108,6 +110,12 @@ class RequestColumns:
             (f"{_given(name)} AND {filled(_NOT_FINITE, name)}", f"a number in {name} that is NaN or infinite")
             for name in ("body", *values)
         ]
+        cases += [
+            (f"{_given(name)} AND {filled(_NUMBERS, name)} AND {filled(_NOT_FINITE, name)}", words)
+            for name in (*content, *options)
+            if name not in (*values, "prompt", "messages")
+            for words in [f"a number in {name} that is NaN or infinite"]
+        ]
         if self._output_field is not None:
             cases.append(
                 (_given(self._output_field), f"{_article(self._output_field)} {self._output_field} beside output")
@@ -131,6 +139,13 @@ class RequestColumns:
             yield empty, f"an empty list of {name}"
         if types == {"array"}:
             yield f"{_given(name)} AND {found} <> 'ARRAY'", f"{name} that are no JSON list"
+            yield f"{_given(name)} AND {filled(_NOT_FINITE, name)}", f"a number in {name} that is NaN or infinite"
+        elif types == {"array", "string"}:
+            is_text = f"typeof({identifier(name)}) = 'VARCHAR'"
+            yield (
+                f"{_given(name)} AND NOT {is_text} AND {found} = 'OBJECT'",
+                f"{_article(name)} {name} that is neither text nor a list",
+            )
         elif "string" not in types and "array" in types:
             yield filled(_NOT_JSON, name), f"{_article(name)} {name} that is no JSON"
         elif types == {"object"}:
@@ -155,7 +170,8 @@ class RequestColumns:
     def _member(self, name: str, text: str, before: str) -> str:
         """Return a member of the body, NULL where the row leaves it out; `text` is the SQL of the row's own value."""
         key = f"{before}{json.dumps(name)}:"
-        member = f"{literal(key)} || {text}"
+        # The null that JSON has leaves the member out, as NULL does.
+        member = f"{literal(key)} || nullif(({text})::VARCHAR, 'null')"
         if name not in self._params:
             return member
         return f"coalesce({member}, {literal(key + _json(self._params[name]))})"
@@ -290,7 +306,7 @@ def _plain(name: str) -> str:
 def _safe_json(name: str) -> str:
     """Return an expression for a column's JSON that is NULL, not an error, where its text is none."""
     return filled(
-        "CASE WHEN typeof(:x) <> 'VARCHAR' THEN to_json(:x) WHEN json_valid(:x::VARCHAR) THEN :x::VARCHAR::JSON END",
+        f"CASE WHEN typeof(:x) <> 'VARCHAR' THEN {ANY_JSON} WHEN json_valid(:x::VARCHAR) THEN :x::VARCHAR::JSON END",
         name,
     )
 

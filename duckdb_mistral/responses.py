@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from duckdb_mistral.engines import own_engine
+from duckdb_mistral.lines import BOM
 from duckdb_mistral.quoting import literal, literals
 from duckdb_mistral.results import COLUMNS, LINED
 
@@ -247,7 +248,8 @@ def _line_starts(path: Path) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[
         while block := file.read(BLOCK_BYTES):
             data = np.frombuffer(block, dtype=np.uint8)
             starts = np.flatnonzero(data == ord("\n")) + 1
-            starts = np.concatenate(([0] if begins else [], starts)).astype(np.int64)
+            first = len(BOM) if not at and block.startswith(BOM) else 0
+            starts = np.concatenate(([first] if begins else [], starts)).astype(np.int64)
             begins = block.endswith(b"\n")
             starts = starts[starts < len(data)]
             yield starts + at, starts[data[starts] != ord("{")] + at

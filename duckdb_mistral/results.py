@@ -203,7 +203,8 @@ def _judged(job: Job, read: str, output: str | None, *, whole: bool = True) -> s
         read=read,
         responded="body IS NOT NULL AND body <> 'null'" if whole else "answer IS NOT NULL",
         output=output_sql(text, None if output is None else declared(output)),
-        declared="false" if output is None else f"{text} IS NOT NULL",
+        # An answer in chat may be a call of a tool; one that is asked for beside the content has to be there.
+        declared="false" if output is None else "content IS NOT NULL" if text == "content" else "true",
     )
 
 

@@ -136,13 +136,14 @@ class Session:
         return submit_arguments(given, self.settings.model)
 
     def _results(self, given: Mapping[str, Any]) -> str:
+        from duckdb_mistral.arguments import boolean
         from duckdb_mistral.collecting import Collector
         from duckdb_mistral.statements import results_statement
 
-        identifier, partial = given["id"], given["partial"]
+        identifier, partial = given["id"], boolean("partial", given["partial"])
         if identifier is not None and not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
-        collected = Collector(self.batches()).collect(identifier, partial=bool(partial))
+        collected = Collector(self.batches()).collect(identifier, partial=partial)
         return results_statement(collected.families, collected.output)
 
     # While a submit runs

@@ -151,6 +151,44 @@ def test_embeddings(tmp_path: Path) -> None:
     assert similar[0] == pytest.approx(1)
 
 
+def test_embeddings_of_another_kind(tmp_path: Path) -> None:
+    """An embedding in another encoding is in the response; one that is not there is an error."""
+    bodies: list[dict[str, Any]] = [
+        {"data": [{"embedding": "AACAPwAAAEA="}]},
+        {"data": [{"embedding": None}]},
+        {"data": [{"index": 0}]},
+    ]
+    found = replay("/v1/embeddings", bodies, tmp_path)
+    assert [(row["outcome"], row["embedding"]) for row in found] == [("ok", None), ("error", None), ("error", None)]
+
+
+def test_out_of_tokens_before_the_answer(tmp_path: Path) -> None:
+    """A model that ran out of tokens before its first word was truncated: to ask again would cost the same again."""
+    body = {"choices": [{"finish_reason": "length", "message": {"content": None}}], "usage": USAGE}
+    row = one("/v1/chat/completions", body, tmp_path)
+    assert (row["outcome"], row["content"], row["error"]) == ("truncated", None, None)
+
+
+def test_errors_within_errors(tmp_path: Path) -> None:
+    """The words of an error are told wherever they lie in it, and what says nothing is no error."""
+    answers, submitted = tmp_path / "answers.jsonl", tmp_path / "submitted.jsonl"
+    good = {"status_code": 200, "body": {"choices": [{"message": {"content": "hi"}}]}}
+    lines = [
+        {"custom_id": "0", "response": {"status_code": 400, "body": {"error": {"message": "nested"}}}},
+        {"custom_id": "1", "error": {"error": {"message": "deeper"}}},
+        *({"custom_id": str(number), "response": good, "error": error} for number, error in ((2, ""), (3, {}))),
+    ]
+    answers.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    submitted.write_text("".join(f'{{"custom_id": "{number}"}}\n' for number in range(4)), encoding="utf-8")
+    found = read(ended_job(4), answers, submitted)
+    assert [(row["error"], row["content"]) for row in found] == [
+        ("nested", None),
+        ("deeper", None),
+        (None, "hi"),
+        (None, "hi"),
+    ]
+
+
 @pytest.mark.parametrize("endpoint", ["/v1/moderations", "/v1/chat/moderations"])
 def test_moderations(endpoint: str, tmp_path: Path) -> None:
     """A moderation's categories are in the response; it has no content."""

@@ -147,6 +147,34 @@ def preview(con: duckdb.DuckDBPyConnection, source: str, arguments: str) -> list
     return [json.loads(row["body"]) for row in found]
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "columns", "body"),
+    [
+        ("embeddings", "['a', 'b']::VARIANT AS input", {"input": ["a", "b"]}),
+        ("embeddings", "'a'::VARIANT AS input", {"input": "a"}),
+        ("chat/completions", "'hi' AS prompt, ['a', 'b']::VARIANT AS stop", {"stop": ["a", "b"]}),
+        ("chat/completions", "'hi' AS prompt, 100::VARIANT AS max_tokens", {"max_tokens": 100}),
+        ("chat/completions", "'hi' AS prompt, '{\"t\": null}'::JSON->'t' AS temperature", {}),
+        ("chat/completions", "'{\"p\": \"hi\"}'::JSON->'p' AS prompt", {}),
+        ("chat/completions", "'{\"p\": {\"hi\": 1}}'::JSON->'p' AS prompt", {}),
+    ],
+)
+def test_values_of_other_types(
+    endpoint: str, columns: str, body: dict[str, Any], con: duckdb.DuckDBPyConnection
+) -> None:
+    """A VARIANT is sent as what it holds, the null of JSON leaves a field out, and a string of JSON is its text."""
+    source = f"SELECT 1 AS custom_id, {columns}"
+    (row,) = rows(
+        con, "FROM mistral_batch_preview($source, endpoint := $endpoint)", {"source": source, "endpoint": endpoint}
+    )
+    found = json.loads(row["body"])
+    messages = found.pop("messages", None)
+    assert found == body
+    if messages is not None:
+        said = '{"hi":1}' if '{"hi"' in columns else "hi"
+        assert messages == [{"role": "user", "content": said}]
+
+
 def test_table_is_the_api_text() -> None:
     """The table of fields is what the API's text says, with the SDK's model where that text has none."""
     spec = importlib.util.spec_from_file_location("endpoints_script", ROOT / "scripts" / "endpoints.py")

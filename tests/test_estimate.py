@@ -62,6 +62,38 @@ def test_estimate_row(priced: duckdb.DuckDBPyConnection, emulator: Emulator) -> 
     assert (job["total_requests"], job["input_bytes"]) == (row["requests"], row["input_bytes"])
 
 
+@pytest.mark.parametrize(
+    ("columns", "uncounted"),
+    [
+        ("[{'role': 'user', 'content': [{'type': 'text', 'text': 'hi'}]}] AS messages", False),
+        ("""'[{"role": "user", "content": [{"type": "image_url", "image_url": "data:,"}]}]' AS messages""", True),
+        ("""'the word "type"' AS prompt""", False),
+    ],
+    ids=["text", "an image", "the word"],
+)
+def test_parts_other_than_text(columns: str, uncounted: bool, priced: duckdb.DuckDBPyConnection) -> None:
+    """What images cost is not known beforehand: the note says so, and max_cost lets them not pass."""
+    source = f"SELECT range AS custom_id, {columns}, 5 AS max_tokens FROM range(2)"
+    (row,) = rows(priced, "FROM mistral_batch_estimate($source)", {"source": source})
+    assert (row["cost"] is None) == uncounted
+    note = "2 requests hold parts other than text, such as images or documents, whose tokens are not known beforehand"
+    assert (row["note"] == note) == uncounted
+    submit = "FROM mistral_batch_submit($source, max_cost := 1000)"
+    if uncounted:
+        with pytest.raises(duckdb.Error, match="is not known: 2 requests hold parts other than text"):
+            priced.execute(submit, {"source": source})
+    else:
+        assert len(rows(priced, submit, {"source": source})) == 1
+
+
+@pytest.mark.parametrize("limit", ["9223372036854775807", "1e30"])
+def test_limits_beyond_numbers(limit: str, priced: duckdb.DuckDBPyConnection) -> None:
+    """A max_tokens that no model has is a very high cost, and no overflow."""
+    source = f"SELECT range AS custom_id, 'hi' AS prompt, {limit} AS max_tokens, 2 AS n FROM range(3)"
+    (row,) = rows(priced, "FROM mistral_batch_estimate($source)", {"source": source})
+    assert (row["max_output_tokens"], row["note"]) == (6_000_000_000, None)
+
+
 def test_estimate_beside_what_the_job_used(priced: duckdb.DuckDBPyConnection) -> None:
     """What the server then counts is within the estimate, and the job's cost is the price of those counts."""
     priced.execute(

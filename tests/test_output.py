@@ -173,6 +173,7 @@ def test_whole_numbers(tmp_path: Path) -> None:
         ("INTEGER); DROP TABLE t; --", "must be a DuckDB type"),
         ("{'a': 1}", "is no JSON"),
         ('{"a": 1}', "says no type"),
+        ('{"type": "json_object"}', 'says the type "json_object", which no JSON schema has'),
     ],
 )
 def test_refused_types(text: str, words: str) -> None:
@@ -268,15 +269,21 @@ def test_output_of_documents(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> 
     answers, target = tmp_path / "answers.jsonl", tmp_path / "results.parquet"
     page = {"index": 0, "markdown": "# A"}
     lines = [
-        {"custom_id": "0", "response": {"status_code": 200, "body": {"pages": [page], "document_annotation": said}}}
-        for said in ('{"title": "A"}',)
+        {
+            "custom_id": str(number),
+            "response": {"status_code": 200, "body": {"pages": [page], "document_annotation": said}},
+        }
+        for number, said in enumerate(('{"title": "A"}', None))
     ]
     answers.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     write_results(
-        ended_job(1, endpoint="/v1/ocr"),
+        ended_job(2, endpoint="/v1/ocr"),
         ResultFiles(answers=(answers,), submitted=None, output=output),
         target,
         partial=False,
     )
-    (found,) = rows(con, results_statement([Family(model="", generations=((target,),))], output))
-    assert (found["outcome"], found["content"], found["output"]) == ("ok", "# A", {"title": "A"})
+    found = rows(con, f"FROM ({results_statement([Family(model='', generations=((target,),))], output)}) ORDER BY ALL")
+    assert [(row["outcome"], row["content"], row["output"]) for row in found] == [
+        ("ok", "# A", {"title": "A"}),
+        ("invalid_output", "# A", None),
+    ]

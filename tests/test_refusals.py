@@ -124,6 +124,18 @@ SOURCES = {
         "SELECT custom_id, {'messages': [{'content': 'hi'}], 'top_p': 'inf'::FLOAT} AS body FROM staging",
         "a number in body that is NaN or infinite",
     ),
+    "a number in messages that is NaN": (
+        "SELECT custom_id, [{'role': 'user', 'content': 'NaN', 'weight': 'nan'::DOUBLE}] AS messages FROM staging",
+        "3 rows have a number in messages that is NaN or infinite",
+    ),
+    "a number in messages as text that is NaN": (
+        """SELECT custom_id, '[{"role": "user", "content": "NaN", "weight": NaN}]' AS messages FROM staging""",
+        "a number in messages that is NaN or infinite",
+    ),
+    "a number in stop that is infinite": (
+        "SELECT *, ['inf'::DOUBLE] AS stop FROM staging",
+        "a number in stop that is NaN or infinite",
+    ),
     "two problems": (
         "SELECT nullif(custom_id, '0') AS custom_id, nullif(prompt, 'prompt 1') AS prompt FROM staging",
         "1 row has no custom_id; 1 row has no prompt",
@@ -197,6 +209,14 @@ CALLS = {
     "cancel of a path": ("FROM mistral_batch_cancel('../../models')", "'../../models' is not an id"),
     "status of nothing": ("FROM mistral_batch_status('')", "'' is not an id"),
     "status of a number": ("FROM mistral_batch_status(5)", "'5' is not an id"),
+    "results with partial as text": (
+        "FROM mistral_batch_results(partial := 'false')",
+        "partial must be true or false, but is 'false'",
+    ),
+    "embeddings of a STRUCT": (
+        "FROM mistral_batch_submit($$SELECT 1 AS custom_id, {'a': 1} AS input$$, endpoint := 'embeddings')",
+        "1 row has an input that is neither text nor a list",
+    ),
     "results of a number": ("FROM mistral_batch_results(5)", "id must be the text of a submission or job id, but is 5"),
     "wait for NULL": ("FROM mistral_batch_wait(NULL)", "The id is NULL"),
     "cancel of NULL": ("FROM mistral_batch_cancel(NULL)", "The id is NULL"),
@@ -243,7 +263,14 @@ PREVIEWED.pop("two problems")
 @pytest.mark.parametrize("source", [source for source, _ in PREVIEWED.values()], ids=PREVIEWED)
 def test_preview_refuses_too(staged: duckdb.DuckDBPyConnection, source: str) -> None:
     """Preview refuses what submit refuses of rows and columns, in a sentence."""
-    assert refusal(staged, f"FROM mistral_batch_preview($source${source}$source$)")
+    for columns in ("*", "custom_id", "body", "count(*)"):
+        assert refusal(staged, f"SELECT {columns} FROM mistral_batch_preview($source${source}$source$)")
+
+
+def test_preview_of_no_rows(staged: duckdb.DuckDBPyConnection) -> None:
+    """A preview of no rows has none, and refuses wrong columns all the same."""
+    assert rows(staged, "FROM mistral_batch_preview('SELECT * FROM staging WHERE false')") == []
+    assert "misspelt" in refusal(staged, "FROM mistral_batch_preview('SELECT *, 1 AS max_token FROM staging LIMIT 0')")
 
 
 NAMES = {

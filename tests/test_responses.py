@@ -155,6 +155,14 @@ def test_any_text(answers: dict[str, str], tmp_path_factory: pytest.TempPathFact
         assert json.loads(row[13])["choices"][0]["message"]["content"] == answers[row[0]]
 
 
+def test_byte_order_mark(tmp_path: Path) -> None:
+    """The responses of a large file that begins with a byte order mark are found as those of another one."""
+    data = b"\xef\xbb\xbf" + line("a", said("yes")) + line("b", said("no"))
+    whole, _ = read(tmp_path / "whole", [data], ["a", "b"], large=False)
+    found, _ = read(tmp_path / "large", [data], ["a", "b"], large=True)
+    assert found == whole
+
+
 def test_a_small_file_of_errors_beside_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two result files only the large one is kept; refusals in the other do not end the quick way."""
     directory = tmp_path / "both"

@@ -4,7 +4,9 @@ SELECT
   NULL::VARCHAR AS content,
   CASE WHEN len(answer.data) = 1 THEN answer.data[1].embedding END AS embedding,
   NULL::VARCHAR AS finish_reason,
-  coalesce(len(answer.data), 0) > 0 AS answered
+  -- Numbers, or what else was asked for (encoding_format), which is in `response`.
+  answer.data[1].embedding IS NOT NULL
+    OR coalesce(json_type(body, '$$.data[0].embedding'), 'NULL') <> 'NULL' AS answered
 FROM (
   SELECT *, json_transform(body, '{
     "model": "VARCHAR",

@@ -6,13 +6,16 @@ WITH
       *,
       CASE
         WHEN problem IS NOT NULL THEN problem
-        WHEN error IS NOT NULL AND error <> 'null'
-          THEN coalesce(error->>'$$.message', error->>'$$.detail', error->>'$$')
+        WHEN error IS NOT NULL AND error NOT IN ('null', 'false', '""', '{}')
+          THEN coalesce(error->>'$$.message', error->>'$$.error.message', error->>'$$.detail', error->>'$$')
         WHEN status_code >= 400
-          THEN coalesce(body->>'$$.message', body->>'$$.detail', body->>'$$', 'HTTP ' || status_code)
+          THEN coalesce(
+            body->>'$$.message', body->>'$$.error.message', body->>'$$.detail', body->>'$$', 'HTTP ' || status_code
+          )
         WHEN NOT ($responded) THEN 'the result line holds no response'
         WHEN finish_reason = 'error' THEN 'the model ended with finish_reason error'
-        WHEN NOT answered THEN 'the response holds no answer'
+        WHEN NOT answered AND coalesce(finish_reason, '') NOT IN ('length', 'model_length')
+          THEN 'the response holds no answer'
       END AS failure,
       $output AS output
     FROM read

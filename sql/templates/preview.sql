@@ -10,11 +10,14 @@ WITH
     SELECT $known_columns WHERE false UNION ALL BY NAME $source
   ),
   requests AS (
-    SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body FROM source_rows
+    SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body, true AS there FROM source_rows
   )
-SELECT
-  CASE WHEN mistral_checked.problem IS NULL THEN custom_id ELSE error(mistral_checked.problem) END AS custom_id,
-  CASE WHEN requests.problem IS NULL THEN body
-    ELSE error('The row ' || coalesce(custom_id, 'without a custom_id') || ': ' || requests.problem || '.')
-  END::JSON AS body
-FROM requests, mistral_checked
+SELECT custom_id, body::JSON AS body
+FROM mistral_checked LEFT JOIN requests ON true
+-- What is wrong stands here, where it is looked at whatever columns are asked for, and also where there are no rows.
+WHERE CASE
+  WHEN mistral_checked.problem IS NOT NULL THEN error(mistral_checked.problem)
+  WHEN requests.problem IS NOT NULL
+    THEN error('The row ' || coalesce(custom_id, 'without a custom_id') || ': ' || requests.problem || '.')
+  ELSE there
+END
