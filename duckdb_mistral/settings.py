@@ -156,7 +156,7 @@ def _server_url(value: str, what: str) -> str:
             f"{what} is {value!r}: plain http would show the API key to the network, so it is only "
             "allowed to this machine (127.0.0.1 or localhost). Use https."
         )
-    return value.rstrip("/")
+    return value.rstrip("/").removesuffix("/v1").rstrip("/")  # which every path begins with
 
 
 def is_loopback(host: str) -> bool:

@@ -98,13 +98,14 @@ def test_refused(name: str, value: Any) -> None:
     [
         ("https://api.mistral.ai/", "https://api.mistral.ai"),
         ("https://proxy.example/mistral/", "https://proxy.example/mistral"),
+        ("https://api.mistral.ai/v1", "https://api.mistral.ai"),
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("http://localhost:8000/", "http://localhost:8000"),
         ("http://[::1]:8000", "http://[::1]:8000"),
     ],
 )
 def test_addresses(given: str, kept: str) -> None:
-    """Https is taken from anywhere, and http from this machine, without a slash at the end."""
+    """Https is taken from anywhere, and http from this machine, without a slash or the version at the end."""
     assert Settings.resolve({"server_url": given}, {}).server_url == kept
 
 
