@@ -25,7 +25,7 @@ from duckdb_mistral.jobs import Step
 from duckdb_mistral.leftovers import left_in
 from duckdb_mistral.responses import kept_results, line_path, lines_of, size_of
 from duckdb_mistral.results import ResultFiles, write_results
-from duckdb_mistral.reusing import copies_path, keep_hashes
+from duckdb_mistral.reusing import copies_path, hashes_path, keep_hashes
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import keys_path
 from duckdb_mistral.together import together
@@ -135,6 +135,9 @@ class Collector:
         if not all(job.ended for job in jobs):
             jobs = batches.status(identifier)
         ended = _without_running(jobs)
+        unsent = [] if ended else batches.unsent(jobs)
+        if unsent:
+            raise batches.not_sent(unsent)
         if not ended or (len(ended) < len(jobs) and not partial):
             without = " Until then partial := true reads the results without the retry." if ended else ""
             raise NotEndedError(
@@ -332,7 +335,7 @@ class Collector:
         submission = self._batches.ledger.submission(job.submission_id) if job.submission_id else None
         files = ResultFiles(
             answers=tuple(answers),
-            submitted=self.submitted(job, scratch),
+            submitted=self.submitted(job, scratch) or self._hashes(job),
             output=None if submission is None else submission.output,
         )
         return files, gone
@@ -353,6 +356,11 @@ class Collector:
             except NotFoundError:
                 return None
         return path
+
+    def _hashes(self, job: Job) -> Path | None:
+        """Return what is kept of a job's requests once they are gone: their custom_ids and hashes."""
+        path = hashes_path(self._batches.settings.home, job)
+        return path if job.submission_id is not None and path.exists() else None
 
     def requests_needed(self, submission_id: str, part: int) -> bool:
         """Tell whether a part's spooled requests may be read again: not once every model has answered them all."""

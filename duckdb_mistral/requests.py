@@ -94,7 +94,7 @@ class RequestColumns:
             (f"body IS NOT NULL AND ({_any_given(beside)})", "a body beside other fields of the request"),
             (
                 f"body IS NOT NULL AND coalesce(json_type({_safe_json('body')}), '') <> 'OBJECT'",
-                "a body that is no JSON object",
+                f"a body that is no JSON object (text belongs into {content[0]})",
             ),
             *(
                 (f"{_given(one)} AND {_given(other)}", f"both {one} and {other}")

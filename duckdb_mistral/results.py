@@ -66,7 +66,7 @@ PLAIN_PARQUET = f"{PARQUET}, CODEC uncompressed"
 
 @dataclass(frozen=True, kw_only=True)
 class ResultFiles:
-    """A job's downloaded files; `submitted` are the input files, or None where they cannot be had."""
+    """A job's downloaded files; `submitted` are the requests, or their custom_ids as Parquet; None without either."""
 
     answers: tuple[Path, ...]
     submitted: Path | None
@@ -281,6 +281,8 @@ def _submitted_sql(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFil
     """Return a SELECT of the submitted custom_ids, or None where they cannot be had."""
     if files.submitted is None:
         return None
+    if files.submitted.suffix == ".parquet":
+        return f"SELECT custom_id FROM read_parquet({literal(files.submitted)})"
     keys = read_keys(files.submitted)
     if keys is not None and len(keys) == job.request_count:
         engine.register("submitted_keys", keys)

@@ -6,14 +6,13 @@ DuckDB over the requests that wait here, the hashes kept of those that do not, a
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from duckdb_mistral.engines import disk_is_full, keep_build_sides, own_engine
-from duckdb_mistral.errors import ApiError, LedgerError, MistralBatchError
+from duckdb_mistral.errors import ApiError, ArgumentError, LedgerError, MistralBatchError, NotFoundError
 from duckdb_mistral.lines import register_requests
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.responses import kept_results, kept_rows, register_lines, stored_rows
@@ -32,6 +31,10 @@ if TYPE_CHECKING:
 
 #: How the files begin that a submission's reuse leaves, after which comes its id.
 FOUND, COPIES = "found-", "copies-"
+_PAID_TWICE = (
+    "Nothing was sent: requests that were answered may be paid for twice. Run the statement again, or leave reuse := "
+    "'requests' out to pay for them."
+)
 #: Answers are looked for again where a file went meanwhile: another process collected a job, whose requests then leave
 #: their hashes in their place.
 LOOKS = 5
@@ -93,7 +96,7 @@ def keep_hashes(engine: duckdb.DuckDBPyConnection, requests: Path, home: Path, j
 
     The engine is one of our own. The caller holds the lock of the job's results.
     """
-    target = _hashes_path(home, job)
+    target = hashes_path(home, job)
     scratch = target.with_suffix(f".job-{job.key}.unfinished")
     try:
         target.parent.mkdir(mode=0o700, exist_ok=True)
@@ -145,26 +148,32 @@ def _fetch_unread(
 ) -> None:
     """Keep the results of ended jobs that nobody has read yet, where they may answer what is wanted.
 
-    Results that cannot be had, as of another key's job, are passed over: what they answered is sent.
+    Results that cannot be had at all, as of another key's job, are passed over: what they answered is sent. Where they
+    cannot be had just now, that would be paid for twice, so it raises what stands in the way.
     """
     unread = [
         job
         for job in _jobs_of(batches, endpoint, model)
         if job.job_id is not None and kept_results(batches.settings.home, job) is None and _wanted(engine, batches, job)
     ]
-    with suppress(ApiError):
-        batches.refresh(unread)
-    for job in batches.ledger.jobs_by_key([job.key for job in unread]):
+    gone = {job.key for job in batches.refresh(unread)}
+    if batches.trouble:
+        raise ApiError(f"{batches.trouble} {_PAID_TWICE}")
+    for job in batches.ledger.jobs_by_key([job.key for job in unread if job.key not in gone]):
         if job.ended:
-            with suppress(MistralBatchError):
+            try:
                 fetch(job)
+            except (ArgumentError, NotFoundError):
+                continue
+            except MistralBatchError as error:
+                raise type(error)(f"{error} {_PAID_TWICE}") from None
 
 
 def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bool:
     """Tell whether a job was sent some request that is wanted; its requests or their hashes may be gone."""
     if job.submission_id is None:
         return False
-    hashes = _hashes_path(batches.settings.home, job)
+    hashes = hashes_path(batches.settings.home, job)
     spooled = spool_path(batches.settings.home, job.submission_id, job.part)
     try:
         if hashes.exists():
@@ -186,7 +195,7 @@ def _requests_of(batches: Batches, job: Job) -> str | None:
     if job.submission_id is None:
         return None
     home = batches.settings.home
-    hashes = _hashes_path(home, job)
+    hashes = hashes_path(home, job)
     if not hashes.exists():
         spooled = spool_path(home, job.submission_id, job.part)
         with batches.lock(f"results-{job.key}"):
@@ -284,5 +293,6 @@ def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> st
     return " UNION ALL ".join(selects)
 
 
-def _hashes_path(home: Path, job: Job) -> Path:
+def hashes_path(home: Path, job: Job) -> Path:
+    """Return the file that keeps the hashes of a job's requests, (custom_id, request), once the requests are gone."""
     return home / "requests" / f"{job.submission_id}-{job.part}.parquet"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 from duckdb_mistral import interrupts
 from duckdb_mistral.errors import (
     ApiError,
+    ArgumentError,
     AuthenticationError,
     LedgerError,
     LimitError,
@@ -90,7 +91,12 @@ class Sender:
         where an answer was lost and the job is not listed, and an ApiError where the API refused.
         """
         self.look_for_lost(submission)
-        waiting = self._at(submission, Step.HELD) if held_only else self._at(submission, Step.PLANNED, Step.HELD)
+        steps = (Step.HELD,) if held_only else (Step.PLANNED, Step.HELD)
+        for job in self._at(submission, *steps):
+            if job.sent_at is not None:  # its answer was lost once, and it may be listed by now
+                self._look_again(submission, job)
+        waiting = self._at(submission, *steps)
+        self._check_sizes(waiting)
         room = self._room() if waiting else 0
         while wave := _fitting(waiting, room):
             files = self._uploaded(submission, wave)
@@ -102,6 +108,17 @@ class Sender:
             for job in self._at(submission, Step.PLANNED):
                 self._ledger.move(job, Step.HELD, message="waits for room under the pending limit")
 
+    def _check_sizes(self, waiting: Iterable[Job]) -> None:
+        """Raise ArgumentError for a job that no limit would ever let through."""
+        most = self._settings.max_pending_requests
+        for job in waiting:
+            if job.request_count > most:
+                raise ArgumentError(
+                    f"Part {job.part} of submission {job.submission_id} has {job.request_count:,} requests, more than "
+                    f"max_pending_requests allows at all ({most:,}), so it would wait for ever. Raise that setting, or "
+                    f"give the part up with mistral_batch_cancel('{job.submission_id}')."
+                )
+
     def look_for_lost(self, submission: Submission) -> None:
         """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock."""
         for job in self._at(submission, *LOST):
@@ -112,19 +129,10 @@ class Sender:
 
         One that was given up is dropped instead of sent again.
         """
-        after = (job.sent_at or 0) - CLOCK_MARGIN
-        found = [report for report in self._client.jobs(created_after=max(0, after)) if _is_of(report, submission, job)]
-        if len(found) > 1:
-            found = [report for report in found if report.status not in CANCELLING] or found
-        if len(found) == 1:
-            self._ledger.created(job, found[0])
+        found = self._listed(submission, job)
+        if found is not None:
+            self._ledger.created(job, found)
             return
-        if found:
-            ids = " and ".join(report.job_id for report in found)
-            raise OutcomeUnknownError(
-                f"Part {job.part} of submission {submission.submission_id} has more than one job: {ids}. None is "
-                "chosen silently: cancel all but one with mistral_batch_cancel, and run the statement again."
-            )
         asked_at = self._time()
         waited = (asked_at - (job.sent_at or 0)) / 1_000_000
         if waited < 0:  # a clock was set back: the time starts again
@@ -139,6 +147,31 @@ class Sender:
             )
         message = "The answer to its create was lost, and the API has no such job."
         self._ledger.move(job, Step.DROPPED if job.step is Step.GIVEN_UP else Step.PLANNED, message=message)
+
+    def _look_again(self, submission: Submission, job: Job) -> None:
+        """Adopt the job of a create that was to be sent again, where it is listed by now."""
+        found = self._listed(submission, job)
+        if found is not None and self._ledger.move(job, Step.SENDING):
+            self._ledger.created(job.evolve(step=Step.SENDING), found)
+
+    def _listed(self, submission: Submission, job: Job) -> JobReport | None:
+        """Return the job of a create whose answer was lost, as the API lists it; None where it does not."""
+        after = (job.sent_at or 0) - CLOCK_MARGIN
+        found = [report for report in self._client.jobs(created_after=max(0, after)) if _is_of(report, submission, job)]
+        if len(found) > 1:
+            found = [report for report in found if report.status not in CANCELLING] or found
+        if len(found) > 1:
+            ids = " and ".join(report.job_id for report in found)
+            advice = "cancel all but one with mistral_batch_cancel, and run the statement again"
+            if all(report.ended for report in found):
+                advice = (
+                    f"they have ended, and mistral_batch_results('{found[0].job_id}') reads what one of them answered"
+                )
+            raise LedgerError(
+                f"Part {job.part} of submission {submission.submission_id} has more than one job: {ids}. None is "
+                f"chosen silently: {advice}."
+            )
+        return found[0] if found else None
 
     def _time(self) -> int:
         """Return the time in µs by the server's clock, which no one sets on this machine; else by our own."""
@@ -253,13 +286,13 @@ class Sender:
                 timeout_hours=submission.timeout_hours,
             )
         except LimitError as error:
-            self._ledger.move(sending, Step.HELD, message=str(error))
+            self._ledger.move(sending, Step.HELD, message=str(error), sent_at=0)
             return False
         except ApiError as error:
             if _certainly_refused(error):
                 # What is refused for what it is would be so again: a wait must not ask for ever.
                 refused = error.status_code is not None and not isinstance(error, AuthenticationError)
-                self._ledger.move(sending, Step.PLANNED if refused else before, message=str(error))
+                self._ledger.move(sending, Step.PLANNED if refused else before, message=str(error), sent_at=0)
                 raise
             self._answer_lost(submission, sending, error)
             return True
@@ -279,6 +312,9 @@ class Sender:
 
     def _answer_lost(self, submission: Submission, job: Job, error: ApiError) -> None:
         """Look at once for the job of a create that may have been taken; raise where it is not found."""
+        lost_at = self._time()  # the answer may have taken long to be lost
+        self._ledger.move(job, Step.SENDING, sent_at=lost_at)
+        job = job.evolve(sent_at=lost_at)
         try:
             self.reconcile(submission, job)
         except OutcomeUnknownError as unknown:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.jobs import Job, Plan
     from duckdb_mistral.piloting import Pilot
-    from duckdb_mistral.spool import Spool
+    from duckdb_mistral.spool import Spool, SpooledPart
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -217,12 +217,12 @@ class Session:
 
         check_columns(endpoint_of(json.loads(plan)["endpoint"]), names)
 
-    def _check_cost(self, plan: Plan, sent: Spool) -> None:
+    def _check_cost(self, plan: Plan, sent: Sequence[SpooledPart]) -> None:
         """Refuse what may cost more than the caller allows."""
         if plan.max_cost is not None:
             from duckdb_mistral.estimate import measure, refuse_above
 
-            refuse_above(plan.max_cost, self._estimated(plan, measure(plan.endpoint, sent.finish())))
+            refuse_above(plan.max_cost, self._estimated(plan, measure(plan.endpoint, sent)))
 
     def _estimated(self, plan: Plan, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         from duckdb_mistral.estimate import estimate
@@ -329,7 +329,7 @@ class Session:
 def _keep_results(batches: Batches, job: Job) -> None:
     from duckdb_mistral.collecting import Collector, Missing
 
-    Collector(batches).file(job, Missing.NONE)
+    Collector(batches).file(job, Missing.GONE)
 
 
 def _plan(text: str) -> Plan:

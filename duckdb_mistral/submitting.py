@@ -11,9 +11,11 @@ from duckdb_mistral.errors import ApiError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Job, Part, Plan, Step, Submission, now
 from duckdb_mistral.reusing import divide, forget
+from duckdb_mistral.sending import spool_path
+from duckdb_mistral.spool import SpooledPart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.reusing import Reused
@@ -33,7 +35,7 @@ class Submitter:
         plan: Plan,
         spool: Spool,
         fingerprint: str,
-        before_paying: Callable[[Spool], None] = lambda _: None,
+        before_paying: Callable[[Sequence[SpooledPart]], None] = lambda _: None,
         fetch: Callable[[Job], object] = lambda _: None,
     ) -> list[tuple[Job, bool]]:
         """Return the jobs of what was spooled, each with whether it had existed before this call.
@@ -48,15 +50,18 @@ class Submitter:
         identity = self._identity(plan, fingerprint)
         known = self._ledger.live_submission(identity)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
+            unsent = self._unsent(known)
+            if unsent:
+                before_paying(unsent)
             # A ledger that was built anew does not know it.
             return self.resume(replace(known, timeout_hours=plan.timeout_hours))
         if not plan.reuse_requests:
-            before_paying(spool)
+            before_paying(spool.finish())
             self._retire(known)
             return self._record(plan, identity, spool)
         fresh, reused = divide(self._batches, plan, spool, fetch)
         try:
-            before_paying(fresh)
+            before_paying(fresh.finish())
             self._retire(known)
             return self._record(plan, identity, fresh, reused)
         finally:
@@ -68,6 +73,22 @@ class Submitter:
         """Create what is not created yet, once whoever is at it has finished; return the jobs as `submit` does."""
         with self._batches.lock(submission.submission_id):
             return self._advance(submission)
+
+    def _unsent(self, submission: Submission) -> list[SpooledPart]:
+        """Return the requests of a submission that a resume would send."""
+        wanted = {job.part for job in self._jobs(submission) if job.step in (Step.PLANNED, Step.HELD)}
+        home = self._batches.settings.home
+        parts = [
+            SpooledPart(
+                part=part.part,
+                path=spool_path(home, submission.submission_id, part.part),
+                request_count=part.request_count,
+                input_bytes=part.input_bytes,
+            )
+            for part in self._ledger.parts(submission.submission_id)
+            if part.part in wanted
+        ]
+        return [part for part in parts if part.path.exists()]
 
     def _identity(self, plan: Plan, fingerprint: str) -> str:
         """Return a hash of everything that makes two submissions the same."""

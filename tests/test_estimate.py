@@ -86,6 +86,21 @@ def test_parts_other_than_text(columns: str, uncounted: bool, priced: duckdb.Duc
         assert len(rows(priced, submit, {"source": source})) == 1
 
 
+def test_max_cost_of_what_was_not_sent_before(priced: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A submission that was refused, and is now to be sent with a max_cost below its estimate, is not sent."""
+    source = "SELECT range AS custom_id, 'hi' AS prompt, 5 AS max_tokens FROM range(3)"
+    submit = "FROM mistral_batch_submit($source{})"
+    emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 400, "body": '{"message": "not so"}'})
+    with pytest.raises(duckdb.Error, match="not so"):
+        priced.execute(submit.format(""), {"source": source})
+    emulator.faults()
+    with pytest.raises(duckdb.Error, match="which is more than max_cost"):
+        priced.execute(submit.format(", max_cost := 0.0000001"), {"source": source})
+    assert emulator.witness()["jobs_stored"] == 0
+    assert len(rows(priced, submit.format(", max_cost := 1"), {"source": source})) == 1
+    assert len(rows(priced, submit.format(", max_cost := 0.0000001"), {"source": source})) == 1  # it was sent already
+
+
 @pytest.mark.parametrize("limit", ["9223372036854775807", "1e30"])
 def test_limits_beyond_numbers(limit: str, priced: duckdb.DuckDBPyConnection) -> None:
     """A max_tokens that no model has is a very high cost, and no overflow."""

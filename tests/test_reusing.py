@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
@@ -113,10 +113,34 @@ def test_answers_that_cannot_be_had(con: duckdb.DuckDBPyConnection, emulator: Em
     make_staging(con, 3)
     submitted(con)
     wait_at_the_server(con)
-    emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404})
+    emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "times": 99})
     found = rows(con, f"FROM mistral_batch_submit('staging', {REUSE}, metadata := {{again: 'yes'}})")
     assert [(row["total_requests"], row["reused"]) for row in found] == [(3, False)]
     assert sent(emulator) == 6
+
+
+PASSING = {
+    "downloads that fail": {"path": "/v1/files/[^/]+/content", "status": 500},
+    "polls that fail": {"path": "/v1/batch/jobs/.+", "status": 502},
+    "downloads that are cut": {"path": "/v1/files/[^/]+/content", "raw": ""},
+}
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+def test_answers_that_cannot_be_had_just_now(fault: dict[str, Any], emulator: Emulator, home: Path) -> None:
+    """Where answers that nobody has read cannot be had just now, nothing is sent: they would be paid for twice."""
+    with connect(emulator, home, deadline_seconds=0.5) as con:
+        make_staging(con, 3)
+        submitted(con)
+        wait_at_the_server(con)
+        con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
+        emulator.faults({"method": "GET", "times": 10_000} | fault)
+        with pytest.raises(duckdb.Error, match=r"Nothing was sent: requests that were answered may be paid for twice"):
+            submitted(con, arguments=REUSE)
+        assert sent(emulator) == 3
+        emulator.faults()
+        assert len(answered(con, submitted(con, arguments=REUSE))) == 4
+        assert sent(emulator) == 4
 
 
 def test_answers_of_another_workspace(home: Path, tmp_path: Path) -> None:

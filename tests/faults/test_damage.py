@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -143,6 +145,24 @@ def test_clock_of_this_machine(days: int, emulator: Emulator, home: Path) -> Non
     story.close()
 
 
+@pytest.mark.fault("F01")
+def test_job_that_is_listed_late(emulator: Emulator, home: Path) -> None:
+    """A create whose answer was lost is looked for before it is sent again, however long ago a status gave it up."""
+    story = Story(emulator, home, settings={"reconcile_seconds": 0.2})
+    hidden = {"method": "GET", "path": "/v1/batch/jobs", "change": {"data": []}, "times": 1000}
+    emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "close": True, "after": True}, hidden)
+    with pytest.raises(duckdb.Error, match="is not known"):
+        story.submit()
+    time.sleep(1.5)  # the server's clock has whole seconds
+    story.con.execute("FROM mistral_batch_status()").fetchall()
+    assert [job.step for job in Ledger(home).jobs()] == [Step.PLANNED]
+    emulator.faults()
+    (row,) = story.submit()
+    assert row["job_id"] is not None
+    assert emulator.witness()["jobs_stored"] == 1
+    story.close()
+
+
 @pytest.mark.fault("F07")
 def test_two_jobs_of_one_part(emulator: Emulator, home: Path) -> None:
     """Two jobs that claim the same part are both named, none is chosen, and no third is created."""
@@ -165,5 +185,9 @@ def test_two_jobs_of_one_part(emulator: Emulator, home: Path) -> None:
         story.submit()
     listed = [row["job_id"] for row in rows(story.con, "FROM mistral_batch_jobs()")]
     assert all(job_id in str(raised.value) for job_id in listed)
+    (read,) = re.findall(r"mistral_batch_results\('[0-9a-f-]+'\)", str(raised.value))
+    assert len(rows(story.con, f"FROM {read}")) == 10
+    with pytest.raises(duckdb.Error, match="has more than one job"):
+        story.wait()
     assert emulator.witness()["jobs_stored"] == 2
     story.close()
