@@ -109,11 +109,17 @@ class Batches:
         """
         jobs, gone = self.poll(identifier)
         if gone and identifier is not None:
-            raise UnknownJobError(
-                f"The workspace at {self.settings.server_url} does not know job {gone[0].job_id} (any more). The "
-                "ledger keeps its row; if the job belongs to another workspace, use that workspace's key."
-            )
+            raise self.not_known(gone[0])
         return jobs
+
+    def not_known(self, job: Job) -> UnknownJobError:
+        """Return the error that tells of a job that the workspace does not have."""
+        named = job.submission_id or job.job_id
+        return UnknownJobError(
+            f"The workspace at {self.settings.server_url} does not know job {job.job_id} (any more). The ledger keeps "
+            "its row; if the job belongs to another workspace, use that workspace's key. What other jobs answered is "
+            f"read by mistral_batch_results('{named}', partial := true)."
+        )
 
     def poll(self, identifier: str | None) -> tuple[list[Job], list[Job]]:
         """Return the jobs as `status` does, and those that the workspace does not know."""

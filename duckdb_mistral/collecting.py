@@ -31,7 +31,7 @@ from duckdb_mistral.spool import keys_path
 from duckdb_mistral.together import together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import duckdb
@@ -131,10 +131,13 @@ class Collector:
                 jobs = batches.status()
             groups = [_without_running(group) for group in self._groups(jobs)]
             return [group for group in groups if group and not any(map(self._lies_elsewhere, group))]
-        jobs = batches.find(identifier)
+        jobs, gone = batches.find(identifier), set()
         if not all(job.ended for job in jobs):
-            jobs = batches.status(identifier)
-        ended = _without_running(jobs)
+            jobs, unknown = batches.poll(identifier)
+            gone = {job.key for job in unknown}
+            if gone and not partial:
+                raise batches.not_known(unknown[0])
+        ended = _without_running(jobs, gone)
         unsent = [] if ended else batches.unsent(jobs)
         if unsent:
             raise batches.not_sent(unsent)
@@ -261,7 +264,7 @@ class Collector:
             fetched = scratch / name
             lines = self._download(job, scratch, fetched, missing)
             failpoint("before-keep", writes=True)
-            whole = lines is not None
+            whole = lines is not None and job.ended  # what is gone from the workspace may come back
             if not whole:
                 name = f"{PARTIAL}{name}"
             for path in lines_of(self._directory / name):  # beside results that were damaged
@@ -397,9 +400,12 @@ class Collector:
         return True
 
 
-def _without_running(jobs: Sequence[Job]) -> list[Job]:
-    """Return jobs and their retries without the retries that have not ended; none where the first has not."""
-    running = {job.submission_id for job in jobs if not job.ended}
+def _without_running(jobs: Sequence[Job], gone: Collection[int] = ()) -> list[Job]:
+    """Return jobs and their retries without the retries that have not ended; none where the first has not.
+
+    Of jobs that the workspace does not know any more, by their keys, nothing is waited for.
+    """
+    running = {job.submission_id for job in jobs if not job.ended and job.key not in gone}
     return [] if jobs[0].submission_id in running else [job for job in jobs if job.submission_id not in running]
 
 

@@ -222,7 +222,7 @@ def _all_held(count: int) -> Tally:
 
 def _complete(engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path) -> None:
     unfinished = target.with_suffix(".unfinished")
-    reason = f"no result: the job ended {job.status}"
+    reason = f"no result: the job ended {job.status}" if job.ended else "no result: the workspace has no such job"
     if job.report is not None and job.report.errors:
         reason += f" ({'; '.join(message for message, _ in job.report.errors)})"
     complete = template("complete").substitute(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import connect, make_staging, rows, settings_of, submitted
+from support import answered, connect, make_staging, rows, settings_of, submitted
 
 from duckdb_mistral import interrupts
 from duckdb_mistral.batches import Batches
+from duckdb_mistral.cleaning import Asked, clean
 from duckdb_mistral.client import BatchClient
 from duckdb_mistral.collecting import Collector
 from duckdb_mistral.emulator import Emulator
@@ -32,6 +34,40 @@ def ended(con: duckdb.DuckDBPyConnection) -> str:
     submission_id = submitted(con)
     con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
     return submission_id
+
+
+def test_one_job_that_the_workspace_does_not_know(emulator: Emulator, home: Path) -> None:
+    """Where one job of several is gone, partial := true reads the others, and its rows are missing until it is back."""
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 3)
+        submission_id = submitted(con)
+        first, second = rows(con, "FROM mistral_batch_jobs() ORDER BY total_requests DESC")
+        path = f"/v1/batch/jobs/{second['job_id']}"
+        emulator.faults({"method": "GET", "path": path, "status": 404, "times": 99})
+        while rows(con, "SELECT status FROM mistral_batch_jobs() WHERE job_id = $1", [first["job_id"]]) != [
+            {"status": "SUCCESS"}
+        ]:
+            time.sleep(0.02)
+        with pytest.raises(duckdb.Error, match=rf"does not know job {second['job_id']} .* partial := true"):
+            rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id")
+        assert [(row["custom_id"], row["outcome"]) for row in found] == [("0", "ok"), ("1", "ok"), ("2", "missing")]
+        assert found[2]["error"] == "no result: the workspace has no such job"
+        emulator.faults()
+        assert [row["outcome"] for row in answered(con, submission_id)] == ["ok"] * 3
+
+
+def test_ids_of_requests_that_are_gone(emulator: Emulator, home: Path, con: duckdb.DuckDBPyConnection) -> None:
+    """Where neither answers nor requests can be had any more, each row is missing by the ids that are kept of it."""
+    make_staging(con)
+    submission_id = submitted(con)
+    answered(con, submission_id)
+    clean(Settings.resolve(settings_of(emulator, home)), Asked(identifiers=(submission_id,)), free=True)
+    emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "times": 99})
+    found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id")
+    assert [(row["custom_id"], row["outcome"]) for row in found] == [(str(n), "missing") for n in range(3)]
+    with pytest.raises(duckdb.Error, match=r"neither here nor at the server any more, .* Submit those rows"):
+        rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
 
 
 def test_next_is_downloaded_meanwhile(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,10 @@ SOURCES = {
         "messages that are no JSON list",
     ),
     "messages that are empty": ("SELECT custom_id, '[]' AS messages FROM staging", "an empty list of messages"),
-    "a body that is no JSON": ("SELECT custom_id, 'hi' AS body FROM staging", "a body that is no JSON object (text belongs into prompt)"),
+    "a body that is no JSON": (
+        "SELECT custom_id, 'hi' AS body FROM staging",
+        "a body that is no JSON object (text belongs into prompt)",
+    ),
     "a body that is a list": ("SELECT custom_id, [1] AS body FROM staging", "a body that is no JSON object"),
     "response_format that is no JSON": (
         "SELECT *, CASE custom_id WHEN '1' THEN 'json' END AS response_format FROM staging",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pytest
 from support import connect, make_staging, rows, settings_of
 
@@ -24,6 +25,18 @@ def submit(emulator: Emulator, home: Path, parts: int, **settings: Any) -> list[
     with connect(emulator, home, max_requests_per_job=2, **settings) as con:
         make_staging(con, 2 * parts)
         return rows(con, "FROM mistral_batch_submit('staging')")
+
+
+def test_part_that_no_limit_lets_through(tmp_path: Path, home: Path) -> None:
+    """A part that waits for room, and that a lowered limit could never take, is told at once, with what to do."""
+    with Emulator(tmp_path / "server", job_seconds=60) as emulator:
+        found = submit(emulator, home, 2, max_pending_requests=3)
+        assert [row["status"] for row in found] == ["QUEUED", "HELD"]
+        with connect(emulator, home, max_pending_requests=1) as con:
+            waiting = f"FROM mistral_batch_wait('{found[0]['submission_id']}')"
+            with pytest.raises(duckdb.Error, match=r"Part 2 .* has 2 requests, more than .* allows at all \(1\)"):
+                rows(con, waiting)
+            assert [row["status"] for row in rows(con, "FROM mistral_batch_status()")][1] == "HELD"
 
 
 def test_created_in_order(emulator: Emulator, home: Path) -> None:
