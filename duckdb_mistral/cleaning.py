@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from duckdb_mistral.batches import Batches, describe
-from duckdb_mistral.collecting import PARTIAL, RETRY_SCRATCH, SCRATCH, Collector, results_name
+from duckdb_mistral.collecting import PARTIAL, RETRY_SCRATCH, SCRATCH, Collector
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.heaps import Kind, Thing, by_stem, entries, finished, heaped, is_unfinished, stem_of
-from duckdb_mistral.jobs import now
+from duckdb_mistral.jobs import now, results_name
 from duckdb_mistral.locks import Locks
 from duckdb_mistral.repairing import ASIDE, LEDGER_FILES
 from duckdb_mistral.reusing import COPIES, FOUND

@@ -258,6 +258,11 @@ def now() -> int:
     return int(datetime.now(UTC).timestamp() * 1_000_000)
 
 
+def results_name(job: Job) -> str:
+    """Return the name of the file in `home`/results that a job's results are kept in."""
+    return f"{job.job_id or f'{job.submission_id}-{job.part}-{job.key}'}.parquet"
+
+
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 

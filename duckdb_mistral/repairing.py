@@ -21,8 +21,13 @@ from duckdb_mistral.jobs import (
     SUBMISSION_KEY,
     Part,
     Submission,
+    results_name,
 )
 from duckdb_mistral.ledger import Ledger
+from duckdb_mistral.locks import Locks
+from duckdb_mistral.responses import lines_of, size_of
+from duckdb_mistral.results import COLUMNS, LINED
+from duckdb_mistral.retry import Retry
 from duckdb_mistral.reusing import found_path
 from duckdb_mistral.sending import spool_path
 
@@ -78,6 +83,7 @@ def repair(home: Path, client: BatchClient) -> Repair:
             unsent += ledger.restore(submission, parts, entries, answered, live=live)
             submissions += 1
             jobs += len(entries)
+    _keep_results(home, ledger)
     return Repair(put_aside=put_aside, restored_submissions=submissions, restored_jobs=jobs, unsent_jobs=unsent)
 
 
@@ -113,6 +119,29 @@ def _answered(found: Path) -> tuple[int, str, int] | None:
         return parquet.read_metadata(found).num_rows, found.name, found.stat().st_size
     except (OSError, pa.ArrowInvalid):
         return None
+
+
+def _keep_results(home: Path, ledger: Ledger) -> None:
+    """Record the results that lie under `home` as kept: the server may not have them any more."""
+    locks = Locks(home, Retry())
+    for job in ledger.jobs():
+        path = home / "results" / results_name(job)
+        if job.job_id is None or not job.ended or job.results is not None or not path.exists():
+            continue
+        # Whoever collects them now records them.
+        with locks.trying(f"results-{job.key}") as held:
+            if held and _is_whole(path):
+                ledger.keep_results(job, path.name, size_of(path))
+
+
+def _is_whole(results: Path) -> bool:
+    """Tell whether a file of results can be read: it got its name once it was whole, but may be damaged since."""
+    try:
+        columns = parquet.read_schema(results).names
+    except (OSError, pa.ArrowInvalid):
+        return False
+    # Columns that it leaves out are in the lines beside it.
+    return bool(lines_of(results)) or (LINED not in columns and COLUMNS.keys() <= set(columns))
 
 
 def _put_aside(home: Path) -> Path | None:

@@ -17,6 +17,10 @@ from duckdb_mistral.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
+DOWNLOAD = {"method": "GET", "path": "/v1/files/[^/]+/content"}
+
 
 def lose_ledger(home: Path) -> None:
     """Remove the ledger."""
@@ -121,6 +125,39 @@ def test_unsent_parts_of_another_home(emulator: Emulator, home: Path) -> None:
     with connect(emulator, home) as con:
         make_staging(con, 6)
         assert len(answered(con, submitted(con))) == 6
+
+
+def test_kept_results(emulator: Emulator, home: Path) -> None:
+    """Results that are kept are known after a repair, and are not paid again where the server's file is gone."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        expected = answered(con, submission_id)
+    lose_ledger(home)
+    repaired(emulator, home)
+    emulator.faults(DOWNLOAD | {"status": 404, "times": 1000})
+    with connect(emulator, home) as con:
+        assert rows(con, "FROM mistral_batch_results() ORDER BY custom_id") == expected
+        assert not rows(con, f"FROM mistral_batch_retry('{submission_id}')")
+    assert emulator.witness()["creates_received"] == 1
+
+
+def test_kept_results_that_were_damaged(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results that cannot be read, or that lost the lines beside them, are fetched again after a repair."""
+    monkeypatch.setattr("duckdb_mistral.results.LARGE_BYTES", 1)
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        expected = answered(con, submission_id)
+    (lines,) = (home / "results").glob("*.jsonl")
+    (kept,) = (home / "results").glob("*.parquet")
+    for damage in (lines.unlink, lambda: kept.write_bytes(kept.read_bytes()[:-4])):
+        damage()
+        lose_ledger(home)
+        repaired(emulator, home)
+        assert [job.results for job in Ledger(home).jobs()] == [None]
+        with connect(emulator, home) as con:
+            assert answered(con, submission_id) == expected
 
 
 def test_retry(emulator: Emulator, home: Path) -> None:
