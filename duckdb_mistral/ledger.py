@@ -30,7 +30,7 @@ from duckdb_mistral.ledger_rows import (
 from duckdb_mistral.schema import MIGRATIONS, SCHEMA_VERSION, jobs, meta, parts, submissions, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 #: How long a write waits for another process's write.
@@ -156,20 +156,18 @@ class Ledger:
         self,
         submission: Submission,
         its_parts: Sequence[Part],
-        reports: Sequence[tuple[int, JobReport]],
+        reports: Mapping[tuple[int, str], JobReport],
         answered: tuple[int, str, int] | None = None,
         *,
         live: bool = True,
     ) -> int:
-        """Record a submission that the API's jobs tell of, (part, job) each, and `answered` as `add` takes it.
+        """Record a submission that the API's jobs tell of, by part and model, and `answered` as `add` takes it.
 
         A job of a part that the API does not have is planned. Where `live`, it becomes the live one of its content;
         else nothing of it is sent any more. Returns how many jobs are planned.
         """
         rows = {(row["part"], row["model"]): row for row in planned_rows(submission, its_parts)}
-        told = [((number, report.model or ""), report) for number, report in reports]
-        restored = [restored_row(rows[key], report, live=live) for key, report in told]
-        planned = [restored_row(row, None, live=live) for key, row in rows.items() if key not in dict(told)]
+        restored = [restored_row(row, reports.get(key), live=live) for key, row in rows.items()]
         with self._writing() as connection:
             first = connection.execute(
                 sa.select(submissions.c.submission_id).where(
@@ -180,12 +178,12 @@ class Ledger:
                 self._retire(connection, first)
             connection.execute(submissions.insert(), submission_row(submission, live=live))
             connection.execute(parts.insert(), [asdict(part) for part in its_parts])
-            for _, report in reports:
+            for report in reports.values():
                 connection.execute(jobs.delete().where(jobs.c.job_id == report.job_id))
-            connection.execute(jobs.insert(), sorted(restored + planned, key=lambda row: int(row["part"])))
+            connection.execute(jobs.insert(), restored)
             if answered is not None:
                 connection.execute(jobs.insert(), answered_row(submission, *answered))
-        return len(planned) if live else 0
+        return sum(row["step"] == Step.PLANNED for row in restored)
 
     def retire(self, submission_id: str) -> None:
         """Let the same content be submitted anew; drop what of this submission was never created.

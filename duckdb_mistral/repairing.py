@@ -20,6 +20,7 @@ from duckdb_mistral.jobs import (
     RETRY_KEY,
     SUBMISSION_KEY,
     Part,
+    Status,
     Submission,
     results_name,
 )
@@ -29,7 +30,7 @@ from duckdb_mistral.responses import lines_of, size_of
 from duckdb_mistral.results import COLUMNS, LINED
 from duckdb_mistral.retry import Retry
 from duckdb_mistral.reusing import found_path
-from duckdb_mistral.sending import spool_path
+from duckdb_mistral.sending import CANCELLING, spool_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,6 +44,8 @@ LEDGER_FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
 PART = re.compile(r"part-(\d+)\.jsonl")
 #: How the directories begin that damaged ledgers are put into.
 ASIDE = "damaged-"
+#: The jobs of a submission, each by the part and the model that it is of.
+Jobs = dict[tuple[int, str], "JobReport"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,7 @@ def repair(home: Path, client: BatchClient) -> Repair:
             whole = [part.part for part in parts] == list(range(1, len(parts) + 1))
             whole = whole and (answered is not None or not found.exists())
             known = len(parts) * len(submission.models) + (answered is not None)
-            whole = whole and known >= max(_jobs(report) for _, report in entries)
+            whole = whole and known >= max(map(_jobs, entries.values()))
             live = whole and _is_later(ledger, submission)
             submission = replace(submission, request_count=sum(part.request_count for part in parts))
             unsent += ledger.restore(submission, parts, entries, answered, live=live)
@@ -88,8 +91,8 @@ def repair(home: Path, client: BatchClient) -> Repair:
 
 
 def _in_order(
-    found: Sequence[tuple[Submission, list[tuple[int, JobReport]]]],
-) -> list[tuple[Submission, list[tuple[int, JobReport]]]]:
+    found: Sequence[tuple[Submission, Jobs]],
+) -> list[tuple[Submission, Jobs]]:
     """Return submissions with their jobs by age, a retry after what it retries: the API's times are whole seconds."""
     parents = {submission.submission_id: submission.retry_of for submission, _ in found}
 
@@ -157,14 +160,14 @@ def _put_aside(home: Path) -> Path | None:
     return None
 
 
-def _submissions(
-    reports: Iterable[JobReport], client: BatchClient
-) -> Iterable[tuple[Submission, list[tuple[int, JobReport]]]]:
-    """Yield each submission that the jobs tell of, with its jobs and the parts that they stand for."""
+def _submissions(reports: Iterable[JobReport], client: BatchClient) -> Iterable[tuple[Submission, Jobs]]:
+    """Yield each submission that the jobs tell of, with its jobs: of two for one part and model, the better one."""
     by_submission = sorted(reports, key=lambda report: dict(report.metadata)[SUBMISSION_KEY])
     for submission_id, group in groupby(by_submission, key=lambda report: dict(report.metadata)[SUBMISSION_KEY]):
-        entries = sorted(((_part_number(report), report) for report in group), key=lambda entry: entry[0])
-        first = entries[0][1]
+        entries: Jobs = {}
+        for report in sorted(group, key=_worth):
+            entries.setdefault(_place(report), report)
+        first = entries[min(entries)]
         yield (
             Submission(
                 submission_id=submission_id,
@@ -172,21 +175,30 @@ def _submissions(
                 server_url=client.server_url,
                 account=client.account,
                 endpoint=first.endpoint or "",
-                models=tuple(dict.fromkeys(report.model or "" for _, report in entries)),
+                models=tuple(dict.fromkeys(model for _, model in sorted(entries))),
                 timeout_hours=24,  # only matters for parts that are still to be created, and these are lost
                 metadata=tuple(pair for pair in first.metadata if pair[0] not in OWN_KEYS),
                 request_count=0,  # counted by the parts
                 input_bytes=0,
-                created_at=min(report.created_at or 0 for _, report in entries),
+                created_at=min(report.created_at or 0 for report in entries.values()),
                 retry_of=dict(first.metadata).get(RETRY_KEY),
             ),
             entries,
         )
 
 
-def _part_number(report: JobReport) -> int:
-    number = dict(report.metadata).get(PART_KEY, "1").split(" ")[0]
-    return int(number) if number.isdecimal() else 1
+def _place(report: JobReport) -> tuple[int, str]:
+    """Return the part and the model that a job was created for; the API may call the model otherwise."""
+    number, _, model = dict(report.metadata).get(PART_KEY, "1").partition(" ")
+    return int(number) if number.isdecimal() else 1, model or report.model or ""
+
+
+def _worth(report: JobReport) -> tuple[int, int, int, str]:
+    """Return what sorts jobs of the same requests, the one first that stands for them."""
+    ends_well = report.status == Status.SUCCESS
+    may_end_well = not report.ended and report.status not in CANCELLING
+    order = 0 if ends_well else 1 if may_end_well else 2
+    return order, -report.succeeded_requests, report.created_at or 0, report.job_id
 
 
 def _jobs(report: JobReport) -> int:
@@ -195,9 +207,9 @@ def _jobs(report: JobReport) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _parts(home: Path, submission: Submission, entries: Sequence[tuple[int, JobReport]]) -> list[Part]:
+def _parts(home: Path, submission: Submission, entries: Jobs) -> list[Part]:
     """Return the parts that the jobs stand for, and those whose requests wait here and were not sent."""
-    reports = dict(entries)
+    reports = {number: report for (number, _), report in entries.items()}
     waiting = {
         int(found[1])
         for path in (home / "spool" / submission.submission_id).glob("*")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import duckdb
+import pytest
 from support import answered, connect, make_staging, rows, settings_of, submitted
 
 from duckdb_mistral.client import BatchClient
@@ -17,8 +19,8 @@ from duckdb_mistral.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
+CREATE = {"method": "POST", "path": "/v1/batch/jobs"}
+LIST = {"method": "GET", "path": "/v1/batch/jobs"}
 DOWNLOAD = {"method": "GET", "path": "/v1/files/[^/]+/content"}
 
 
@@ -158,6 +160,31 @@ def test_kept_results_that_were_damaged(emulator: Emulator, home: Path, monkeypa
         assert [job.results for job in Ledger(home).jobs()] == [None]
         with connect(emulator, home) as con:
             assert answered(con, submission_id) == expected
+
+
+@pytest.mark.parametrize("cancelled", [None, 0, 1])
+def test_two_jobs_of_one_part(cancelled: int | None, tmp_path: Path, home: Path) -> None:
+    """Of two jobs that were created for the same part, one that was not cancelled is restored, and no row twice."""
+    with Emulator(tmp_path / "server", job_seconds=1) as server:
+        with connect(server, home, reconcile_seconds=0, deadline_seconds=2) as con:
+            make_staging(con)
+            server.faults(CREATE | {"close": True, "after": True}, LIST | {"change": {"data": []}, "times": 1000})
+            with pytest.raises(duckdb.Error, match="is not known"):
+                submitted(con)
+            submission_id = submitted(con)
+            server.faults()
+            job_ids = sorted(row["job_id"] for row in rows(con, "FROM mistral_batch_jobs()"))
+            if cancelled is not None:
+                con.execute("FROM mistral_batch_cancel($id)", {"id": job_ids[cancelled]})
+        lose_ledger(home)
+        assert repaired(server, home).restored_jobs == 1
+        with connect(server, home) as con:
+            make_staging(con)
+            assert submitted(con) == submission_id
+            assert [(row["custom_id"], row["outcome"]) for row in answered(con, submission_id)] == [
+                (str(number), "ok") for number in range(3)
+            ]
+        assert server.witness()["jobs_stored"] == len(job_ids) == 2
 
 
 def test_retry(emulator: Emulator, home: Path) -> None:
