@@ -264,6 +264,11 @@ class Ledger:
         assert found is not None
         return found
 
+    def settle(self) -> None:
+        """Bring all that is written into the one file at `path`, so that it can be moved."""
+        with self._reading() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     # How it is done
 
     def _retire(self, connection: sa.Connection, submission_id: str) -> None:

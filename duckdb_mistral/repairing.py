@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -12,6 +13,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import (
     IDENTITY_KEY,
     JOBS_KEY,
@@ -44,6 +46,8 @@ LEDGER_FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
 PART = re.compile(r"part-(\d+)\.jsonl")
 #: How the directories begin that damaged ledgers are put into.
 ASIDE = "damaged-"
+#: The directory that a ledger is built in where there is none that is sound.
+BUILDING = "ledger-unfinished"
 #: The jobs of a submission, each by the part and the model that it is of.
 Jobs = dict[tuple[int, str], "JobReport"]
 
@@ -63,12 +67,34 @@ class Repair:
 def repair(home: Path, client: BatchClient) -> Repair:
     """Put a damaged ledger of `home` aside, and restore what the workspace's jobs tell of submissions.
 
-    What a sound ledger already knows stays as it is. Raises an ApiError where the jobs cannot be listed; then nothing
-    was changed.
+    What a sound ledger already knows stays as it is; a new one gets its name once it is whole. Raises an ApiError where
+    the jobs cannot be listed; then nothing was changed.
     """
     reports = [report for report in client.jobs() if SUBMISSION_KEY in dict(report.metadata)]
-    put_aside = _put_aside(home)
-    ledger = Ledger(home)
+    locks = Locks(home, Retry())
+    with locks.waiting("repair"):
+        there = home / LEDGER_FILES[0]
+        damaged = there.exists() and not _is_sound(home)
+        if there.exists() and not damaged:
+            return _restore(home, Ledger(home), reports, client, locks)
+        building = home / BUILDING
+        # One process at a time is here, so what lies there is what a killed one has left.
+        shutil.rmtree(building, ignore_errors=True)
+        ledger = Ledger(building)
+        done = _restore(home, ledger, reports, client, locks)
+        ledger.settle()
+        if there.exists() and not damaged:  # another process has made one meanwhile
+            done, put_aside = _restore(home, Ledger(home), reports, client, locks), None
+        else:
+            put_aside = _put_aside(home)
+            failpoint("after-aside")
+            ledger.path.replace(there)
+        shutil.rmtree(building, ignore_errors=True)
+        return replace(done, put_aside=put_aside)
+
+
+def _restore(home: Path, ledger: Ledger, reports: Iterable[JobReport], client: BatchClient, locks: Locks) -> Repair:
+    """Restore into a ledger what it does not know."""
     submissions = jobs = unsent = 0
     # Oldest first: of two submissions of the same content, the later one is the one that counts.
     for submission, entries in _in_order(list(_submissions(reports, client))):
@@ -86,8 +112,8 @@ def repair(home: Path, client: BatchClient) -> Repair:
             unsent += ledger.restore(submission, parts, entries, answered, live=live)
             submissions += 1
             jobs += len(entries)
-    _keep_results(home, ledger)
-    return Repair(put_aside=put_aside, restored_submissions=submissions, restored_jobs=jobs, unsent_jobs=unsent)
+    _keep_results(home, ledger, locks)
+    return Repair(put_aside=None, restored_submissions=submissions, restored_jobs=jobs, unsent_jobs=unsent)
 
 
 def _in_order(
@@ -124,9 +150,8 @@ def _answered(found: Path) -> tuple[int, str, int] | None:
         return None
 
 
-def _keep_results(home: Path, ledger: Ledger) -> None:
+def _keep_results(home: Path, ledger: Ledger, locks: Locks) -> None:
     """Record the results that lie under `home` as kept: the server may not have them any more."""
-    locks = Locks(home, Retry())
     for job in ledger.jobs():
         path = home / "results" / results_name(job)
         if job.job_id is None or not job.ended or job.results is not None or not path.exists():
@@ -147,17 +172,24 @@ def _is_whole(results: Path) -> bool:
     return bool(lines_of(results)) or (LINED not in columns and COLUMNS.keys() <= set(columns))
 
 
-def _put_aside(home: Path) -> Path | None:
+def _is_sound(home: Path) -> bool:
     try:
         Ledger(home)
     except LedgerError:
-        target = home / f"{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
-        target.mkdir(mode=0o700)
-        for name in LEDGER_FILES:
-            if (home / name).exists():
-                (home / name).replace(target / name)
-        return target
-    return None
+        return False
+    return True
+
+
+def _put_aside(home: Path) -> Path | None:
+    """Move what there is of a damaged ledger into a directory of its own: SQLite would take its log for a new one's."""
+    found = [name for name in LEDGER_FILES if (home / name).exists()]
+    if not found:
+        return None
+    target = home / f"{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
+    target.mkdir(mode=0o700, exist_ok=True)
+    for name in found:
+        (home / name).replace(target / name)
+    return target
 
 
 def _submissions(reports: Iterable[JobReport], client: BatchClient) -> Iterable[tuple[Submission, Jobs]]:

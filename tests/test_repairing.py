@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
-from support import answered, connect, make_staging, rows, settings_of, submitted
+from support import answered, connect, environment_of, make_staging, rows, run_python, settings_of, submitted
 
 from duckdb_mistral.client import BatchClient
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.failpoints import VARIABLE
 from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.repairing import Repair, repair
 from duckdb_mistral.reusing import found_path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CREATE = {"method": "POST", "path": "/v1/batch/jobs"}
+KILLED = -9
+REPAIR = "import sys; from duckdb_mistral.cli import main; sys.argv[1:] = ['doctor', '--repair']; main()"
 LIST = {"method": "GET", "path": "/v1/batch/jobs"}
 DOWNLOAD = {"method": "GET", "path": "/v1/files/[^/]+/content"}
 
@@ -185,6 +189,46 @@ def test_two_jobs_of_one_part(cancelled: int | None, tmp_path: Path, home: Path)
                 (str(number), "ok") for number in range(3)
             ]
         assert server.witness()["jobs_stored"] == len(job_ids) == 2
+
+
+def test_killed_repair(emulator: Emulator, home: Path) -> None:
+    """A repair that is killed half-way leaves no ledger that forgot the rest, and the next one restores all."""
+    with connect(emulator, home) as con:
+        make_staging(con, 3, "one")
+        make_staging(con, 4, "two")
+        first, second = submitted(con, "one"), submitted(con, "two")
+        answered(con, first)
+        answered(con, second)
+    lose_ledger(home)
+    (home / "ledger.sqlite").write_bytes(b"not a ledger".ljust(8192))
+    for count in (1, 2, 5):
+        killed = run_python(REPAIR, environment_of(emulator, home) | {VARIABLE: f"after-commit:{count}"})
+        assert killed.returncode == KILLED, killed.stderr
+        with connect(emulator, home) as con:
+            make_staging(con, 4, "two")
+            with pytest.raises(duckdb.Error, match=r"is damaged .* `duckdb-mistral doctor --repair`"):
+                submitted(con, "two")
+    done = run_python(REPAIR, environment_of(emulator, home) | {VARIABLE: "after-commit:6"})
+    assert "2 submissions with 2 jobs were restored" in done.stdout, done.stderr
+    assert sorted(path.name for path in home.glob("ledger*")) == ["ledger.sqlite"]
+    assert [path.name for path in home.glob("damaged-*/*")] == ["ledger.sqlite"]
+    with connect(emulator, home) as con:
+        make_staging(con, 4, "two")
+        assert submitted(con, "two") == second
+        assert len(answered(con, first)) == 3
+    assert emulator.witness()["creates_received"] == 2
+
+
+def test_repairs_at_once(emulator: Emulator, home: Path) -> None:
+    """Of two repairs at once one builds the ledger, and the other finds it built."""
+    with connect(emulator, home) as con:
+        for number in range(3):
+            submitted(con, f"SELECT '{number}' AS custom_id, 'prompt {number}' AS prompt")
+    lose_ledger(home)
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda _: repaired(emulator, home), range(2)))
+    assert sorted(one.restored_submissions for one in done) == [0, 3]
+    assert len(Ledger(home).submissions()) == 3
 
 
 def test_retry(emulator: Emulator, home: Path) -> None:
