@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import failpoint
+from duckdb_mistral.heaps import entries
 from duckdb_mistral.jobs import ARROWS, ENDED, Job, JobReport, Part, Step, Submission, now
 from duckdb_mistral.ledger_rows import (
     answered_row,
@@ -39,6 +40,22 @@ BUSY_SECONDS = 30
 MOST_VALUES = 900
 #: What SQLite says where the disk has no room for the file of memory that its processes share.
 NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
+#: The files of a ledger under `home`.
+LEDGER_FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
+#: How the directories begin that damaged ledgers are put into.
+ASIDE = "damaged-"
+#: What lies in these only the ledger explains.
+DIRECTORIES = ("spool", "results", "requests")
+
+
+def is_lost(home: Path) -> bool:
+    """Tell whether there is no ledger under `home`, but files that only a ledger explains."""
+    path = home / LEDGER_FILES[0]
+    if path.exists():
+        return False
+    explained = any(entries(home / name) for name in DIRECTORIES) or any(home.glob(f"{ASIDE}*"))
+    # Another process may have made the ledger meanwhile, and files after it.
+    return explained and not path.exists()
 
 
 class Ledger:
@@ -47,9 +64,15 @@ class Ledger:
     def __init__(self, home: Path) -> None:
         """Open the ledger under `home`, and make both where they do not exist.
 
-        Raises LedgerError where that cannot be done, or where the file is damaged or of a newer version.
+        Raises LedgerError where that cannot be done, or where the file is lost, damaged or of a newer version.
         """
-        self.path = home / "ledger.sqlite"
+        if is_lost(home):
+            raise LedgerError(
+                f"There is no ledger under {home} any more, but files of what it knew, so nothing is sent. "
+                "`duckdb-mistral doctor --repair` builds it anew from the workspace's jobs. To begin without it, move "
+                "that directory aside."
+            )
+        self.path = home / LEDGER_FILES[0]
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))

@@ -26,7 +26,7 @@ from duckdb_mistral.jobs import (
     Submission,
     results_name,
 )
-from duckdb_mistral.ledger import Ledger
+from duckdb_mistral.ledger import ASIDE, LEDGER_FILES, Ledger
 from duckdb_mistral.locks import Locks
 from duckdb_mistral.responses import lines_of, size_of
 from duckdb_mistral.results import COLUMNS, LINED
@@ -41,11 +41,8 @@ if TYPE_CHECKING:
     from duckdb_mistral.client import BatchClient
     from duckdb_mistral.jobs import JobReport
 
-LEDGER_FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
 #: How the files of spooled parts are called.
 PART = re.compile(r"part-(\d+)\.jsonl")
-#: How the directories begin that damaged ledgers are put into.
-ASIDE = "damaged-"
 #: The directory that a ledger is built in where there is none that is sound.
 BUILDING = "ledger-unfinished"
 #: The jobs of a submission, each by the part and the model that it is of.

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 CREATE = {"method": "POST", "path": "/v1/batch/jobs"}
 KILLED = -9
-REPAIR = "import sys; from duckdb_mistral.cli import main; sys.argv[1:] = ['doctor', '--repair']; main()"
+DOCTOR = "import sys; from duckdb_mistral.cli import main; sys.argv[1:] = ['doctor']; main()"
+REPAIR = DOCTOR.replace("']", "', '--repair']")
 LIST = {"method": "GET", "path": "/v1/batch/jobs"}
 DOWNLOAD = {"method": "GET", "path": "/v1/files/[^/]+/content"}
 
@@ -201,13 +202,14 @@ def test_killed_repair(emulator: Emulator, home: Path) -> None:
         answered(con, second)
     lose_ledger(home)
     (home / "ledger.sqlite").write_bytes(b"not a ledger".ljust(8192))
-    for count in (1, 2, 5):
-        killed = run_python(REPAIR, environment_of(emulator, home) | {VARIABLE: f"after-commit:{count}"})
+    for point in ("after-commit:1", "after-commit:2", "after-commit:5", "after-aside"):
+        killed = run_python(REPAIR, environment_of(emulator, home) | {VARIABLE: point})
         assert killed.returncode == KILLED, killed.stderr
         with connect(emulator, home) as con:
             make_staging(con, 4, "two")
-            with pytest.raises(duckdb.Error, match=r"is damaged .* `duckdb-mistral doctor --repair`"):
+            with pytest.raises(duckdb.Error, match=r"is damaged|There is no ledger") as raised:
                 submitted(con, "two")
+            assert "`duckdb-mistral doctor --repair`" in str(raised.value)
     done = run_python(REPAIR, environment_of(emulator, home) | {VARIABLE: "after-commit:6"})
     assert "2 submissions with 2 jobs were restored" in done.stdout, done.stderr
     assert sorted(path.name for path in home.glob("ledger*")) == ["ledger.sqlite"]
@@ -217,6 +219,33 @@ def test_killed_repair(emulator: Emulator, home: Path) -> None:
         assert submitted(con, "two") == second
         assert len(answered(con, first)) == 3
     assert emulator.witness()["creates_received"] == 2
+
+
+def test_lost_ledger(emulator: Emulator, home: Path) -> None:
+    """Where the ledger is gone but not what it knew, nothing is sent or removed until it is repaired."""
+    emulator.faults(CREATE | {"status": 429, "skip": 1})
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 4)
+        submission_id = submitted(con)
+    lose_ledger(home)
+    before = emulator.witness()["requests"]
+    spooled = sorted((home / "spool").rglob("*"))
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 4)
+        for query in ("mistral_batch_submit('staging')", "mistral_batch_status()", "mistral_batch_results()"):
+            with pytest.raises(duckdb.Error, match=r"There is no ledger under .* `duckdb-mistral doctor --repair`"):
+                rows(con, f"FROM {query}")
+    told = run_python(DOCTOR, environment_of(emulator, home))
+    assert f"not ok  state      There is no ledger under {home} any more" in told.stdout
+    assert told.returncode == 1
+    assert not list(home.glob("ledger*"))
+    assert sorted((home / "spool").rglob("*")) == spooled
+    assert emulator.witness()["requests"].get("create") == before.get("create")
+    assert run_python(REPAIR, environment_of(emulator, home)).returncode == 0
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 4)
+        assert submitted(con) == submission_id
+        assert len(answered(con, submission_id)) == 4
 
 
 def test_repairs_at_once(emulator: Emulator, home: Path) -> None:
