@@ -15,6 +15,7 @@ from pyarrow import parquet
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import (
+    ENDED_BADLY,
     IDENTITY_KEY,
     JOBS_KEY,
     OWN_KEYS,
@@ -23,6 +24,7 @@ from duckdb_mistral.jobs import (
     SUBMISSION_KEY,
     Part,
     Status,
+    Step,
     Submission,
     results_name,
 )
@@ -39,12 +41,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from duckdb_mistral.client import BatchClient
-    from duckdb_mistral.jobs import JobReport
+    from duckdb_mistral.jobs import Job, JobReport
 
 #: How the files of spooled parts are called.
 PART = re.compile(r"part-(\d+)\.jsonl")
 #: The directory that a ledger is built in where there is none that is sound.
 BUILDING = "ledger-unfinished"
+#: No answers are to be hoped for from a job with one of these.
+FAILING = ENDED_BADLY | {Status.CANCELLATION_REQUESTED}
+#: In the ledger's microseconds.
+SECOND = 1_000_000
 #: The jobs of a submission, each by the part and the model that it is of.
 Jobs = dict[tuple[int, str], "JobReport"]
 
@@ -104,7 +110,7 @@ def _restore(home: Path, ledger: Ledger, reports: Iterable[JobReport], client: B
             whole = whole and (answered is not None or not found.exists())
             known = len(parts) * len(submission.models) + (answered is not None)
             whole = whole and known >= max(map(_jobs, entries.values()))
-            live = whole and _is_later(ledger, submission)
+            live = whole and _is_later(ledger, submission, entries)
             submission = replace(submission, request_count=sum(part.request_count for part in parts))
             unsent += ledger.restore(submission, parts, entries, answered, live=live)
             submissions += 1
@@ -127,16 +133,26 @@ def _in_order(
         (replace(submission, created_at=submission.created_at + generation(submission.submission_id)), entries)
         for submission, entries in found
     ]
-    return sorted(aged, key=lambda pair: pair[0].created_at)
+    return sorted(aged, key=lambda pair: (pair[0].created_at, _may_do(pair[1].values())))
 
 
-def _is_later(ledger: Ledger, submission: Submission) -> bool:
-    """Tell whether a submission was made after the one that stands for its content, by the server's clock."""
+def _is_later(ledger: Ledger, submission: Submission, entries: Jobs) -> bool:
+    """Tell whether a submission was made after the one that stands for its content, by the server's clock.
+
+    It tells whole seconds: of two in the same one, the one that did not end badly counts as made after the other.
+    """
     known = ledger.live_submission(submission.identity)
     if known is None:
         return True
-    times = [job.report.created_at for job in ledger.jobs(known.submission_id) if job.report and job.report.created_at]
-    return min(times, default=known.created_at) < submission.created_at
+    jobs = [job for job in ledger.jobs(known.submission_id) if job.step is not Step.ANSWERED]
+    times = [job.report.created_at for job in jobs if job.report and job.report.created_at]
+    before = min(times, default=known.created_at) // SECOND, _may_do(jobs)
+    return before < (submission.created_at // SECOND, _may_do(entries.values()))
+
+
+def _may_do(jobs: Iterable[Job | JobReport]) -> bool:
+    """Tell whether any of the jobs has not ended badly, and is not about to."""
+    return any(job.status not in FAILING for job in jobs)
 
 
 def _answered(found: Path) -> tuple[int, str, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import duckdb
 import pytest
@@ -258,6 +259,30 @@ def test_repairs_at_once(emulator: Emulator, home: Path) -> None:
         done = list(pool.map(lambda _: repaired(emulator, home), range(2)))
     assert sorted(one.restored_submissions for one in done) == [0, 3]
     assert len(Ledger(home).submissions()) == 3
+
+
+@pytest.mark.parametrize("ids", [(UUID(int=1), UUID(int=2)), (UUID(int=2), UUID(int=1))])
+def test_cancelled_in_the_same_second(
+    ids: tuple[UUID, UUID], tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two submissions of the same content in one second, one that was cancelled does not stand for it."""
+    monkeypatch.setattr("duckdb_mistral.batches.uuid4", iter([*ids, UUID(int=3)]).__next__)
+    with Emulator(tmp_path / "server", job_seconds=0.5) as server:
+        with connect(server, home) as con:
+            make_staging(con)
+            time.sleep(1 - time.time() % 1)
+            first = submitted(con)
+            con.execute("FROM mistral_batch_cancel($id)", {"id": first})
+            con.execute("FROM mistral_batch_wait($id)", {"id": first})
+            second = submitted(con)
+            assert (first, second) == tuple(map(str, ids))
+            answered(con, second)
+        lose_ledger(home)
+        repaired(server, home)
+        with connect(server, home) as con:
+            make_staging(con)
+            assert submitted(con) == second
+        assert server.witness()["creates_received"] == 2
 
 
 def test_retry(emulator: Emulator, home: Path) -> None:
