@@ -45,7 +45,9 @@ IDENTITY_KEY = "duckdb_mistral_identity"
 #: How many jobs the submission has, and what it sends again what was left of: for the same purpose.
 JOBS_KEY = "duckdb_mistral_jobs"
 RETRY_KEY = "duckdb_mistral_retry_of"
-OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY})
+#: Its models, where they are several: those of which no job was created are known by it alone.
+MODELS_KEY = "duckdb_mistral_models"
+OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, MODELS_KEY})
 
 
 class Step(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import time
@@ -18,6 +19,7 @@ from duckdb_mistral.jobs import (
     ENDED_BADLY,
     IDENTITY_KEY,
     JOBS_KEY,
+    MODELS_KEY,
     OWN_KEYS,
     PART_KEY,
     RETRY_KEY,
@@ -220,7 +222,7 @@ def _submissions(reports: Iterable[JobReport], client: BatchClient) -> Iterable[
                 server_url=client.server_url,
                 account=client.account,
                 endpoint=first.endpoint or "",
-                models=tuple(dict.fromkeys(model for _, model in sorted(entries))),
+                models=tuple(dict.fromkeys((*_models(first), *(model for _, model in sorted(entries))))),
                 timeout_hours=24,  # only matters for parts that are still to be created, and these are lost
                 metadata=tuple(pair for pair in first.metadata if pair[0] not in OWN_KEYS),
                 request_count=0,  # counted by the parts
@@ -250,6 +252,15 @@ def _jobs(report: JobReport) -> int:
     """Return how many jobs a job's submission has, 0 where the job does not tell."""
     number = dict(report.metadata).get(JOBS_KEY, "")
     return int(number) if number.isdecimal() else 0
+
+
+def _models(report: JobReport) -> tuple[str, ...]:
+    """Return the models of a job's submission, nothing where the job does not tell."""
+    try:
+        told = json.loads(dict(report.metadata).get(MODELS_KEY, "[]"))
+    except ValueError:
+        return ()
+    return tuple(model for model in told if isinstance(model, str)) if isinstance(told, list) else ()
 
 
 def _parts(home: Path, submission: Submission, entries: Jobs) -> list[Part]:

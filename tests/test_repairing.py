@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -14,9 +15,11 @@ from support import answered, connect, environment_of, make_staging, rows, run_p
 from duckdb_mistral.client import BatchClient
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.failpoints import VARIABLE
+from duckdb_mistral.jobs import MODELS_KEY
 from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.repairing import Repair, repair
 from duckdb_mistral.reusing import found_path
+from duckdb_mistral.sending import _told
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
@@ -283,6 +286,41 @@ def test_cancelled_in_the_same_second(
             make_staging(con)
             assert submitted(con) == second
         assert server.witness()["creates_received"] == 2
+
+
+def test_model_without_a_job(emulator: Emulator, home: Path) -> None:
+    """Of two models, the one that waited when the ledger was lost is sent by the same submit, and the other not."""
+    models = "model := ['mistral-small-latest', 'ministral-3b-latest']"
+    emulator.faults(CREATE | {"status": 429, "skip": 1})
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con, arguments=models)
+    lose_ledger(home)
+    done = repaired(emulator, home)
+    assert (done.restored_jobs, done.unsent_jobs) == (1, 1)
+    with connect(emulator, home) as con:
+        make_staging(con)
+        assert submitted(con, arguments=models) == submission_id
+        found = [(row["model"], row["custom_id"], row["outcome"]) for row in answered(con, submission_id)]
+        assert sorted(found) == [
+            (model, str(number), "ok")
+            for model in ("ministral-3b-latest", "mistral-small-latest")
+            for number in range(3)
+        ]
+    assert emulator.witness()["jobs_stored"] == 2
+
+
+@pytest.mark.parametrize(("model", "told"), [("a", True), ("a" * 300, False)])
+def test_models_are_told_within_the_limits(model: str, told: bool, emulator: Emulator, home: Path) -> None:
+    """The names of several models travel with a job where the API takes them, and one model's never."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+    submission = Ledger(home).submission(submission_id)
+    assert submission is not None
+    assert MODELS_KEY not in _told(submission, 1)
+    several = _told(replace(submission, models=(f"{model}1", f"{model}2")), 2)
+    assert several.get(MODELS_KEY) == ('["a1", "a2"]' if told else None)
 
 
 def test_retry(emulator: Emulator, home: Path) -> None:
