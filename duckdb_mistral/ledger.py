@@ -183,14 +183,15 @@ class Ledger:
         answered: tuple[int, str, int] | None = None,
         *,
         live: bool = True,
+        cancelled: bool = False,
     ) -> int:
         """Record a submission that the API's jobs tell of, by part and model, and `answered` as `add` takes it.
 
         A job of a part that the API does not have is planned. Where `live`, it becomes the live one of its content;
-        else nothing of it is sent any more. Returns how many jobs are planned.
+        else, or where `cancelled`, nothing of it is sent any more. Returns how many jobs are planned.
         """
         rows = {(row["part"], row["model"]): row for row in planned_rows(submission, its_parts)}
-        restored = [restored_row(row, reports.get(key), live=live) for key, row in rows.items()]
+        restored = [restored_row(row, reports.get(key), planned=live and not cancelled) for key, row in rows.items()]
         with self._writing() as connection:
             first = connection.execute(
                 sa.select(submissions.c.submission_id).where(

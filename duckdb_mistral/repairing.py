@@ -114,7 +114,8 @@ def _restore(home: Path, ledger: Ledger, reports: Iterable[JobReport], client: B
             whole = whole and known >= max(map(_jobs, entries.values()))
             live = whole and _is_later(ledger, submission, entries)
             submission = replace(submission, request_count=sum(part.request_count for part in parts))
-            unsent += ledger.restore(submission, parts, entries, answered, live=live)
+            cancelled = all(report.status in CANCELLING for report in entries.values())
+            unsent += ledger.restore(submission, parts, entries, answered, live=live, cancelled=cancelled)
             submissions += 1
             jobs += len(entries)
     _keep_results(home, ledger, locks)

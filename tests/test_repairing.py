@@ -323,6 +323,23 @@ def test_models_are_told_within_the_limits(model: str, told: bool, emulator: Emu
     assert several.get(MODELS_KEY) == ('["a1", "a2"]' if told else None)
 
 
+def test_cancelled_parts(tmp_path: Path, home: Path) -> None:
+    """A part that waited when its submission was cancelled is not sent after a repair, until it is asked for anew."""
+    limits = {"max_requests_per_job": 2, "max_pending_requests": 2}
+    with Emulator(tmp_path / "server", job_seconds=60) as server:
+        with connect(server, home, **limits) as con:
+            make_staging(con, 4)
+            submission_id = submitted(con)
+            con.execute("FROM mistral_batch_cancel($id)", {"id": submission_id})
+            con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        lose_ledger(home)
+        assert repaired(server, home).unsent_jobs == 0
+        with connect(server, home, **limits) as con:
+            make_staging(con, 4)
+            assert [row["status"] for row in rows(con, "FROM mistral_batch_status()")] == ["CANCELLED"] * 2
+            assert submitted(con) != submission_id
+
+
 def test_retry(emulator: Emulator, home: Path) -> None:
     """What a retry has answered stands in the results of the first submission after a repair, and is not sent again."""
     with connect(emulator, home) as con:
