@@ -47,7 +47,9 @@ JOBS_KEY = "duckdb_mistral_jobs"
 RETRY_KEY = "duckdb_mistral_retry_of"
 #: Its models, where they are several: those of which no job was created are known by it alone.
 MODELS_KEY = "duckdb_mistral_models"
-OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, MODELS_KEY})
+#: How many of its rows share the request of another one, where any do: which ones is told by a file here alone.
+COPIES_KEY = "duckdb_mistral_copies"
+OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, MODELS_KEY, COPIES_KEY})
 
 
 class Step(StrEnum):

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import (
+    COPIES_KEY,
     ENDED_BADLY,
     IDENTITY_KEY,
     JOBS_KEY,
@@ -35,7 +36,7 @@ from duckdb_mistral.locks import Locks
 from duckdb_mistral.responses import lines_of, size_of
 from duckdb_mistral.results import COLUMNS, LINED
 from duckdb_mistral.retry import Retry
-from duckdb_mistral.reusing import found_path
+from duckdb_mistral.reusing import copies_path, found_path
 from duckdb_mistral.sending import CANCELLING, spool_path
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def _restore(home: Path, ledger: Ledger, reports: Iterable[JobReport], client: B
             whole = [part.part for part in parts] == list(range(1, len(parts) + 1))
             whole = whole and (answered is not None or not found.exists())
             known = len(parts) * len(submission.models) + (answered is not None)
-            whole = whole and known >= max(map(_jobs, entries.values()))
+            whole = whole and known >= _told(JOBS_KEY, entries)
+            whole = whole and _copies(copies_path(home, submission.submission_id)) >= _told(COPIES_KEY, entries)
             live = whole and _is_later(ledger, submission, entries)
             submission = replace(submission, request_count=sum(part.request_count for part in parts))
             cancelled = all(report.status in CANCELLING for report in entries.values())
@@ -188,6 +190,14 @@ def _is_whole(results: Path) -> bool:
     return bool(lines_of(results)) or (LINED not in columns and COLUMNS.keys() <= set(columns))
 
 
+def _copies(copies: Path) -> int:
+    """Return how many rows a file says to share the request of another one."""
+    try:
+        return int(parquet.read_metadata(copies).num_rows)
+    except (OSError, pa.ArrowInvalid):
+        return 0
+
+
 def _is_sound(home: Path) -> bool:
     try:
         Ledger(home)
@@ -249,10 +259,10 @@ def _worth(report: JobReport) -> tuple[int, int, int, str]:
     return order, -report.succeeded_requests, report.created_at or 0, report.job_id
 
 
-def _jobs(report: JobReport) -> int:
-    """Return how many jobs a job's submission has, 0 where the job does not tell."""
-    number = dict(report.metadata).get(JOBS_KEY, "")
-    return int(number) if number.isdecimal() else 0
+def _told(key: str, entries: Jobs) -> int:
+    """Return a number that a submission's jobs tell of it, 0 where none does."""
+    numbers = (dict(report.metadata).get(key, "") for report in entries.values())
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def _models(report: JobReport) -> tuple[str, ...]:

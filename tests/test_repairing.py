@@ -15,7 +15,7 @@ from support import answered, connect, environment_of, make_staging, rows, run_p
 from duckdb_mistral.client import BatchClient
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.failpoints import VARIABLE
-from duckdb_mistral.jobs import MODELS_KEY
+from duckdb_mistral.jobs import COPIES_KEY, MODELS_KEY, RETRY_KEY
 from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.repairing import Repair, repair
 from duckdb_mistral.reusing import found_path
@@ -338,6 +338,39 @@ def test_cancelled_parts(tmp_path: Path, home: Path) -> None:
             make_staging(con, 4)
             assert [row["status"] for row in rows(con, "FROM mistral_batch_status()")] == ["CANCELLED"] * 2
             assert submitted(con) != submission_id
+
+
+def test_rows_that_share_a_request(emulator: Emulator, home: Path) -> None:
+    """A submission whose rows share requests stands for its content only where it is known which rows do."""
+    source = "SELECT range::VARCHAR AS custom_id, 'prompt ' || range % 2 AS prompt FROM range(5)"
+    with connect(emulator, home) as con:
+        submission_id = submitted(con, source, "reuse := 'requests'")
+        expected = answered(con, submission_id)
+        assert [row["custom_id"] for row in expected] == ["0", "1", "2", "3", "4"]
+    lose_ledger(home)
+    repaired(emulator, home)
+    with connect(emulator, home) as con:
+        assert submitted(con, source, "reuse := 'requests'") == submission_id
+        assert answered(con, submission_id) == expected
+    other = home.with_name("another-home")
+    repaired(emulator, other)
+    with connect(emulator, other) as con:
+        anew = submitted(con, source, "reuse := 'requests'")
+        assert anew != submission_id
+        assert [row["custom_id"] for row in answered(con, anew)] == ["0", "1", "2", "3", "4"]
+
+
+def test_copies_are_told_of_their_submission_alone(con: duckdb.DuckDBPyConnection) -> None:
+    """The number of rows that share requests travels with the jobs of their submission, not with those of a retry."""
+    source = "SELECT range::VARCHAR AS custom_id, 'prompt ' || range % 2 AS prompt FROM range(5)"
+    submission_id = submitted(con, source, "reuse := 'requests', metadata := {emulate: 'FAILED 0'}")
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    con.execute("FROM mistral_batch_retry($id)", {"id": submission_id})
+    told = {
+        row["metadata"].get(RETRY_KEY): row["metadata"].get(COPIES_KEY)
+        for row in rows(con, "FROM mistral_batch_jobs()")
+    }
+    assert told == {None: "3", submission_id: None}
 
 
 def test_retry(emulator: Emulator, home: Path) -> None:
