@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from duckdb_mistral.batches import Batches, describe
-from duckdb_mistral.collecting import PARTIAL, RETRY_SCRATCH, SCRATCH, Collector, results_name
+from duckdb_mistral.collecting import PARTIAL, RETRY_SCRATCH, SCRATCH, Collector
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.heaps import Kind, Thing, by_stem, entries, finished, heaped, is_unfinished, stem_of
-from duckdb_mistral.jobs import now
+from duckdb_mistral.jobs import now, results_name
+from duckdb_mistral.ledger import ASIDE, DIRECTORIES, LEDGER_FILES, is_lost
 from duckdb_mistral.locks import Locks
-from duckdb_mistral.repairing import ASIDE, LEDGER_FILES
 from duckdb_mistral.reusing import COPIES, FOUND
 from duckdb_mistral.sending import abandoned_spools
 from duckdb_mistral.spool import part_name
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from duckdb_mistral.settings import Settings
 
 DAY = 24 * 3600 * 1_000_000
-DIRECTORIES = ("spool", "results", "requests")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,14 +233,12 @@ class Cleaner:
 
 def _has_ledger(home: Path) -> bool:
     """Tell whether there is a ledger; raise LedgerError where there is none but files that only a ledger explains."""
-    if (home / LEDGER_FILES[0]).exists():
-        return True
-    if any(entries(home / name) for name in DIRECTORIES) or any(home.glob(f"{ASIDE}*")):
+    if is_lost(home):
         raise LedgerError(
             f"There is no ledger under {home}, so nothing tells which of the files there are still needed, and nothing "
             "was removed. `duckdb-mistral doctor --repair` builds it anew from the workspace's jobs."
         )
-    return False
+    return (home / LEDGER_FILES[0]).exists()
 
 
 def _opened(settings: Settings) -> Batches:

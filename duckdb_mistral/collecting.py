@@ -21,7 +21,7 @@ from duckdb_mistral.errors import (
     NotFoundError,
 )
 from duckdb_mistral.failpoints import failpoint
-from duckdb_mistral.jobs import Step
+from duckdb_mistral.jobs import Step, results_name
 from duckdb_mistral.leftovers import left_in
 from duckdb_mistral.responses import kept_results, line_path, lines_of, size_of
 from duckdb_mistral.results import ResultFiles, write_results
@@ -407,8 +407,3 @@ def _without_running(jobs: Sequence[Job], gone: Collection[int] = ()) -> list[Jo
     """
     running = {job.submission_id for job in jobs if not job.ended and job.key not in gone}
     return [] if jobs[0].submission_id in running else [job for job in jobs if job.submission_id not in running]
-
-
-def results_name(job: Job) -> str:
-    """Return the name of the file in `home`/results that a job's results are kept in."""
-    return f"{job.job_id or f'{job.submission_id}-{job.part}-{job.key}'}.parquet"

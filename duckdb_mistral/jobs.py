@@ -45,7 +45,11 @@ IDENTITY_KEY = "duckdb_mistral_identity"
 #: How many jobs the submission has, and what it sends again what was left of: for the same purpose.
 JOBS_KEY = "duckdb_mistral_jobs"
 RETRY_KEY = "duckdb_mistral_retry_of"
-OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY})
+#: Its models, where they are several: those of which no job was created are known by it alone.
+MODELS_KEY = "duckdb_mistral_models"
+#: How many of its rows share the request of another one, where any do: which ones is told by a file here alone.
+COPIES_KEY = "duckdb_mistral_copies"
+OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, MODELS_KEY, COPIES_KEY})
 
 
 class Step(StrEnum):
@@ -256,6 +260,11 @@ class Submission:
 def now() -> int:
     """Return this machine's time in microseconds since 1970, UTC."""
     return int(datetime.now(UTC).timestamp() * 1_000_000)
+
+
+def results_name(job: Job) -> str:
+    """Return the name of the file in `home`/results that a job's results are kept in."""
+    return f"{job.job_id or f'{job.submission_id}-{job.part}-{job.key}'}.parquet"
 
 
 def _list(value: Any) -> list[Any]:

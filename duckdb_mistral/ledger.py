@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import failpoint
+from duckdb_mistral.heaps import entries
 from duckdb_mistral.jobs import ARROWS, ENDED, Job, JobReport, Part, Step, Submission, now
 from duckdb_mistral.ledger_rows import (
     answered_row,
@@ -30,7 +31,7 @@ from duckdb_mistral.ledger_rows import (
 from duckdb_mistral.schema import MIGRATIONS, SCHEMA_VERSION, jobs, meta, parts, submissions, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 #: How long a write waits for another process's write.
@@ -39,6 +40,22 @@ BUSY_SECONDS = 30
 MOST_VALUES = 900
 #: What SQLite says where the disk has no room for the file of memory that its processes share.
 NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
+#: The files of a ledger under `home`.
+LEDGER_FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
+#: How the directories begin that damaged ledgers are put into.
+ASIDE = "damaged-"
+#: What lies in these only the ledger explains.
+DIRECTORIES = ("spool", "results", "requests")
+
+
+def is_lost(home: Path) -> bool:
+    """Tell whether there is no ledger under `home`, but files that only a ledger explains."""
+    path = home / LEDGER_FILES[0]
+    if path.exists():
+        return False
+    explained = any(entries(home / name) for name in DIRECTORIES) or any(home.glob(f"{ASIDE}*"))
+    # Another process may have made the ledger meanwhile, and files after it.
+    return explained and not path.exists()
 
 
 class Ledger:
@@ -47,9 +64,15 @@ class Ledger:
     def __init__(self, home: Path) -> None:
         """Open the ledger under `home`, and make both where they do not exist.
 
-        Raises LedgerError where that cannot be done, or where the file is damaged or of a newer version.
+        Raises LedgerError where that cannot be done, or where the file is lost, damaged or of a newer version.
         """
-        self.path = home / "ledger.sqlite"
+        if is_lost(home):
+            raise LedgerError(
+                f"There is no ledger under {home} any more, but files of what it knew, so nothing is sent. "
+                "`duckdb-mistral doctor --repair` builds it anew from the workspace's jobs. To begin without it, move "
+                "that directory aside."
+            )
+        self.path = home / LEDGER_FILES[0]
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -156,20 +179,19 @@ class Ledger:
         self,
         submission: Submission,
         its_parts: Sequence[Part],
-        reports: Sequence[tuple[int, JobReport]],
+        reports: Mapping[tuple[int, str], JobReport],
         answered: tuple[int, str, int] | None = None,
         *,
         live: bool = True,
+        cancelled: bool = False,
     ) -> int:
-        """Record a submission that the API's jobs tell of, (part, job) each, and `answered` as `add` takes it.
+        """Record a submission that the API's jobs tell of, by part and model, and `answered` as `add` takes it.
 
         A job of a part that the API does not have is planned. Where `live`, it becomes the live one of its content;
-        else nothing of it is sent any more. Returns how many jobs are planned.
+        else, or where `cancelled`, nothing of it is sent any more. Returns how many jobs are planned.
         """
         rows = {(row["part"], row["model"]): row for row in planned_rows(submission, its_parts)}
-        told = [((number, report.model or ""), report) for number, report in reports]
-        restored = [restored_row(rows[key], report, live=live) for key, report in told]
-        planned = [restored_row(row, None, live=live) for key, row in rows.items() if key not in dict(told)]
+        restored = [restored_row(row, reports.get(key), planned=live and not cancelled) for key, row in rows.items()]
         with self._writing() as connection:
             first = connection.execute(
                 sa.select(submissions.c.submission_id).where(
@@ -180,12 +202,12 @@ class Ledger:
                 self._retire(connection, first)
             connection.execute(submissions.insert(), submission_row(submission, live=live))
             connection.execute(parts.insert(), [asdict(part) for part in its_parts])
-            for _, report in reports:
+            for report in reports.values():
                 connection.execute(jobs.delete().where(jobs.c.job_id == report.job_id))
-            connection.execute(jobs.insert(), sorted(restored + planned, key=lambda row: int(row["part"])))
+            connection.execute(jobs.insert(), restored)
             if answered is not None:
                 connection.execute(jobs.insert(), answered_row(submission, *answered))
-        return len(planned) if live else 0
+        return sum(row["step"] == Step.PLANNED for row in restored)
 
     def retire(self, submission_id: str) -> None:
         """Let the same content be submitted anew; drop what of this submission was never created.
@@ -268,6 +290,11 @@ class Ledger:
         found = self.job(report.job_id)
         assert found is not None
         return found
+
+    def settle(self) -> None:
+        """Bring all that is written into the one file at `path`, so that it can be moved."""
+        with self._reading() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # How it is done
 

@@ -40,14 +40,15 @@ def planned_rows(submission: Submission, its_parts: Iterable[Part]) -> Iterator[
             }
 
 
-def restored_row(planned: dict[str, Any], report: JobReport | None, *, live: bool) -> dict[str, Any]:
-    """Return the row of a planned job as what the API's job of it tells; of one that it has not, as not sent."""
+def restored_row(row: dict[str, Any], report: JobReport | None, *, planned: bool) -> dict[str, Any]:
+    """Return the row of a planned job as what the API's job of it tells; else as `planned` still, or as dropped."""
     if report is not None:
-        return planned | {"step": Step.CREATED, "message": None} | reported_values(report)
+        return row | {"step": Step.CREATED, "message": None} | reported_values(report)
     # The same keys in every row, for one statement; a NULL job_id is no job's.
+    step = Step.PLANNED if planned else Step.DROPPED
     return (
-        planned
-        | {"step": Step.PLANNED if live else Step.DROPPED, "message": "It had not been sent when the ledger was lost."}
+        row
+        | {"step": step, "message": "It had not been sent when the ledger was lost."}
         | dict.fromkeys(("job_id", "status", "report", "checked_at"))
     )
 

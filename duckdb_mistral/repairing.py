@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import time
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -12,32 +14,48 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import (
+    COPIES_KEY,
+    ENDED_BADLY,
     IDENTITY_KEY,
     JOBS_KEY,
+    MODELS_KEY,
     OWN_KEYS,
     PART_KEY,
     RETRY_KEY,
     SUBMISSION_KEY,
     Part,
+    Status,
+    Step,
     Submission,
+    results_name,
 )
-from duckdb_mistral.ledger import Ledger
-from duckdb_mistral.reusing import found_path
-from duckdb_mistral.sending import spool_path
+from duckdb_mistral.ledger import ASIDE, LEDGER_FILES, Ledger
+from duckdb_mistral.locks import Locks
+from duckdb_mistral.responses import lines_of, size_of
+from duckdb_mistral.results import COLUMNS, LINED
+from duckdb_mistral.retry import Retry
+from duckdb_mistral.reusing import copies_path, found_path
+from duckdb_mistral.sending import CANCELLING, spool_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from duckdb_mistral.client import BatchClient
-    from duckdb_mistral.jobs import JobReport
+    from duckdb_mistral.jobs import Job, JobReport
 
-LEDGER_FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
 #: How the files of spooled parts are called.
 PART = re.compile(r"part-(\d+)\.jsonl")
-#: How the directories begin that damaged ledgers are put into.
-ASIDE = "damaged-"
+#: The directory that a ledger is built in where there is none that is sound.
+BUILDING = "ledger-unfinished"
+#: No answers are to be hoped for from a job with one of these.
+FAILING = ENDED_BADLY | {Status.CANCELLATION_REQUESTED}
+#: In the ledger's microseconds.
+SECOND = 1_000_000
+#: The jobs of a submission, each by the part and the model that it is of.
+Jobs = dict[tuple[int, str], "JobReport"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +73,34 @@ class Repair:
 def repair(home: Path, client: BatchClient) -> Repair:
     """Put a damaged ledger of `home` aside, and restore what the workspace's jobs tell of submissions.
 
-    What a sound ledger already knows stays as it is. Raises an ApiError where the jobs cannot be listed; then nothing
-    was changed.
+    What a sound ledger already knows stays as it is; a new one gets its name once it is whole. Raises an ApiError where
+    the jobs cannot be listed; then nothing was changed.
     """
     reports = [report for report in client.jobs() if SUBMISSION_KEY in dict(report.metadata)]
-    put_aside = _put_aside(home)
-    ledger = Ledger(home)
+    locks = Locks(home, Retry())
+    with locks.waiting("repair"):
+        there = home / LEDGER_FILES[0]
+        damaged = there.exists() and not _is_sound(home)
+        if there.exists() and not damaged:
+            return _restore(home, Ledger(home), reports, client, locks)
+        building = home / BUILDING
+        # One process at a time is here, so what lies there is what a killed one has left.
+        shutil.rmtree(building, ignore_errors=True)
+        ledger = Ledger(building)
+        done = _restore(home, ledger, reports, client, locks)
+        ledger.settle()
+        if there.exists() and not damaged:  # another process has made one meanwhile
+            done, put_aside = _restore(home, Ledger(home), reports, client, locks), None
+        else:
+            put_aside = _put_aside(home)
+            failpoint("after-aside")
+            ledger.path.replace(there)
+        shutil.rmtree(building, ignore_errors=True)
+        return replace(done, put_aside=put_aside)
+
+
+def _restore(home: Path, ledger: Ledger, reports: Iterable[JobReport], client: BatchClient, locks: Locks) -> Repair:
+    """Restore into a ledger what it does not know."""
     submissions = jobs = unsent = 0
     # Oldest first: of two submissions of the same content, the later one is the one that counts.
     for submission, entries in _in_order(list(_submissions(reports, client))):
@@ -72,18 +112,21 @@ def repair(home: Path, client: BatchClient) -> Repair:
             whole = [part.part for part in parts] == list(range(1, len(parts) + 1))
             whole = whole and (answered is not None or not found.exists())
             known = len(parts) * len(submission.models) + (answered is not None)
-            whole = whole and known >= max(_jobs(report) for _, report in entries)
-            live = whole and _is_later(ledger, submission)
+            whole = whole and known >= _told(JOBS_KEY, entries)
+            whole = whole and _copies(copies_path(home, submission.submission_id)) >= _told(COPIES_KEY, entries)
+            live = whole and _is_later(ledger, submission, entries)
             submission = replace(submission, request_count=sum(part.request_count for part in parts))
-            unsent += ledger.restore(submission, parts, entries, answered, live=live)
+            cancelled = all(report.status in CANCELLING for report in entries.values())
+            unsent += ledger.restore(submission, parts, entries, answered, live=live, cancelled=cancelled)
             submissions += 1
             jobs += len(entries)
-    return Repair(put_aside=put_aside, restored_submissions=submissions, restored_jobs=jobs, unsent_jobs=unsent)
+    _keep_results(home, ledger, locks)
+    return Repair(put_aside=None, restored_submissions=submissions, restored_jobs=jobs, unsent_jobs=unsent)
 
 
 def _in_order(
-    found: Sequence[tuple[Submission, list[tuple[int, JobReport]]]],
-) -> list[tuple[Submission, list[tuple[int, JobReport]]]]:
+    found: Sequence[tuple[Submission, Jobs]],
+) -> list[tuple[Submission, Jobs]]:
     """Return submissions with their jobs by age, a retry after what it retries: the API's times are whole seconds."""
     parents = {submission.submission_id: submission.retry_of for submission, _ in found}
 
@@ -95,16 +138,26 @@ def _in_order(
         (replace(submission, created_at=submission.created_at + generation(submission.submission_id)), entries)
         for submission, entries in found
     ]
-    return sorted(aged, key=lambda pair: pair[0].created_at)
+    return sorted(aged, key=lambda pair: (pair[0].created_at, _may_do(pair[1].values())))
 
 
-def _is_later(ledger: Ledger, submission: Submission) -> bool:
-    """Tell whether a submission was made after the one that stands for its content, by the server's clock."""
+def _is_later(ledger: Ledger, submission: Submission, entries: Jobs) -> bool:
+    """Tell whether a submission was made after the one that stands for its content, by the server's clock.
+
+    It tells whole seconds: of two in the same one, the one that did not end badly counts as made after the other.
+    """
     known = ledger.live_submission(submission.identity)
     if known is None:
         return True
-    times = [job.report.created_at for job in ledger.jobs(known.submission_id) if job.report and job.report.created_at]
-    return min(times, default=known.created_at) < submission.created_at
+    jobs = [job for job in ledger.jobs(known.submission_id) if job.step is not Step.ANSWERED]
+    times = [job.report.created_at for job in jobs if job.report and job.report.created_at]
+    before = min(times, default=known.created_at) // SECOND, _may_do(jobs)
+    return before < (submission.created_at // SECOND, _may_do(entries.values()))
+
+
+def _may_do(jobs: Iterable[Job | JobReport]) -> bool:
+    """Tell whether any of the jobs has not ended badly, and is not about to."""
+    return any(job.status not in FAILING for job in jobs)
 
 
 def _answered(found: Path) -> tuple[int, str, int] | None:
@@ -115,27 +168,64 @@ def _answered(found: Path) -> tuple[int, str, int] | None:
         return None
 
 
-def _put_aside(home: Path) -> Path | None:
+def _keep_results(home: Path, ledger: Ledger, locks: Locks) -> None:
+    """Record the results that lie under `home` as kept: the server may not have them any more."""
+    for job in ledger.jobs():
+        path = home / "results" / results_name(job)
+        if job.job_id is None or not job.ended or job.results is not None or not path.exists():
+            continue
+        # Whoever collects them now records them.
+        with locks.trying(f"results-{job.key}") as held:
+            if held and _is_whole(path):
+                ledger.keep_results(job, path.name, size_of(path))
+
+
+def _is_whole(results: Path) -> bool:
+    """Tell whether a file of results can be read: it got its name once it was whole, but may be damaged since."""
+    try:
+        columns = parquet.read_schema(results).names
+    except (OSError, pa.ArrowInvalid):
+        return False
+    # Columns that it leaves out are in the lines beside it.
+    return bool(lines_of(results)) or (LINED not in columns and COLUMNS.keys() <= set(columns))
+
+
+def _copies(copies: Path) -> int:
+    """Return how many rows a file says to share the request of another one."""
+    try:
+        return int(parquet.read_metadata(copies).num_rows)
+    except (OSError, pa.ArrowInvalid):
+        return 0
+
+
+def _is_sound(home: Path) -> bool:
     try:
         Ledger(home)
     except LedgerError:
-        target = home / f"{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
-        target.mkdir(mode=0o700)
-        for name in LEDGER_FILES:
-            if (home / name).exists():
-                (home / name).replace(target / name)
-        return target
-    return None
+        return False
+    return True
 
 
-def _submissions(
-    reports: Iterable[JobReport], client: BatchClient
-) -> Iterable[tuple[Submission, list[tuple[int, JobReport]]]]:
-    """Yield each submission that the jobs tell of, with its jobs and the parts that they stand for."""
+def _put_aside(home: Path) -> Path | None:
+    """Move what there is of a damaged ledger into a directory of its own: SQLite would take its log for a new one's."""
+    found = [name for name in LEDGER_FILES if (home / name).exists()]
+    if not found:
+        return None
+    target = home / f"{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
+    target.mkdir(mode=0o700, exist_ok=True)
+    for name in found:
+        (home / name).replace(target / name)
+    return target
+
+
+def _submissions(reports: Iterable[JobReport], client: BatchClient) -> Iterable[tuple[Submission, Jobs]]:
+    """Yield each submission that the jobs tell of, with its jobs: of two for one part and model, the better one."""
     by_submission = sorted(reports, key=lambda report: dict(report.metadata)[SUBMISSION_KEY])
     for submission_id, group in groupby(by_submission, key=lambda report: dict(report.metadata)[SUBMISSION_KEY]):
-        entries = sorted(((_part_number(report), report) for report in group), key=lambda entry: entry[0])
-        first = entries[0][1]
+        entries: Jobs = {}
+        for report in sorted(group, key=_worth):
+            entries.setdefault(_place(report), report)
+        first = entries[min(entries)]
         yield (
             Submission(
                 submission_id=submission_id,
@@ -143,32 +233,50 @@ def _submissions(
                 server_url=client.server_url,
                 account=client.account,
                 endpoint=first.endpoint or "",
-                models=tuple(dict.fromkeys(report.model or "" for _, report in entries)),
+                models=tuple(dict.fromkeys((*_models(first), *(model for _, model in sorted(entries))))),
                 timeout_hours=24,  # only matters for parts that are still to be created, and these are lost
                 metadata=tuple(pair for pair in first.metadata if pair[0] not in OWN_KEYS),
                 request_count=0,  # counted by the parts
                 input_bytes=0,
-                created_at=min(report.created_at or 0 for _, report in entries),
+                created_at=min(report.created_at or 0 for report in entries.values()),
                 retry_of=dict(first.metadata).get(RETRY_KEY),
             ),
             entries,
         )
 
 
-def _part_number(report: JobReport) -> int:
-    number = dict(report.metadata).get(PART_KEY, "1").split(" ")[0]
-    return int(number) if number.isdecimal() else 1
+def _place(report: JobReport) -> tuple[int, str]:
+    """Return the part and the model that a job was created for; the API may call the model otherwise."""
+    number, _, model = dict(report.metadata).get(PART_KEY, "1").partition(" ")
+    return int(number) if number.isdecimal() else 1, model or report.model or ""
 
 
-def _jobs(report: JobReport) -> int:
-    """Return how many jobs a job's submission has, 0 where the job does not tell."""
-    number = dict(report.metadata).get(JOBS_KEY, "")
-    return int(number) if number.isdecimal() else 0
+def _worth(report: JobReport) -> tuple[int, int, int, str]:
+    """Return what sorts jobs of the same requests, the one first that stands for them."""
+    ends_well = report.status == Status.SUCCESS
+    may_end_well = not report.ended and report.status not in CANCELLING
+    order = 0 if ends_well else 1 if may_end_well else 2
+    return order, -report.succeeded_requests, report.created_at or 0, report.job_id
 
 
-def _parts(home: Path, submission: Submission, entries: Sequence[tuple[int, JobReport]]) -> list[Part]:
+def _told(key: str, entries: Jobs) -> int:
+    """Return a number that a submission's jobs tell of it, 0 where none does."""
+    numbers = (dict(report.metadata).get(key, "") for report in entries.values())
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
+def _models(report: JobReport) -> tuple[str, ...]:
+    """Return the models of a job's submission, nothing where the job does not tell."""
+    try:
+        told = json.loads(dict(report.metadata).get(MODELS_KEY, "[]"))
+    except ValueError:
+        return ()
+    return tuple(model for model in told if isinstance(model, str)) if isinstance(told, list) else ()
+
+
+def _parts(home: Path, submission: Submission, entries: Jobs) -> list[Part]:
     """Return the parts that the jobs stand for, and those whose requests wait here and were not sent."""
-    reports = dict(entries)
+    reports = {number: report for (number, _), report in entries.items()}
     waiting = {
         int(found[1])
         for path in (home / "spool" / submission.submission_id).glob("*")

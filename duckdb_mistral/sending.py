@@ -13,6 +13,7 @@ makes a job HELD.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
@@ -34,6 +35,7 @@ from duckdb_mistral.jobs import (
     IDENTITY_KEY,
     JOBS_KEY,
     LOST,
+    MODELS_KEY,
     PART_KEY,
     PENDING,
     RETRY_KEY,
@@ -66,6 +68,8 @@ CANCELLING = (Status.CANCELLED, Status.CANCELLATION_REQUESTED)
 #: A file that was uploaded a moment ago may not be found yet by the create.
 FILE_TRIES = 3
 FILE_PAUSE_SECONDS = 1.0
+#: What the API takes as a value of a job's metadata (schema BatchJobIn).
+LONGEST_VALUE = 512
 #: So many jobs are uploaded before the first of them is created, and created before others get the account's lock.
 WAVE = 25
 #: While the server stores one file, which takes it a while, others use the line; more would only share it.
@@ -342,8 +346,13 @@ def tags(submission: Submission, job: Job) -> dict[str, str]:
 
 def _told(submission: Submission, jobs: int) -> dict[str, str]:
     """Return the metadata that only a repair reads; no job is found by it."""
-    retry = {} if submission.retry_of is None else {RETRY_KEY: submission.retry_of}
-    return {JOBS_KEY: str(jobs)} | retry
+    told = {JOBS_KEY: str(jobs)}
+    if submission.retry_of is not None:
+        told[RETRY_KEY] = submission.retry_of
+    models = json.dumps(submission.models)
+    if len(submission.models) > 1 and len(models) <= LONGEST_VALUE:
+        told[MODELS_KEY] = models
+    return told
 
 
 def spool_path(home: Path, submission_id: str, part: int) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.errors import ApiError
 from duckdb_mistral.failpoints import failpoint
-from duckdb_mistral.jobs import Job, Part, Plan, Step, Submission, now
+from duckdb_mistral.jobs import COPIES_KEY, OWN_KEYS, Job, Part, Plan, Step, Submission, now
 from duckdb_mistral.reusing import divide, forget
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import SpooledPart
@@ -47,6 +47,8 @@ class Submitter:
         """
         self._batches.settings.required_key()
         spool.finish()
+        # A retry has the metadata of its submission, whose copies are not its own.
+        plan = replace(plan, metadata=tuple(pair for pair in plan.metadata if pair[0] not in OWN_KEYS))
         identity = self._identity(plan, fingerprint)
         known = self._ledger.live_submission(identity)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
@@ -126,7 +128,7 @@ class Submitter:
 
         Where another process was quicker with the same content, its jobs are returned.
         """
-        submission, parts = self._planned(plan, identity, spool)
+        submission, parts = self._planned(plan, identity, spool, copies=0 if reused is None else reused.copies)
         with self._batches.lock(submission.submission_id):
             failpoint("after-spool")
             answered = None
@@ -142,7 +144,7 @@ class Submitter:
             raise ApiError("Another process submitted the same requests and gave them up. Run the statement again.")
         return self.resume(first)
 
-    def _planned(self, plan: Plan, identity: str, spool: Spool) -> tuple[Submission, list[Part]]:
+    def _planned(self, plan: Plan, identity: str, spool: Spool, *, copies: int) -> tuple[Submission, list[Part]]:
         submission_id = spool.directory.name
         parts = [
             Part(
@@ -161,7 +163,7 @@ class Submitter:
             endpoint=plan.endpoint,
             models=plan.models,
             timeout_hours=plan.timeout_hours,
-            metadata=plan.metadata,
+            metadata=plan.metadata + (((COPIES_KEY, str(copies)),) if copies else ()),
             request_count=sum(part.request_count for part in parts),
             input_bytes=sum(part.input_bytes for part in parts),
             created_at=now(),

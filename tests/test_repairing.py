@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
+from uuid import UUID
 
-from support import answered, connect, make_staging, rows, settings_of, submitted
+import duckdb
+import pytest
+from support import answered, connect, environment_of, make_staging, rows, run_python, settings_of, submitted
 
 from duckdb_mistral.client import BatchClient
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.failpoints import VARIABLE
+from duckdb_mistral.jobs import COPIES_KEY, MODELS_KEY, RETRY_KEY
 from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.repairing import Repair, repair
 from duckdb_mistral.reusing import found_path
+from duckdb_mistral.sending import _told
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+CREATE = {"method": "POST", "path": "/v1/batch/jobs"}
+KILLED = -9
+DOCTOR = "import sys; from duckdb_mistral.cli import main; sys.argv[1:] = ['doctor']; main()"
+REPAIR = DOCTOR.replace("']", "', '--repair']")
+LIST = {"method": "GET", "path": "/v1/batch/jobs"}
+DOWNLOAD = {"method": "GET", "path": "/v1/files/[^/]+/content"}
 
 
 def lose_ledger(home: Path) -> None:
@@ -121,6 +136,241 @@ def test_unsent_parts_of_another_home(emulator: Emulator, home: Path) -> None:
     with connect(emulator, home) as con:
         make_staging(con, 6)
         assert len(answered(con, submitted(con))) == 6
+
+
+def test_kept_results(emulator: Emulator, home: Path) -> None:
+    """Results that are kept are known after a repair, and are not paid again where the server's file is gone."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        expected = answered(con, submission_id)
+    lose_ledger(home)
+    repaired(emulator, home)
+    emulator.faults(DOWNLOAD | {"status": 404, "times": 1000})
+    with connect(emulator, home) as con:
+        assert rows(con, "FROM mistral_batch_results() ORDER BY custom_id") == expected
+        assert not rows(con, f"FROM mistral_batch_retry('{submission_id}')")
+    assert emulator.witness()["creates_received"] == 1
+
+
+def test_kept_results_that_were_damaged(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results that cannot be read, or that lost the lines beside them, are fetched again after a repair."""
+    monkeypatch.setattr("duckdb_mistral.results.LARGE_BYTES", 1)
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        expected = answered(con, submission_id)
+    (lines,) = (home / "results").glob("*.jsonl")
+    (kept,) = (home / "results").glob("*.parquet")
+    for damage in (lines.unlink, lambda: kept.write_bytes(kept.read_bytes()[:-4])):
+        damage()
+        lose_ledger(home)
+        repaired(emulator, home)
+        assert [job.results for job in Ledger(home).jobs()] == [None]
+        with connect(emulator, home) as con:
+            assert answered(con, submission_id) == expected
+
+
+@pytest.mark.parametrize("cancelled", [None, 0, 1])
+def test_two_jobs_of_one_part(cancelled: int | None, tmp_path: Path, home: Path) -> None:
+    """Of two jobs that were created for the same part, one that was not cancelled is restored, and no row twice."""
+    with Emulator(tmp_path / "server", job_seconds=1) as server:
+        with connect(server, home, reconcile_seconds=0, deadline_seconds=2) as con:
+            make_staging(con)
+            server.faults(CREATE | {"close": True, "after": True}, LIST | {"change": {"data": []}, "times": 1000})
+            with pytest.raises(duckdb.Error, match="is not known"):
+                submitted(con)
+            submission_id = submitted(con)
+            server.faults()
+            job_ids = sorted(row["job_id"] for row in rows(con, "FROM mistral_batch_jobs()"))
+            if cancelled is not None:
+                con.execute("FROM mistral_batch_cancel($id)", {"id": job_ids[cancelled]})
+        lose_ledger(home)
+        assert repaired(server, home).restored_jobs == 1
+        with connect(server, home) as con:
+            make_staging(con)
+            assert submitted(con) == submission_id
+            assert [(row["custom_id"], row["outcome"]) for row in answered(con, submission_id)] == [
+                (str(number), "ok") for number in range(3)
+            ]
+        assert server.witness()["jobs_stored"] == len(job_ids) == 2
+
+
+def test_killed_repair(emulator: Emulator, home: Path) -> None:
+    """A repair that is killed half-way leaves no ledger that forgot the rest, and the next one restores all."""
+    with connect(emulator, home) as con:
+        make_staging(con, 3, "one")
+        make_staging(con, 4, "two")
+        first, second = submitted(con, "one"), submitted(con, "two")
+        answered(con, first)
+        answered(con, second)
+    lose_ledger(home)
+    (home / "ledger.sqlite").write_bytes(b"not a ledger".ljust(8192))
+    for point in ("after-commit:1", "after-commit:2", "after-commit:5", "after-aside"):
+        killed = run_python(REPAIR, environment_of(emulator, home) | {VARIABLE: point})
+        assert killed.returncode == KILLED, killed.stderr
+        with connect(emulator, home) as con:
+            make_staging(con, 4, "two")
+            with pytest.raises(duckdb.Error, match=r"is damaged|There is no ledger") as raised:
+                submitted(con, "two")
+            assert "`duckdb-mistral doctor --repair`" in str(raised.value)
+    done = run_python(REPAIR, environment_of(emulator, home) | {VARIABLE: "after-commit:6"})
+    assert "2 submissions with 2 jobs were restored" in done.stdout, done.stderr
+    assert sorted(path.name for path in home.glob("ledger*")) == ["ledger.sqlite"]
+    assert [path.name for path in home.glob("damaged-*/*")] == ["ledger.sqlite"]
+    with connect(emulator, home) as con:
+        make_staging(con, 4, "two")
+        assert submitted(con, "two") == second
+        assert len(answered(con, first)) == 3
+    assert emulator.witness()["creates_received"] == 2
+
+
+def test_lost_ledger(emulator: Emulator, home: Path) -> None:
+    """Where the ledger is gone but not what it knew, nothing is sent or removed until it is repaired."""
+    emulator.faults(CREATE | {"status": 429, "skip": 1})
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 4)
+        submission_id = submitted(con)
+    lose_ledger(home)
+    before = emulator.witness()["requests"]
+    spooled = sorted((home / "spool").rglob("*"))
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 4)
+        for query in ("mistral_batch_submit('staging')", "mistral_batch_status()", "mistral_batch_results()"):
+            with pytest.raises(duckdb.Error, match=r"There is no ledger under .* `duckdb-mistral doctor --repair`"):
+                rows(con, f"FROM {query}")
+    told = run_python(DOCTOR, environment_of(emulator, home))
+    assert f"not ok  state      There is no ledger under {home} any more" in told.stdout
+    assert told.returncode == 1
+    assert not list(home.glob("ledger*"))
+    assert sorted((home / "spool").rglob("*")) == spooled
+    assert emulator.witness()["requests"].get("create") == before.get("create")
+    assert run_python(REPAIR, environment_of(emulator, home)).returncode == 0
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 4)
+        assert submitted(con) == submission_id
+        assert len(answered(con, submission_id)) == 4
+
+
+def test_repairs_at_once(emulator: Emulator, home: Path) -> None:
+    """Of two repairs at once one builds the ledger, and the other finds it built."""
+    with connect(emulator, home) as con:
+        for number in range(3):
+            submitted(con, f"SELECT '{number}' AS custom_id, 'prompt {number}' AS prompt")
+    lose_ledger(home)
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda _: repaired(emulator, home), range(2)))
+    assert sorted(one.restored_submissions for one in done) == [0, 3]
+    assert len(Ledger(home).submissions()) == 3
+
+
+@pytest.mark.parametrize("ids", [(UUID(int=1), UUID(int=2)), (UUID(int=2), UUID(int=1))])
+def test_cancelled_in_the_same_second(
+    ids: tuple[UUID, UUID], tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two submissions of the same content in one second, one that was cancelled does not stand for it."""
+    monkeypatch.setattr("duckdb_mistral.batches.uuid4", iter([*ids, UUID(int=3)]).__next__)
+    with Emulator(tmp_path / "server", job_seconds=0.5) as server:
+        with connect(server, home) as con:
+            make_staging(con)
+            time.sleep(1 - time.time() % 1)
+            first = submitted(con)
+            con.execute("FROM mistral_batch_cancel($id)", {"id": first})
+            con.execute("FROM mistral_batch_wait($id)", {"id": first})
+            second = submitted(con)
+            assert (first, second) == tuple(map(str, ids))
+            answered(con, second)
+        lose_ledger(home)
+        repaired(server, home)
+        with connect(server, home) as con:
+            make_staging(con)
+            assert submitted(con) == second
+        assert server.witness()["creates_received"] == 2
+
+
+def test_model_without_a_job(emulator: Emulator, home: Path) -> None:
+    """Of two models, the one that waited when the ledger was lost is sent by the same submit, and the other not."""
+    models = "model := ['mistral-small-latest', 'ministral-3b-latest']"
+    emulator.faults(CREATE | {"status": 429, "skip": 1})
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con, arguments=models)
+    lose_ledger(home)
+    done = repaired(emulator, home)
+    assert (done.restored_jobs, done.unsent_jobs) == (1, 1)
+    with connect(emulator, home) as con:
+        make_staging(con)
+        assert submitted(con, arguments=models) == submission_id
+        found = [(row["model"], row["custom_id"], row["outcome"]) for row in answered(con, submission_id)]
+        assert sorted(found) == [
+            (model, str(number), "ok")
+            for model in ("ministral-3b-latest", "mistral-small-latest")
+            for number in range(3)
+        ]
+    assert emulator.witness()["jobs_stored"] == 2
+
+
+@pytest.mark.parametrize(("model", "told"), [("a", True), ("a" * 300, False)])
+def test_models_are_told_within_the_limits(model: str, told: bool, emulator: Emulator, home: Path) -> None:
+    """The names of several models travel with a job where the API takes them, and one model's never."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+    submission = Ledger(home).submission(submission_id)
+    assert submission is not None
+    assert MODELS_KEY not in _told(submission, 1)
+    several = _told(replace(submission, models=(f"{model}1", f"{model}2")), 2)
+    assert several.get(MODELS_KEY) == ('["a1", "a2"]' if told else None)
+
+
+def test_cancelled_parts(tmp_path: Path, home: Path) -> None:
+    """A part that waited when its submission was cancelled is not sent after a repair, until it is asked for anew."""
+    limits = {"max_requests_per_job": 2, "max_pending_requests": 2}
+    with Emulator(tmp_path / "server", job_seconds=60) as server:
+        with connect(server, home, **limits) as con:
+            make_staging(con, 4)
+            submission_id = submitted(con)
+            con.execute("FROM mistral_batch_cancel($id)", {"id": submission_id})
+            con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        lose_ledger(home)
+        assert repaired(server, home).unsent_jobs == 0
+        with connect(server, home, **limits) as con:
+            make_staging(con, 4)
+            assert [row["status"] for row in rows(con, "FROM mistral_batch_status()")] == ["CANCELLED"] * 2
+            assert submitted(con) != submission_id
+
+
+def test_rows_that_share_a_request(emulator: Emulator, home: Path) -> None:
+    """A submission whose rows share requests stands for its content only where it is known which rows do."""
+    source = "SELECT range::VARCHAR AS custom_id, 'prompt ' || range % 2 AS prompt FROM range(5)"
+    with connect(emulator, home) as con:
+        submission_id = submitted(con, source, "reuse := 'requests'")
+        expected = answered(con, submission_id)
+        assert [row["custom_id"] for row in expected] == ["0", "1", "2", "3", "4"]
+    lose_ledger(home)
+    repaired(emulator, home)
+    with connect(emulator, home) as con:
+        assert submitted(con, source, "reuse := 'requests'") == submission_id
+        assert answered(con, submission_id) == expected
+    other = home.with_name("another-home")
+    repaired(emulator, other)
+    with connect(emulator, other) as con:
+        anew = submitted(con, source, "reuse := 'requests'")
+        assert anew != submission_id
+        assert [row["custom_id"] for row in answered(con, anew)] == ["0", "1", "2", "3", "4"]
+
+
+def test_copies_are_told_of_their_submission_alone(con: duckdb.DuckDBPyConnection) -> None:
+    """The number of rows that share requests travels with the jobs of their submission, not with those of a retry."""
+    source = "SELECT range::VARCHAR AS custom_id, 'prompt ' || range % 2 AS prompt FROM range(5)"
+    submission_id = submitted(con, source, "reuse := 'requests', metadata := {emulate: 'FAILED 0'}")
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    con.execute("FROM mistral_batch_retry($id)", {"id": submission_id})
+    told = {
+        row["metadata"].get(RETRY_KEY): row["metadata"].get(COPIES_KEY)
+        for row in rows(con, "FROM mistral_batch_jobs()")
+    }
+    assert told == {None: "3", submission_id: None}
 
 
 def test_retry(emulator: Emulator, home: Path) -> None:
