@@ -48,6 +48,10 @@ ASIDE = "damaged-"
 DIRECTORIES = ("spool", "results", "requests")
 
 
+class DamagedLedgerError(LedgerError):
+    """The file is no ledger any more, and only a repair goes on from here."""
+
+
 def is_lost(home: Path) -> bool:
     """Tell whether there is no ledger under `home`, but files that only a ledger explains."""
     path = home / LEDGER_FILES[0]
@@ -337,7 +341,7 @@ class Ledger:
         with self._reading() as connection:
             health = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
             if health != "ok":
-                raise LedgerError(_damaged(self.path, " ".join(health.split())))
+                raise DamagedLedgerError(_damaged(self.path, " ".join(health.split())))
             if _version(connection) == SCHEMA_VERSION:
                 return
         with self._writing() as connection:
@@ -395,8 +399,9 @@ class Ledger:
             raise LedgerError(_unusable(self.path, str(error.strerror))) from error
         except sa.exc.DBAPIError as error:
             reason = str(error.orig)
-            damaged = "malformed" in reason or "not a database" in reason
-            raise LedgerError((_damaged if damaged else _unusable)(self.path, reason)) from error
+            if "malformed" in reason or "not a database" in reason:
+                raise DamagedLedgerError(_damaged(self.path, reason)) from error
+            raise LedgerError(_unusable(self.path, reason)) from error
 
 
 def _part(part: Part) -> sa.Update:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyarrow import parquet
 
-from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import (
     COPIES_KEY,
@@ -31,7 +30,7 @@ from duckdb_mistral.jobs import (
     Submission,
     results_name,
 )
-from duckdb_mistral.ledger import ASIDE, LEDGER_FILES, Ledger
+from duckdb_mistral.ledger import ASIDE, LEDGER_FILES, DamagedLedgerError, Ledger
 from duckdb_mistral.locks import Locks
 from duckdb_mistral.responses import lines_of, size_of
 from duckdb_mistral.results import COLUMNS, LINED
@@ -199,9 +198,10 @@ def _copies(copies: Path) -> int:
 
 
 def _is_sound(home: Path) -> bool:
+    """Tell whether there is a ledger to go on with; one that is locked, or of a newer version, raises LedgerError."""
     try:
         Ledger(home)
-    except LedgerError:
+    except DamagedLedgerError:
         return False
     return True
 

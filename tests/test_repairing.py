@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -14,6 +16,7 @@ from support import answered, connect, environment_of, make_staging, rows, run_p
 
 from duckdb_mistral.client import BatchClient
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import VARIABLE
 from duckdb_mistral.jobs import COPIES_KEY, MODELS_KEY, RETRY_KEY
 from duckdb_mistral.ledger import Ledger
@@ -194,6 +197,16 @@ def test_two_jobs_of_one_part(cancelled: int | None, tmp_path: Path, home: Path)
                 (str(number), "ok") for number in range(3)
             ]
         assert server.witness()["jobs_stored"] == len(job_ids) == 2
+
+
+def test_newer_ledger(emulator: Emulator, home: Path) -> None:
+    """A ledger of a newer version is not damaged, and a repair leaves it where it is."""
+    Ledger(home)
+    with closing(sqlite3.connect(home / "ledger.sqlite")) as connection, connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
+    with pytest.raises(LedgerError, match="was written by a newer duckdb_mistral"):
+        repaired(emulator, home)
+    assert [path.name for path in home.iterdir() if path.name != "locks"] == ["ledger.sqlite"]
 
 
 def test_killed_repair(emulator: Emulator, home: Path) -> None:
