@@ -366,6 +366,7 @@ def test_submit_in_flight(
     assert emulator.witness()["creates_received"] == (2 if arguments else 1)
 
 
+@pytest.mark.newest
 def test_clean_of_another_process(
     con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,6 +453,7 @@ STEPS = {
 }
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(("arguments", "step"), [(key, step) for key, steps in STEPS.items() for step in steps])
 def test_killed_submit(
     step: str, arguments: str, con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path
@@ -479,6 +481,7 @@ def test_killed_submit(
     assert len(rows(con, "FROM mistral_batch_results()")) == 12
 
 
+@pytest.mark.newest
 def test_killed_clean(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clean that is killed at any step is finished by the next one, and no answer is lost."""
     monkeypatch.setattr(results, "LARGE_BYTES", 0)  # so that two files are the results

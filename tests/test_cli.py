@@ -55,6 +55,7 @@ def terminal(emulator: Emulator, tmp_path: Path) -> Terminal:
     return Terminal(emulator, tmp_path)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
 def test_rows_after_what_is_there(terminal: Terminal, form: str) -> None:
     """Rows that go to a file stand after what is in it, and before what comes after them."""
@@ -77,6 +78,7 @@ def test_rows_after_what_is_there(terminal: Terminal, form: str) -> None:
     assert "mistral-small-latest" in second
 
 
+@pytest.mark.newest
 def test_status_that_is_not_new(tmp_path: Path) -> None:
     """Where the API does not answer, status shows what it told last, and says so; wait says so too."""
     with Emulator(tmp_path / "server", job_seconds=600) as emulator:
@@ -246,6 +248,7 @@ def test_doctor_with_a_wrong_key(terminal: Terminal, tmp_path: Path) -> None:
     assert KEY not in done.stdout + done.stderr
 
 
+@pytest.mark.newest
 def test_doctor_without_a_server(terminal: Terminal) -> None:
     """Where no server answers, the check-up says so soon."""
     done = terminal.run("doctor", MISTRAL_SERVER_URL="http://127.0.0.1:9")
@@ -261,6 +264,7 @@ def test_doctor_with_a_setting_that_cannot_be(terminal: Terminal) -> None:
     assert "plain http would show the API key" in done.stdout
 
 
+@pytest.mark.newest
 def test_clean(terminal: Terminal) -> None:
     """Clean shows what lies there, and only with --yes frees it; what was paid for goes only by name."""
     empty = terminal.run("clean")

@@ -209,6 +209,7 @@ def test_newer_ledger(emulator: Emulator, home: Path) -> None:
     assert [path.name for path in home.iterdir() if path.name != "locks"] == ["ledger.sqlite"]
 
 
+@pytest.mark.newest
 def test_killed_repair(emulator: Emulator, home: Path) -> None:
     """A repair that is killed half-way leaves no ledger that forgot the rest, and the next one restores all."""
     with connect(emulator, home) as con:
