@@ -43,7 +43,7 @@ test-others: $(OLDEST)/made $(SHELL_ENVIRONMENT)/made
 	@$(MAKE) -j2 --output-sync test-oldest test-shell
 
 test-oldest: $(OLDEST)/made
-	$(OLDEST)/bin/python -m pytest $(WORKERS) -m "not newest and not live" --schedules 10
+	$(OLDEST)/bin/python -m pytest $(WORKERS) -m "not newest and not live" --schedules 4
 
 # The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
 test-shell: $(SHELL_ENVIRONMENT)/made

@@ -120,6 +120,7 @@ def test_changed_table(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> No
     assert listed == [first, second]
 
 
+@pytest.mark.newest
 @pytest.mark.fault("F18")
 def test_parts_under_a_pending_limit(tmp_path: Path, home: Path) -> None:
     """A thousand rows in parts of fifty under a limit of a hundred all come back, and never more were pending."""
