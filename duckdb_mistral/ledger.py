@@ -239,14 +239,16 @@ class Ledger:
         with self._writing() as connection:
             connection.execute(_part(part).values(file_id=file_id))
 
-    def move(self, job: Job, step: Step, *, message: str | None = None, sent_at: int | None = None) -> bool:
+    def move(
+        self, job: Job, step: Step, *, message: str | None = None, sent_at: int | None = None, refused: bool = False
+    ) -> bool:
         """Move a job from the step that `job` shows, along an arrow of Step; False where it is no longer there.
 
-        `sent_at` is when its create was sent; 0 where nothing came of that for certain.
+        `sent_at` is when its create was sent; with `refused`, nothing came of it for certain, and nobody looks for it.
         """
         values: dict[str, Any] = {"step": step, "message": message}
-        if sent_at is not None:
-            values["sent_at"] = sent_at or None
+        if sent_at is not None or refused:
+            values["sent_at"] = sent_at
         return self._update(job, values)
 
     def created(self, job: Job, report: JobReport) -> bool:

@@ -79,9 +79,10 @@ def repair(home: Path, client: BatchClient) -> Repair:
     locks = Locks(home, Retry())
     with locks.waiting("repair"):
         there = home / LEDGER_FILES[0]
-        damaged = there.exists() and not _is_sound(home)
-        if there.exists() and not damaged:
-            return _restore(home, Ledger(home), reports, client, locks)
+        sound = _sound(home) if there.exists() else None
+        if sound is not None:
+            return _restore(home, sound, reports, client, locks)
+        damaged = there.exists()
         building = home / BUILDING
         # One process at a time is here, so what lies there is what a killed one has left.
         shutil.rmtree(building, ignore_errors=True)
@@ -197,13 +198,15 @@ def _copies(copies: Path) -> int:
         return 0
 
 
-def _is_sound(home: Path) -> bool:
-    """Tell whether there is a ledger to go on with; one that is locked, or of a newer version, raises LedgerError."""
+def _sound(home: Path) -> Ledger | None:
+    """Return the ledger to go on with, None where it is damaged.
+
+    One that is locked, or of a newer version, raises LedgerError.
+    """
     try:
-        Ledger(home)
+        return Ledger(home)
     except DamagedLedgerError:
-        return False
-    return True
+        return None
 
 
 def _put_aside(home: Path) -> Path | None:

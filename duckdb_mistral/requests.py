@@ -24,13 +24,13 @@ SHORTEST_NEAR = 6
 
 _NOT_JSON = "typeof(:x) = 'VARCHAR' AND NOT json_valid(:x::VARCHAR)"
 # DuckDB reads and writes numbers that JSON does not have; what looks like one is told from text by the whole.
-# A type that has such numbers in it; where a field takes a string, text is one, and is not read as JSON.
-_NUMBERS = "regexp_matches(typeof(:x), 'FLOAT|DOUBLE|JSON|VARIANT')"
 _TEXT = "CASE WHEN typeof(:x) = 'VARCHAR' THEN :x::VARCHAR ELSE to_json(:x)::VARCHAR END"
 _NOT_FINITE = (
     f"regexp_matches({_TEXT}, '(?i)(^|[\\[:,\"])\\s*-?(nan|inf)') AND NOT regexp_full_match({_TEXT}, "
     '\'(?s)(null|true|false|[-+0-9.eE{}\\[\\]:,\\s]|"([^"\\\\]|\\\\.)*")*\')'
 )
+# Where a field takes a string, text is one, and is not read as JSON: only what is of a type with numbers in it.
+_NUMBERS_NOT_FINITE = f"regexp_matches(typeof(:x), 'FLOAT|DOUBLE|JSON|VARIANT') AND {_NOT_FINITE}"
 
 
 class RequestColumns:
@@ -106,15 +106,12 @@ class RequestColumns:
         ]
         values = [name for name in options if "string" not in self._endpoint.fields[name]]
         cases += [(filled(_NOT_JSON, name), f"{_article(name)} {name} that is no JSON") for name in values]
+        read_as_json = ("body", *(name for name in content if self._types(name) == {"array"}), *values)
         cases += [
-            (f"{_given(name)} AND {filled(_NOT_FINITE, name)}", f"a number in {name} that is NaN or infinite")
-            for name in ("body", *values)
-        ]
-        cases += [
-            (f"{_given(name)} AND {filled(_NUMBERS, name)} AND {filled(_NOT_FINITE, name)}", words)
-            for name in (*content, *options)
-            if name not in (*values, "prompt", "messages")
-            for words in [f"a number in {name} that is NaN or infinite"]
+            (f"{_given(name)} AND {condition}", f"a number in {name} that is NaN or infinite")
+            for name in dict.fromkeys((*read_as_json, *content, *options))
+            if name != "prompt"
+            for condition in [filled(_NOT_FINITE if name in read_as_json else _NUMBERS_NOT_FINITE, name)]
         ]
         if self._output_field is not None:
             cases.append(
@@ -132,14 +129,13 @@ class RequestColumns:
 
     def _content_problems(self, name: str) -> Iterator[tuple[str, str]]:
         """Yield what can be wrong with the value of one content column."""
-        types = self._endpoint.fields.get(name, frozenset({"array"} if name == "messages" else {"string"}))
+        types = self._types(name)
         found = f"coalesce(json_type({_safe_json(name)}), '')"
         if "array" in types:
             empty = f"{_given(name)} AND {found} = 'ARRAY' AND json_array_length({_safe_json(name)}) = 0"
             yield empty, f"an empty list of {name}"
         if types == {"array"}:
             yield f"{_given(name)} AND {found} <> 'ARRAY'", f"{name} that are no JSON list"
-            yield f"{_given(name)} AND {filled(_NOT_FINITE, name)}", f"a number in {name} that is NaN or infinite"
         elif types == {"array", "string"}:
             is_text = f"typeof({identifier(name)}) = 'VARCHAR'"
             yield (
@@ -151,6 +147,10 @@ class RequestColumns:
         elif types == {"object"}:
             is_text = f"typeof({identifier(name)}) = 'VARCHAR'"
             yield f"{_given(name)} AND NOT {is_text} AND {found} <> 'OBJECT'", f"a {name} that is no JSON object"
+
+    def _types(self, name: str) -> frozenset[str]:
+        """Return the JSON types that a content column may have."""
+        return self._endpoint.fields.get(name, frozenset({"array"} if name == "messages" else {"string"}))
 
     def _content(self, content: Mapping[str, tuple[str, ...]]) -> str:
         """Return the members that the content columns fill, parted by commas; a row that is sent has one at least."""

@@ -122,7 +122,7 @@ class Retrier:
                 endpoint=submission.endpoint,
                 models=(job.model,),
                 timeout_hours=submission.timeout_hours,
-                metadata=submission.metadata,
+                metadata=_without_ours(submission.metadata),
                 output=submission.output,
                 retry_of=latest,
             )
@@ -134,6 +134,11 @@ class Retrier:
         return Plan(
             endpoint=job.endpoint,
             models=(job.model,),
-            metadata=tuple(pair for pair in metadata if pair[0] not in OWN_KEYS),
+            metadata=_without_ours(metadata),
             retry_of=latest,
         )
+
+
+def _without_ours(metadata: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that somebody gave; what we tell of a submission is not true of its retries."""
+    return tuple(pair for pair in metadata if pair[0] not in OWN_KEYS)

@@ -290,13 +290,14 @@ class Sender:
                 timeout_hours=submission.timeout_hours,
             )
         except LimitError as error:
-            self._ledger.move(sending, Step.HELD, message=str(error), sent_at=0)
+            self._ledger.move(sending, Step.HELD, message=str(error), refused=True)
             return False
         except ApiError as error:
             if _certainly_refused(error):
                 # What is refused for what it is would be so again: a wait must not ask for ever.
-                refused = error.status_code is not None and not isinstance(error, AuthenticationError)
-                self._ledger.move(sending, Step.PLANNED if refused else before, message=str(error), sent_at=0)
+                for_what_it_is = error.status_code is not None and not isinstance(error, AuthenticationError)
+                step = Step.PLANNED if for_what_it_is else before
+                self._ledger.move(sending, step, message=str(error), refused=True)
                 raise
             self._answer_lost(submission, sending, error)
             return True

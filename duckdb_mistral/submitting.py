@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.errors import ApiError
 from duckdb_mistral.failpoints import failpoint
-from duckdb_mistral.jobs import COPIES_KEY, OWN_KEYS, Job, Part, Plan, Step, Submission, now
+from duckdb_mistral.jobs import COPIES_KEY, Job, Part, Plan, Step, Submission, now
 from duckdb_mistral.reusing import divide, forget
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import SpooledPart
@@ -47,8 +47,6 @@ class Submitter:
         """
         self._batches.settings.required_key()
         spool.finish()
-        # A retry has the metadata of its submission, whose copies are not its own.
-        plan = replace(plan, metadata=tuple(pair for pair in plan.metadata if pair[0] not in OWN_KEYS))
         identity = self._identity(plan, fingerprint)
         known = self._ledger.live_submission(identity)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
