@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.quoting import literal
 from duckdb_mistral.showing import show, shown_as
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 RESULT_FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
 #: What a person looks at first; csv and jsonl hold every column.
-SUBMIT_COLUMNS = "submission_id, job_id, part, status, model, total_requests, reused"
+SUBMIT_COLUMNS = "submission_id, job_id, part, status, model, total_requests AS requests, reused"
 STATUS_COLUMNS = "submission_id, job_id, part, status, model, completed_requests || '/' || total_requests AS requests"
 RESULT_COLUMNS = "custom_id, outcome, content, error"
 
@@ -170,6 +171,8 @@ def submit(file: Path, database: str, shown: str, **options: Any) -> None:
 
     The statements before it are run first.
     """
+    if not _is_there(database):
+        raise click.UsageError(f"There is no database {database}.")
     connection = _connect(database)
     statements = connection.extract_statements(file.read_text(encoding="utf-8"))
     if not statements:
@@ -195,7 +198,9 @@ def status(identifier: str | None, watched: bool, shown: str) -> None:
     left = watched and not follow(identifier)
     columns = STATUS_COLUMNS if shown == "table" else "*"
     connection = _connect()
-    show(connection, f"SELECT {columns} FROM mistral_batch_status($id)", {"id": identifier}, shown)
+    rows = show(connection, f"SELECT {columns} FROM mistral_batch_status($id)", {"id": identifier}, shown)
+    if not rows:
+        click.echo("Nothing was submitted from here yet.", err=True)
     trouble = trouble_of(connection)
     if trouble is not None:
         click.echo(f"{trouble} Shown is what it told last.", err=True)
@@ -230,14 +235,14 @@ def results(identifier: str, output: Path | None, partial: bool, shown: str) -> 
     """Write the results of ID to a file, or show them."""
     connection = _connect()
     columns = RESULT_COLUMNS if shown == "table" and output is None else "*"
-    select = f"SELECT {columns} FROM mistral_batch_results({_text(identifier)}, partial := {partial})"
+    select = f"SELECT {columns} FROM mistral_batch_results({literal(identifier)}, partial := {partial})"
     if output is None:
         show(connection, select, None, shown)
         return
     form = RESULT_FORMATS.get(output.suffix.lower())
     if form is None:
         raise click.UsageError(f"{output.name} ends in none of {', '.join(RESULT_FORMATS)}.")
-    written = connection.execute(f"COPY ({select}) TO {_text(str(output))} (FORMAT {form})").fetchone()
+    written = connection.execute(f"COPY ({select}) TO {literal(output)} (FORMAT {form})").fetchone()
     click.echo(f"{written[0] if written else 0:,} results written to {output}", err=True)
 
 
@@ -249,6 +254,17 @@ def cancel(identifier: str, shown: str) -> None:
     """Ask for the cancellation of the jobs of ID; what was answered so far is kept."""
     columns = STATUS_COLUMNS if shown == "table" else "*"
     show(_connect(), f"SELECT {columns} FROM mistral_batch_cancel($id)", {"id": identifier}, shown)
+
+
+@cli.command()
+@click.argument("identifier", metavar="ID")
+@shown_as
+@told_errors
+def retry(identifier: str, shown: str) -> None:
+    """Submit again what failed or has no result of ID; results of ID then hold both."""
+    columns = SUBMIT_COLUMNS if shown == "table" else "*"
+    if not show(_connect(), f"SELECT {columns} FROM mistral_batch_retry($id)", {"id": identifier}, shown):
+        click.echo("Nothing was sent: every request has its answer.", err=True)
 
 
 @cli.command()
@@ -297,5 +313,6 @@ def _connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
     return connect(database)
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+def _is_there(database: str) -> bool:
+    """Tell whether DuckDB would open a database instead of making a new file; one that lies elsewhere has a scheme."""
+    return ":" in database or Path(database).exists()

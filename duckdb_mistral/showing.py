@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import duckdb
+    from rich.table import Table
 
 FORMATS = ("table", "csv", "jsonl")
+#: The columns of a table that may take several lines.
+TEXTS = {"model", "content", "error", "what", "custom_id"}
 
 
 def shown_as(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,13 +36,14 @@ def shown_as(command: Callable[..., Any]) -> Callable[..., Any]:
     return option(command)
 
 
-def show(connection: duckdb.DuckDBPyConnection, select: str, given: dict[str, Any] | None, shown: str) -> None:
-    """Print the rows of a SELECT on standard output; `shown` is one of FORMATS."""
+def show(connection: duckdb.DuckDBPyConnection, select: str, given: dict[str, Any] | None, shown: str) -> int:
+    """Print the rows of a SELECT on standard output, and return their number; `shown` is one of FORMATS."""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE shown_rows AS {select}", given)
     if shown == "table":
         _print_table(connection.sql("FROM shown_rows"))
     else:
         _copy_rows(connection, "(FORMAT csv, HEADER)" if shown == "csv" else "(FORMAT json)")
+    return len(connection.table("shown_rows"))
 
 
 def _copy_rows(connection: duckdb.DuckDBPyConnection, form: str) -> None:
@@ -54,11 +58,27 @@ def _copy_rows(connection: duckdb.DuckDBPyConnection, form: str) -> None:
 
 def _print_table(table: duckdb.DuckDBPyRelation) -> None:
     from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    printed = _table(table)
+    two_ids = {"submission_id", "job_id"} <= set(table.columns)
+    needed = Measurement.get(console, console.options.update(width=sys.maxsize), printed).minimum
+    if two_ids and needed > console.width:
+        # One id of each row is enough to go on with.
+        printed = _table(table.project("coalesce(submission_id, job_id) AS id, * EXCLUDE (submission_id, job_id)"))
+    console.print(printed)
+
+
+def _table(rows: duckdb.DuckDBPyRelation) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    printed = Table(*table.columns, box=None, pad_edge=False)
-    for row in table.fetchall():
+    printed = Table(box=None, pad_edge=False)
+    for name in rows.columns:
+        # An id is there to be copied and a number to be read, so text makes room for them.
+        whole = name not in TEXTS
+        printed.add_column(name, no_wrap=whole, overflow="ignore" if whole else "fold")
+    for row in rows.fetchall():
         printed.add_row(*(Text("" if value is None else str(value)) for value in row))
-    console.print(printed)
+    return printed

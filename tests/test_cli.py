@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 from click.testing import CliRunner
-from support import KEY, clean_environment, environment_of
+from support import KEY, clean_environment, connect, environment_of, make_staging, submitted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,6 +163,22 @@ def test_cancel(terminal: Terminal) -> None:
     assert row["job_id"] in cancelled.stdout
 
 
+def test_retry(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry sends again what a job left, and says so where it left nothing."""
+    for name, value in environment_of(emulator, home).items():
+        monkeypatch.setenv(name, value)
+    with connect(emulator, home) as con:
+        make_staging(con)
+        failed, whole = submitted(con, arguments="metadata := {emulate: 'FAILED 0'}"), submitted(con)
+        for submission_id in (failed, whole):
+            con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    sent = CliRunner().invoke(cli.cli, ["retry", failed, "--format", "jsonl"])
+    assert (sent.exit_code, json.loads(sent.stdout)["total_requests"]) == (0, 3)
+    nothing = CliRunner().invoke(cli.cli, ["retry", whole, "--format", "jsonl"])
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    assert "Nothing was sent: every request has its answer." in nothing.stderr
+
+
 FAILURES = {
     "an unknown id": (("status", "3f2a9c1e-0000-4000-8000-000000000000"), "There is no submission or job"),
     "no id": (("wait", "nonsense"), "'nonsense' is not an id"),
@@ -194,6 +210,7 @@ def test_what_is_not_done(name: str, terminal: Terminal) -> None:
         ("nonsense",),
         ("submit",),
         ("submit", "absent.sql"),
+        ("submit", "prompts.sql", "--database", "absent.duckdb"),
         ("wait",),
         ("status", "--format", "xml"),
         ("demo", "--rows", "0"),
@@ -206,6 +223,7 @@ def test_wrong_usage(arguments: tuple[str, ...], terminal: Terminal) -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Usage:" in done.stderr
+    assert [path.name for path in terminal.directory.iterdir() if path.suffix == ".duckdb"] == []
 
 
 def test_results_file_of_another_kind(terminal: Terminal) -> None:
@@ -329,6 +347,7 @@ def test_help_of_every_command(terminal: Terminal) -> None:
         "wait",
         "results",
         "cancel",
+        "retry",
         "doctor",
         "clean",
         "shell",

@@ -1,0 +1,60 @@
+"""Rows as a person sees them on a terminal."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from duckdb_mistral.showing import show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SUBMISSION, JOB = "0b4ef6f6-4bb6-4e7f-abb2-42f6b80fe329", "4cbfcab6-6979-49bc-8354-2e618cb3e6f0"
+STATUS = f"SELECT '{SUBMISSION}' AS submission_id, '{JOB}' AS job_id, 'SUCCESS' AS status, 'a-model' AS model"
+
+
+@pytest.fixture
+def told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[[str], list[list[str]]]:
+    """Return what shows the rows of a SELECT on a terminal of so many columns: the words of each line."""
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    monkeypatch.setenv("TERM", "xterm")
+
+    def shown(select: str) -> list[list[str]]:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        show(duckdb.connect(), select, None, "table")
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        return [line.split() for line in plain.splitlines()]
+
+    return shown
+
+
+@pytest.mark.parametrize("told", [120], indirect=True)
+def test_both_ids_where_there_is_room(told: Callable[[str], list[list[str]]]) -> None:
+    """A wide terminal shows the submission and the job."""
+    assert told(STATUS) == [["submission_id", "job_id", "status", "model"], [SUBMISSION, JOB, "SUCCESS", "a-model"]]
+
+
+@pytest.mark.parametrize("told", [80, 60], indirect=True)
+def test_one_whole_id_where_there_is_little(told: Callable[[str], list[list[str]]]) -> None:
+    """A narrow terminal shows one id of each row, whole: the job's where there is no submission."""
+    assert told(f"{STATUS} UNION ALL SELECT NULL, '{JOB}', 'FAILED', 'b'") == [
+        ["id", "status", "model"],
+        [SUBMISSION, "SUCCESS", "a-model"],
+        [JOB, "FAILED", "b"],
+    ]
+
+
+@pytest.mark.parametrize("told", [40], indirect=True)
+def test_long_text(told: Callable[[str], list[list[str]]]) -> None:
+    """Long text takes several lines, and nothing of it is left out."""
+    words = [f"word{number}" for number in range(30)]
+    lines = told(f"SELECT 7 AS requests, '{' '.join(words)}' AS content")
+    assert [word for line in lines for word in line] == ["requests", "content", "7", *words]
+    assert len(lines) > 3
