@@ -145,6 +145,7 @@ def test_whole_way(terminal: Terminal) -> None:
     assert terminal.emulator.witness()["creates_received"] == 1
 
 
+@pytest.mark.newest
 def test_options_of_submit(terminal: Terminal) -> None:
     """The options of submit reach the requests, and --force pays again."""
     options = ("--system", "be brief", "--params", '{"max_tokens": 5}', "--model", "ministral-8b-latest")
@@ -155,6 +156,7 @@ def test_options_of_submit(terminal: Terminal) -> None:
     assert terminal.emulator.witness()["creates_received"] == 2
 
 
+@pytest.mark.newest
 def test_cancel(terminal: Terminal) -> None:
     """Cancel tells what became of the job."""
     (row,) = csv.DictReader(io.StringIO(terminal.run("submit", "prompts.sql", "--format", "csv").stdout))

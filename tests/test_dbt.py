@@ -91,6 +91,7 @@ def test_too_early_again_and_with_new_rows(project: Path, tmp_path: Path, home: 
     assert "Another, with a 'quote' and $$." in str(answer[0])
 
 
+@pytest.mark.newest
 def test_settings_of_the_profile(project: Path, emulator: Emulator, home: Path) -> None:
     """The plugin's config takes the settings, beside DuckDB's own settings of the profile."""
     profile = project / "profiles.yml"

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from support import asked_for_money, clean_environment, connect, environment_of
 
 if TYPE_CHECKING:
     import duckdb
-    import pytest
 
     from duckdb_mistral.emulator import Emulator
 
@@ -75,6 +75,7 @@ print(type(answers).__module__.split(".")[0], answers.shape, set(answers["outcom
     assert asked_for_money(emulator) == (1, 1)
 
 
+@pytest.mark.newest
 def test_jupysql(emulator: Emulator, home: Path) -> None:
     """The %sql cells run in IPython and end with a pandas frame of the answers."""
     command = ("-m", "IPython", "--no-banner", "--colors=NoColor", str(EXAMPLES / "jupysql.ipy"))

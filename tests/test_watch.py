@@ -69,6 +69,7 @@ def test_lines(going: Emulator, home: Path) -> None:
     assert len(lines) == len(set(lines))
 
 
+@pytest.mark.newest
 def test_bars(going: Emulator, home: Path) -> None:
     """On a terminal, the job of the id has a line with its counts, its rate and the time left."""
     with connect(going, home) as con:
