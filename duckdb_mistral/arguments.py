@@ -45,7 +45,7 @@ class SubmitArguments:
 def submit_arguments(given: Mapping[str, Any], default_model: str) -> SubmitArguments:
     """Check the arguments of a submit; raise ArgumentError with a sentence on the first that cannot be used."""
     endpoint = _endpoint(given.get("endpoint"))
-    system = _text("system", given.get("system"))
+    system = text("system", given.get("system"))
     if system is not None and not endpoint.takes_system:
         raise ArgumentError(f"{endpoint.path} takes no system message. Leave system out. Nothing was sent.")
     models = _models(given.get("model"), usual_model(endpoint, default_model, Settings.model))
@@ -131,8 +131,8 @@ def _reuses_requests(value: Any, models: tuple[str, ...]) -> bool:
 def _output(value: Any) -> Output | None:
     if isinstance(value, dict):  # a STRUCT that is a JSON schema
         value = json.dumps(value)
-    text = _text("output", value)
-    return None if text is None else declared(text)
+    given = text("output", value)
+    return None if given is None else declared(given)
 
 
 def _with_output(endpoint: Endpoint, params: Mapping[str, Any], output: Output | None) -> Mapping[str, Any]:
@@ -201,7 +201,8 @@ def _pilot(value: Any) -> int | None:
     return value
 
 
-def _text(name: str, value: Any) -> str | None:
+def text(name: str, value: Any) -> str | None:
+    """Return an argument that has to be text, or None."""
     if value is None or isinstance(value, str):
         return value
     raise ArgumentError(f"{name} must be text, but is {_shown(value)}. Nothing was sent.")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import duckdb
+    import numpy as np
 
     from duckdb_mistral.session import Session
 
@@ -35,7 +36,6 @@ _ZEROS = _zeros(2048)
 LISTEN = "mistral_internal_listen"
 #: What DuckDB may call as often as it likes, and leave out.
 PURE = (LISTEN, "mistral_internal_line")
-INTERRUPTED = "Interrupted. What was sent goes on at the API; the same statement again continues from here."
 
 _OPENED = pa.struct([("token", pa.int64()), ("error", pa.string())])
 _SUMMARY = (
@@ -92,7 +92,7 @@ class Functions:
             "mistral_internal_wait": _table(session.wait, [text, "DOUBLE"], rows.STATUS),
             "mistral_internal_cancel": _table(session.cancel, [text], rows.STATUS),
             "mistral_internal_retry": _table(session.retry, [text], rows.SUBMIT),
-            "mistral_internal_jobs": _table(session.workspace_jobs, [text, text, text, "TIMESTAMPTZ"], rows.WORKSPACE),
+            "mistral_internal_jobs": _table(session.workspace_jobs, [text, text, text, number], rows.WORKSPACE),
             "mistral_internal_models": _table(session.models, ["BOOLEAN"], rows.MODELS),
             LISTEN: (_texts(_listen), ["BOOLEAN"], text),
             "mistral_internal_line": (_lines, [text, hashed], text),
@@ -104,9 +104,20 @@ class Functions:
         self, tokens: pa.Array, custom_ids: pa.Array, id_hashes: pa.Array, requests: pa.Array, lines: pa.Array
     ) -> pa.Array:
         """Write one vector of lines and their keys; the answer says nothing, but has to be as long."""
-        if len(lines):
-            self.session.spool(tokens[0].as_py()).write(lines, custom_ids, requests, id_hashes)
+        try:
+            self._write(tokens.to_numpy(), lines, custom_ids, requests, id_hashes)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("Interrupted while the rows were read. Nothing was sent.") from None
         return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else _zeros(len(lines))
+
+    def _write(self, tokens: np.ndarray[Any, Any], *columns: pa.Array) -> None:
+        if not len(tokens):
+            return
+        spool = self.session.spool(int(tokens[0]))
+        if (tokens != tokens[0]).any():
+            self.session.refuse_spools(set(tokens.tolist()))
+        elif spool is not None:
+            spool.write(*columns)
 
 
 def _listen(_: bool) -> None:
@@ -157,7 +168,7 @@ def _answers(call: Callable[..., dict[str, Any]], kind: pa.StructType) -> Callab
             except MistralBatchError as error:
                 found.append({"error": str(error)})
             except KeyboardInterrupt:
-                found.append({"error": INTERRUPTED})
+                found.append({"error": interrupts.INTERRUPTED})
         return pa.array(found, kind)
 
     return function

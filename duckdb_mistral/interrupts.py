@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
+INTERRUPTED = "Interrupted. What was sent goes on at the API; the same statement again continues from here."
+
 _heard = 0
 _calls = threading.local()
 

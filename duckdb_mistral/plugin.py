@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import threading
 import weakref
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.errors import ArgumentError
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 #: DuckDB keeps the functions of an open database; what it has let go of is not kept here either.
 _databases: weakref.WeakValueDictionary[str, Functions] = weakref.WeakValueDictionary()
 _connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+#: Threads that register cursors of one database at once make its functions once.
+_registering = threading.Lock()
 
 
 def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> None:
@@ -30,7 +34,8 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
     max_pending_requests, reconcile_seconds, poll_seconds, deadline_seconds, prices. What is not given comes from the
     environment at each call.
 
-    Raises SettingError for a setting that does not exist or cannot be used, ArgumentError for what is no connection.
+    Raises SettingError for a setting that does not exist or cannot be used, ArgumentError for what is no connection and
+    for the first call on a database in a transaction.
     """
     import duckdb
 
@@ -40,11 +45,12 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
             f"register() takes a DuckDB connection, not {connection!r}. duckdb_mistral.connect() takes the name of a "
             "database, and returns a connection that has the functions."
         )
-    functions = _functions_of(connection)
-    if functions is None:
-        _create_functions(connection, settings)
-    else:
-        functions.session.configure(settings)
+    with _registering:
+        functions = _functions_of(connection)
+        if functions is None:
+            _create_functions(connection, settings)
+        else:
+            functions.session.configure(settings)
     for path in macro_files():
         connection.execute(path.read_text(encoding="utf-8"))
     _connections.add(connection)
@@ -78,20 +84,38 @@ def _functions_of(connection: duckdb.DuckDBPyConnection) -> Functions | None:
     """Return what an earlier register on the same database made, or None."""
     import duckdb
 
-    try:
-        row = connection.execute("SELECT mistral_internal_session(true)").fetchone()
-    except duckdb.CatalogException:
-        return None
-    return _databases[row[0]] if row else None
+    # Asked beside the connection: in a transaction of the caller's, a statement that fails would undo it.
+    with closing(connection.cursor()) as cursor:
+        try:
+            ((name,),) = cursor.execute("SELECT mistral_internal_session(true)").fetchall()
+        except duckdb.CatalogException:
+            return None
+    return _databases[name]
 
 
 def _create_functions(connection: duckdb.DuckDBPyConnection, settings: dict[str, Any]) -> None:
     from duckdb_mistral.functions import Functions
     from duckdb_mistral.session import Session
 
+    if _in_transaction(connection):
+        raise ArgumentError(
+            "register() was called in a transaction, whose ROLLBACK would leave half of the functions. Nothing was "
+            "changed. Register before BEGIN, or after COMMIT."
+        )
     functions = Functions(Session(settings))
     functions.create(connection)
     _databases[functions.name] = functions
+
+
+def _in_transaction(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether a connection is in a transaction of its caller's; else, each statement is one of its own."""
+    import duckdb
+
+    try:
+        first, second = (connection.execute("SELECT txid_current()").fetchall() for _ in range(2))
+    except duckdb.TransactionException:  # DuckDB 2 takes nothing but a ROLLBACK after an error
+        return True
+    return first == second
 
 
 @atexit.register

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.spool import Spool
 
+CORRELATED = (
+    "The source uses a column of the statement around mistral_batch_submit, so it would be submitted once for each of "
+    "that statement's rows. Nothing was sent. Submit all rows with one call that stands alone, and join their answers."
+)
 #: A column whose name is this near to a field's is taken for a misspelt one.
 NEAR = 0.85
 #: Shorter names than this are near to too much.
@@ -206,6 +210,14 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
                 f"requests. Rename it to {field}, or leave it out (SELECT * EXCLUDE ({identifier(given[name])})). "
                 "Nothing was sent."
             )
+
+
+def check_spooled(summary: Mapping[str, Any], spool: Spool) -> None:
+    """Refuse a spool that holds other rows than were counted; what could not be written is told by its `finish`."""
+    if spool.failure is None:
+        written = summary["rows"] - sum(dict(summary["problems"] or ()).values())
+        if spool.request_count != written:
+            raise SourceError(CORRELATED)
 
 
 def check_rows(summary: Mapping[str, Any], spool: Spool | None = None) -> None:

@@ -12,12 +12,11 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from duckdb_mistral.errors import ArgumentError, MistralBatchError
+from duckdb_mistral.errors import ArgumentError, MistralBatchError, SourceError
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import datetime
 
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.jobs import Job, Plan
@@ -118,6 +117,8 @@ class Session:
             return self._requests(name, given)
         except MistralBatchError as error:
             return statements.refusal(columns, str(error))
+        except KeyboardInterrupt:
+            return statements.refusal(columns, interrupts.INTERRUPTED)
 
     def _requests(self, name: str, given: Mapping[str, Any]) -> str:
         from duckdb_mistral.statements import request_statement
@@ -184,20 +185,31 @@ class Session:
         for opened in earlier:
             opened.spool.discard()
 
-    def spool(self, token: int) -> Spool:
-        """Return an open spool."""
-        return self._spools[token].spool
+    def spool(self, token: int) -> Spool | None:
+        """Return an open spool, None where its submit is over."""
+        opened = self._spools.get(token)
+        return None if opened is None else opened.spool
+
+    def refuse_spools(self, tokens: Iterable[int]) -> None:
+        """Let the submits of spools whose rows came mixed be refused."""
+        from duckdb_mistral.requests import CORRELATED
+
+        for spool in filter(None, map(self.spool, tokens)):
+            spool.fail(SourceError(CORRELATED))
 
     def submit(self, token: int, summary: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         """Check what was spooled, and submit it; return a row per job."""
         from duckdb_mistral import rows
-        from duckdb_mistral.requests import check_rows
+        from duckdb_mistral.requests import CORRELATED, check_rows, check_spooled
         from duckdb_mistral.submitting import Submitter
 
         with self._lock:
-            opened = self._spools.pop(token)
+            opened = self._spools.pop(token, None)
+        if opened is None:
+            raise SourceError(CORRELATED)
         spool = opened.spool
         try:
+            check_spooled(summary, spool)
             check_rows(summary, spool)
             plan = _plan(opened.plan)
             jobs = Submitter(opened.batches).submit(
@@ -306,16 +318,16 @@ class Session:
         return [rows.submit_row(job, reused) for job, reused in jobs]
 
     def workspace_jobs(
-        self, status: str | None, model: str | None, metadata: str | None, created_after: datetime | None
+        self, status: str | None, model: str | None, metadata: str | None, created_after: int | None
     ) -> Iterable[dict[str, Any]]:
-        """Return a row per job of the workspace; `status` and `metadata` are JSON."""
+        """Return a row per job of the workspace; `created_after` is in microseconds, what else is given is JSON."""
         from duckdb_mistral import arguments, rows
 
         wanted = dict(arguments.metadata_filter(json.loads(metadata) if metadata else None))
         reports = self.batches().workspace_jobs(
             statuses=arguments.statuses(json.loads(status) if status else None),
-            model=model,
-            created_after=None if created_after is None else int(created_after.timestamp() * 1_000_000),
+            model=arguments.text("model", json.loads(model) if model else None),
+            created_after=created_after,
         )
         return [rows.reported(report) for report in reports if wanted.items() <= dict(report.metadata).items()]
 

@@ -123,6 +123,16 @@ class Spool:
                 except (OSError, SourceError) as error:
                     self.failure = error
 
+    def fail(self, failure: SourceError) -> None:
+        """Pass over what comes from here on; `finish` raises the first failure."""
+        with self._lock:
+            self.failure = self.failure or failure
+
+    @property
+    def request_count(self) -> int:
+        """How many requests are written so far."""
+        return sum(part.request_count for part in self._parts) + self._requests
+
     def create_function(self, engine: duckdb.DuckDBPyConnection) -> None:
         """Give a connection of our own a function that writes into this spool: mistral_internal_write.
 

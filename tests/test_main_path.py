@@ -124,3 +124,21 @@ def test_results_are_read_once(con: duckdb.DuckDBPyConnection, emulator: Emulato
     with connect(emulator, home) as other:
         assert rows(other, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id") == expected
     assert emulator.witness()["requests"] == before
+
+
+@pytest.mark.parametrize(
+    ("after", "count"),
+    [
+        ("'-infinity'::TIMESTAMPTZ", 1),
+        ("TIMESTAMP '0001-01-01 (BC)'", 1),
+        ("NULL", 1),
+        ("now() - INTERVAL 1 DAY", 1),
+        ("now() + INTERVAL 1 DAY", 0),
+        ("DATE '20000-01-01'", 0),
+        ("'infinity'::TIMESTAMPTZ", 0),
+    ],
+)
+def test_jobs_created_after(con: duckdb.DuckDBPyConnection, after: str, count: int) -> None:
+    """The workspace's jobs are filtered by any time that DuckDB has."""
+    submitted(con, "SELECT 1 AS custom_id, 'a' AS prompt")
+    assert len(rows(con, f"FROM mistral_batch_jobs(created_after := {after})")) == count

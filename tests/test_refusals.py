@@ -223,6 +223,7 @@ CALLS = {
     "results of a number": ("FROM mistral_batch_results(5)", "id must be the text of a submission or job id, but is 5"),
     "wait for NULL": ("FROM mistral_batch_wait(NULL)", "The id is NULL"),
     "cancel of NULL": ("FROM mistral_batch_cancel(NULL)", "The id is NULL"),
+    "jobs of several models": ("FROM mistral_batch_jobs(model := ['a', 'b'])", 'model must be text, but is ["a", "b"]'),
     "jobs by metadata that is no object": (
         "FROM mistral_batch_jobs(metadata := 'team')",
         "metadata is text, but not JSON",

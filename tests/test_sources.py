@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -24,6 +25,7 @@ from support import (
 
 import duckdb_mistral
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -266,6 +268,28 @@ def test_default_connection_in_a_script(emulator: Emulator, home: Path) -> None:
 # Arguments that are no literals
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT topic, job_id FROM topics, LATERAL (FROM mistral_batch_submit($$ {source} $$))",
+        "SELECT topic, job_id FROM topics LEFT JOIN LATERAL (FROM mistral_batch_submit($$ {source} $$)) ON true",
+        "SELECT topic, (SELECT job_id FROM mistral_batch_submit($$ {source} $$)) FROM topics",
+    ],
+)
+def test_source_of_an_outer_row(con: duckdb.DuckDBPyConnection, emulator: Emulator, query: str) -> None:
+    """A source that uses a column of the statement around the call is refused, and its rows can be submitted alone."""
+    con.execute("CREATE TABLE topics AS SELECT 'topic ' || range AS topic FROM range(3)")
+    con.execute("CREATE TABLE tickets AS SELECT range AS id, 'topic ' || range % 3 AS about FROM range(12)")
+    source = "SELECT id AS custom_id, about AS prompt FROM tickets WHERE about = {topic}"
+    before = asked_for_money(emulator)
+    with pytest.raises(duckdb.Error, match=r"uses a column of the statement around .* Nothing was sent\."):
+        con.execute(query.format(source=source.format(topic="topic"))).fetchall()
+    assert asked_for_money(emulator) == before
+    for topic in range(3):
+        (row,) = rows(con, "FROM mistral_batch_submit($source)", {"source": source.format(topic=f"'topic {topic}'")})
+        assert (row["total_requests"], row["reused"]) == (4, False)
+
+
 def test_source_as_prepared_parameter(con: duckdb.DuckDBPyConnection) -> None:
     """Source and arguments may be prepared parameters, by position and by name."""
     make_staging(con)
@@ -358,6 +382,45 @@ def test_registered_cursor(con: duckdb.DuckDBPyConnection, home: Path) -> None:
     duckdb_mistral.register(cursor)
     assert answers(cursor, "staging")[0] == ("0", "ok", "echo: prompt 0")
     assert (home / "ledger.sqlite").exists()
+
+
+def test_registering_in_a_transaction(emulator: Emulator, home: Path) -> None:
+    """The first register of a database is refused in a transaction, which goes on; a second one is not."""
+    settings = settings_of(emulator, home)
+    with duckdb.connect() as con:
+        con.execute("BEGIN")
+        con.execute("CREATE TABLE work AS SELECT 1 AS a")
+        with pytest.raises(ArgumentError, match="Register before BEGIN, or after COMMIT"):
+            duckdb_mistral.register(con, **settings)
+        con.execute("COMMIT")
+        assert con.execute("FROM work").fetchall() == [(1,)]
+        duckdb_mistral.register(con, **settings)
+        con.execute("BEGIN")
+        duckdb_mistral.register(con)
+        con.execute("ROLLBACK")
+        assert con.execute("FROM mistral_batch_status()").fetchall() == []
+
+
+def test_registering_in_an_aborted_transaction(emulator: Emulator, home: Path) -> None:
+    """A transaction that an error ended is told as one, too."""
+    with duckdb.connect() as con:
+        con.execute("BEGIN")
+        con.execute("CREATE TABLE work (a INTEGER PRIMARY KEY)")
+        with pytest.raises(duckdb.Error):
+            con.execute("INSERT INTO work VALUES (1), (1)")
+        with pytest.raises(ArgumentError, match="Register before BEGIN, or after COMMIT"):
+            duckdb_mistral.register(con, **settings_of(emulator, home))
+
+
+def test_registering_cursors_in_threads(emulator: Emulator, home: Path) -> None:
+    """Threads that register cursors of one new database at once all have the functions."""
+    with duckdb.connect() as con, ThreadPoolExecutor(8) as pool:
+
+        def registered(cursor: duckdb.DuckDBPyConnection) -> list[Any]:
+            duckdb_mistral.register(cursor, **settings_of(emulator, home))
+            return cursor.execute("FROM mistral_batch_status()").fetchall()
+
+        assert list(pool.map(registered, [con.cursor() for _ in range(8)])) == [[]] * 8
 
 
 def test_registering_again_keeps_the_settings(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:

@@ -4,7 +4,13 @@ CREATE OR REPLACE TEMP MACRO mistral_batch_jobs(
 SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
 FROM (
   SELECT mistral_internal_jobs(
-    to_json(status)::VARCHAR, model, to_json(metadata)::VARCHAR, created_after::TIMESTAMPTZ
+    to_json(status)::VARCHAR,
+    to_json(model)::VARCHAR,
+    to_json(metadata)::VARCHAR,
+    -- Python's times end before DuckDB's do; and least(NULL, x) is x.
+    epoch_us(CASE WHEN created_after IS NOT NULL THEN greatest(
+      '1970-01-01 00:00:00+00'::TIMESTAMPTZ, least('9999-12-30 00:00:00+00'::TIMESTAMPTZ, created_after::TIMESTAMPTZ)
+    ) END)
   ) AS answer
 );
 COMMENT ON MACRO TABLE mistral_batch_jobs IS

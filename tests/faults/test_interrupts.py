@@ -15,10 +15,13 @@ from faults.test_every_step import STORY
 from support import clean_environment, environment_of
 
 from duckdb_mistral import ledger
+from duckdb_mistral.collecting import Collector
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.ledger import Ledger
+from duckdb_mistral.spool import Spool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from duckdb_mistral.emulator import Emulator
@@ -70,6 +73,38 @@ def test_interrupted_once_it_is_recorded(emulator: Emulator, home: Path, monkeyp
     with pytest.raises((duckdb.Error, RuntimeError, KeyboardInterrupt), match=r"(?i)interrupt"):
         story.submit()
     assert len(list((home / "spool").rglob("*.jsonl"))) == 1
+    assert emulator.witness()["creates_received"] == 0
+    story.go_on()
+    check_invariants(story)
+    story.close()
+
+
+@pytest.mark.fault("F39")
+@pytest.mark.parametrize(
+    ("piece", "call", "words"),
+    [
+        ((Spool, "write"), Story.submit, r"Interrupted while the rows were read\. Nothing was sent\."),
+        ((Collector, "collect"), Story.results, r"Interrupted\. What was sent goes on at the API; the same statement"),
+    ],
+)
+def test_interrupt_is_told_in_words(
+    piece: tuple[type, str],
+    call: Callable[[Story], object],
+    words: str,
+    emulator: Emulator,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C while rows are read, or results are fetched, is told in words, and the same statement goes on."""
+    story = Story(emulator, home, settings=QUICK)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*piece, interrupted)
+        with pytest.raises(duckdb.Error, match=words):
+            call(story)
     assert emulator.witness()["creates_received"] == 0
     story.go_on()
     check_invariants(story)
