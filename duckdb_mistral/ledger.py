@@ -55,11 +55,13 @@ class DamagedLedgerError(LedgerError):
 def is_lost(home: Path) -> bool:
     """Tell whether there is no ledger under `home`, but files that only a ledger explains."""
     path = home / LEDGER_FILES[0]
-    if path.exists():
-        return False
-    explained = any(entries(home / name) for name in DIRECTORIES) or any(home.glob(f"{ASIDE}*"))
     # Another process may have made the ledger meanwhile, and files after it.
-    return explained and not path.exists()
+    return not path.exists() and _holds_more(home) and not path.exists()
+
+
+def _holds_more(home: Path) -> bool:
+    """Tell whether there are files under `home` that only a ledger explains."""
+    return any(entries(home / name) for name in DIRECTORIES) or any(home.glob(f"{ASIDE}*"))
 
 
 class Ledger:
@@ -71,11 +73,7 @@ class Ledger:
         Raises LedgerError where that cannot be done, or where the file is lost, damaged or of a newer version.
         """
         if is_lost(home):
-            raise LedgerError(
-                f"There is no ledger under {home} any more, but files of what it knew, so nothing is sent. "
-                "`duckdb-mistral doctor --repair` builds it anew from the workspace's jobs. To begin without it, move "
-                "that directory aside."
-            )
+            raise LedgerError(_lost(home))
         self.path = home / LEDGER_FILES[0]
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -349,6 +347,9 @@ class Ledger:
         with self._writing() as connection:
             version = _version(connection)
             if version is None:
+                # One that is made anew has nothing beside it: a full disk or a failed copy leaves an empty file.
+                if _holds_more(self.path.parent):
+                    raise DamagedLedgerError(_lost(self.path.parent))
                 tables.create_all(connection)
                 connection.execute(meta.insert(), {"name": "schema_version", "value": str(SCHEMA_VERSION)})
                 return
@@ -427,6 +428,14 @@ def _unusable(path: Path, reason: str) -> str:
     return (
         f"The ledger {path} cannot be used ({reason}), so nothing is sent. Free or mend its disk, and try again: "
         "`duckdb-mistral clean` shows what can be freed under that directory."
+    )
+
+
+def _lost(home: Path) -> str:
+    return (
+        f"There is no ledger under {home} any more, but files of what it knew, so nothing is sent. "
+        "`duckdb-mistral doctor --repair` builds it anew from the workspace's jobs. To begin without it, move "
+        "that directory aside."
     )
 
 

@@ -112,8 +112,9 @@ class Submitter:
             self._batches.check_account(known, take_over=True)
             self._batches.sender().look_for_lost(known)
             self._batches.refresh(self._batches.find(known.submission_id))
-            jobs = [job for job in self._batches.find(known.submission_id) if job.step is not Step.ANSWERED]
-            return bool(jobs) and all(job.ended_badly for job in jobs)
+            found = self._batches.find(known.submission_id)
+            jobs = [job for job in found if job.step is not Step.ANSWERED]
+            return not found or (bool(jobs) and all(job.ended_badly for job in jobs))
 
     def _retire(self, known: Submission | None) -> None:
         if known is None:
@@ -171,8 +172,9 @@ class Submitter:
         return submission, parts
 
     def _advance(self, submission: Submission) -> list[tuple[Job, bool]]:
-        before = {job.key for job in self._jobs(submission) if job.step in (Step.CREATED, Step.ANSWERED)}
-        if any(job.step is not Step.DROPPED and job.key not in before for job in self._jobs(submission)):
+        settled = (Step.CREATED, Step.ANSWERED, Step.DROPPED)
+        before = {job.key for job in self._jobs(submission) if job.step in settled}
+        if any(job.key not in before for job in self._jobs(submission)):
             self._batches.check_account(submission, take_over=True)
             self._batches.sender().advance(submission)
         return [(job, job.key in before) for job in self._jobs(submission)]

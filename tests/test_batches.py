@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -11,6 +12,7 @@ from support import connect, make_staging, rows, settings_of
 
 from duckdb_mistral.batches import Batches
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
@@ -100,6 +102,32 @@ def test_cancel_asks_for_all(slow: Emulator, home: Path) -> None:
 
 
 # Submitting anew
+
+
+def test_submitting_what_was_cancelled_in_part(emulator: Emulator, home: Path) -> None:
+    """Parts that were answered and a part that was cancelled are told as being there, and nothing is sent."""
+    with in_parts(emulator, home, max_pending_requests=4) as con:
+        first = rows(con, "FROM mistral_batch_submit('staging')")
+        assert first[2]["status"] == "HELD"
+        con.execute("FROM mistral_batch_cancel($id)", {"id": first[0]["submission_id"]})
+        again = rows(con, "SELECT part, job_id IS NULL AS dropped, reused FROM mistral_batch_submit('staging')")
+    assert again == [{"part": part, "dropped": part == 3, "reused": True} for part in (1, 2, 3)]
+    assert emulator.witness()["creates_received"] == 2
+
+
+def test_submission_without_parts(emulator: Emulator, home: Path) -> None:
+    """A ledger's submission that has no parts and no answers does not stand for its content."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        con.execute("FROM mistral_batch_submit('staging')")
+        (before,) = Ledger(home).submissions()
+        with sqlite3.connect(home / "ledger.sqlite") as ledger:
+            ledger.execute("DELETE FROM jobs")
+            ledger.execute("DELETE FROM parts")
+        ledger.close()
+        (row,) = rows(con, "FROM mistral_batch_submit('staging')")
+    assert row["submission_id"] != before.submission_id
+    assert (row["total_requests"], row["reused"]) == (3, False)
 
 
 @pytest.mark.parametrize("taken", [False, True])

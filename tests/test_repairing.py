@@ -239,13 +239,16 @@ def test_killed_repair(emulator: Emulator, home: Path) -> None:
     assert emulator.witness()["creates_received"] == 2
 
 
-def test_lost_ledger(emulator: Emulator, home: Path) -> None:
-    """Where the ledger is gone but not what it knew, nothing is sent or removed until it is repaired."""
+@pytest.mark.parametrize("empty", [False, True])
+def test_lost_ledger(empty: bool, emulator: Emulator, home: Path) -> None:
+    """Where the ledger is gone, or empty, but not what it knew, nothing is sent or removed until it is repaired."""
     emulator.faults(CREATE | {"status": 429, "skip": 1})
     with connect(emulator, home, max_requests_per_job=2) as con:
         make_staging(con, 4)
         submission_id = submitted(con)
     lose_ledger(home)
+    if empty:  # as a full disk or a failed copy leaves it
+        (home / "ledger.sqlite").touch()
     before = emulator.witness()["requests"]
     spooled = sorted((home / "spool").rglob("*"))
     with connect(emulator, home, max_requests_per_job=2) as con:
@@ -256,7 +259,7 @@ def test_lost_ledger(emulator: Emulator, home: Path) -> None:
     told = run_python(DOCTOR, environment_of(emulator, home))
     assert f"not ok  state      There is no ledger under {home} any more" in told.stdout
     assert told.returncode == 1
-    assert not list(home.glob("ledger*"))
+    assert bool(list(home.glob("ledger*"))) == empty
     assert sorted((home / "spool").rglob("*")) == spooled
     assert emulator.witness()["requests"].get("create") == before.get("create")
     assert run_python(REPAIR, environment_of(emulator, home)).returncode == 0
