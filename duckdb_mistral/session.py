@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from duckdb_mistral.spool import Spool, SpooledPart
 
 
+#: While a macro is made, DuckDB 1.5 binds its body with names that begin so in the place of its parameters.
+MACRO_PARAMETER = "0_macro_parameters"
+
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
@@ -111,6 +114,8 @@ class Session:
             "estimate": rows.columns(rows.ESTIMATE),
             "results": COLUMNS,
         }[name]
+        if str(given.get("source")).startswith(MACRO_PARAMETER):
+            return statements.refusal(columns, "A macro that is being made has no source yet.")
         try:
             if name == "results":
                 return self._results(given)

@@ -268,6 +268,14 @@ def test_default_connection_in_a_script(emulator: Emulator, home: Path) -> None:
 # Arguments that are no literals
 
 
+def test_macro_of_the_users(con: duckdb.DuckDBPyConnection) -> None:
+    """A macro of the user's hands its parameter on as the source."""
+    con.execute("CREATE TEMP MACRO cheap(mine) AS TABLE SELECT * FROM mistral_batch_submit(mine, timeout_hours := 48)")
+    make_staging(con)
+    (row,) = rows(con, "SELECT total_requests, reused FROM cheap('staging')")
+    assert row == {"total_requests": 3, "reused": False}
+
+
 @pytest.mark.parametrize(
     "query",
     [
