@@ -291,6 +291,7 @@ class Collector:
 
     def _download(self, job: Job, scratch: Path, target: Path, missing: Missing) -> tuple[Path, ...] | None:
         """Write a job's results to `target`; return the files that have to stay beside it, None if it is not whole."""
+        told_anew = False
         for left in range(DOWNLOADS - 1, -1, -1):
             files, gone = self._result_files(job, scratch)
             if gone and missing is Missing.NONE:
@@ -301,24 +302,39 @@ class Collector:
                 )
             try:
                 with self._engine(scratch / "spill") as engine:
-                    return write_results(engine, job, files, target, partial=False).lines
+                    written = write_results(engine, job, files, target, partial=False)
             except IncompleteResultsError:
                 if left and (not gone or missing is Missing.GONE):
-                    job = self._told_anew(job)
+                    told_anew = True
+                    with suppress(ApiError):  # the next download tells
+                        job = self._told_anew(job)
                     continue
                 if missing is Missing.NONE or (missing is Missing.GONE and not gone):
                     raise
                 with self._engine(scratch / "spill") as engine:
                     write_results(engine, job, files, target, partial=True)
                 return None
+            if written.tally.missing and job.ended and not told_anew:
+                # An end may be told before its counts and files are: what is kept as missing would stay so.
+                told_anew, before = True, job
+                try:
+                    job = self._told_anew(job)
+                except NotFoundError:  # nothing more will be told of it
+                    pass
+                except ApiError:
+                    if missing is Missing.ANY:
+                        return None
+                    raise
+                if job.report != before.report:
+                    continue
+            return written.lines
         return None
 
     def _told_anew(self, job: Job) -> Job:
-        """Return a job as the API has it now: its counts may have been told a moment before its files."""
+        """Return a job as the API has it now: its end may have been told a moment before its counts and files."""
         batches = self._batches
-        with suppress(ApiError):  # the next download tells
-            if job.job_id is not None:
-                batches.ledger.record(batches.client.get(job.job_id))
+        if job.job_id is not None:
+            batches.ledger.record(batches.client.get(job.job_id))
         return batches.ledger.jobs_by_key([job.key])[0]
 
     def _result_files(self, job: Job, scratch: Path) -> tuple[ResultFiles, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from contextlib import closing
@@ -213,3 +214,73 @@ def test_file_that_is_named_later(con: duckdb.DuckDBPyConnection, emulator: Emul
     emulator.faults()
     assert (row["status"], row["output_file"]) == ("SUCCESS", None)
     assert [row["outcome"] for row in rows(con, f"FROM mistral_batch_results('{submission_id}')")] == ["ok"] * 3
+
+
+def asked(emulator: Emulator) -> int:
+    """Return how often the server was asked for one job."""
+    count: int = emulator.witness()["requests"].get("job", 0)
+    return count
+
+
+def ended_early(con: duckdb.DuckDBPyConnection, emulator: Emulator, call: str, status: str) -> str:
+    """Submit three requests, and be told by a wait or a cancel that they ended before their answers are; return the id.
+
+    At the server the job is whole by then, and goes on to be told as such.
+    """
+    make_staging(con)
+    submission_id = submitted(con)
+    while (job := rows(con, "FROM mistral_batch_jobs()")[0])["status"] != "SUCCESS":
+        time.sleep(0.02)
+    method, path = ("POST", "/v1/batch/jobs/.+/cancel") if call == "cancel" else ("GET", "/v1/batch/jobs/.+")
+    told = {"id": job["job_id"], "status": status, "total_requests": 3, "output_file": None}
+    emulator.faults({"method": method, "path": path, "status": 200, "body": json.dumps(told)})
+    (row,) = rows(con, f"FROM mistral_batch_{call}($id)", {"id": submission_id})
+    assert (row["status"], row["completed_requests"], row["output_file"]) == (status, 0, None)
+    emulator.faults()
+    return submission_id
+
+
+@pytest.mark.fault("F26")
+@pytest.mark.parametrize(("call", "status"), [("cancel", "CANCELLED"), ("wait", "TIMEOUT_EXCEEDED")])
+def test_end_that_is_told_early(call: str, status: str, con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Where an end was told before its answers, the job is asked for anew, and nothing is missing or sent again."""
+    submission_id = ended_early(con, emulator, call, status)
+    assert rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id}) == []
+    assert [row["outcome"] for row in rows(con, f"FROM mistral_batch_results('{submission_id}')")] == ["ok"] * 3
+
+
+@pytest.mark.fault("F25")
+def test_end_without_answers(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A job that ended without answers is asked for anew once before its rows are kept as missing, and no more then."""
+    submission_id = ended_early(con, emulator, "wait", "FAILED")
+    nothing = {"status": "FAILED", "completed_requests": 0, "succeeded_requests": 0, "output_file": None}
+    emulator.faults({"method": "GET", "path": "/v1/batch/jobs/.+", "times": 99, "change": nothing})
+    before = asked(emulator)
+    for _ in range(2):
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        assert [row["outcome"] for row in found] == ["missing"] * 3
+    assert asked(emulator) == before + 1
+
+
+@pytest.mark.fault("F25")
+def test_end_that_cannot_be_asked_for(emulator: Emulator, home: Path) -> None:
+    """Where a job cannot be asked for anew, its rows are missing with partial := true alone, and not for good."""
+    with connect(emulator, home, deadline_seconds=0.1) as con:
+        submission_id = ended_early(con, emulator, "wait", "FAILED")
+        emulator.faults({"method": "GET", "path": "/v1/batch/jobs/.+", "status": 503, "times": 99})
+        with pytest.raises(duckdb.Error, match="Could not read job"):
+            rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true)")
+        assert [row["outcome"] for row in found] == ["missing"] * 3
+        emulator.faults()
+        assert [row["outcome"] for row in rows(con, f"FROM mistral_batch_results('{submission_id}')")] == ["ok"] * 3
+
+
+@pytest.mark.fault("F25")
+def test_end_of_a_job_that_is_forgotten(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Of a job that ended and is not known any more nothing more is told, so its rows are kept as missing."""
+    submission_id = ended_early(con, emulator, "wait", "FAILED")
+    emulator.faults({"method": "GET", "path": "/v1/batch/jobs/.+", "status": 404, "times": 99})
+    for _ in range(2):
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        assert [row["error"] for row in found] == ["no result: the job ended FAILED"] * 3
