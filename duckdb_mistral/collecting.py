@@ -314,7 +314,8 @@ class Collector:
                 with self._engine(scratch / "spill") as engine:
                     write_results(engine, job, files, target, partial=True)
                 return None
-            if written.tally.missing and job.ended and not told_anew:
+            tally = written.tally
+            if (tally.missing or tally.unnamed) and job.ended and not told_anew:
                 # An end may be told before its counts and files are: what is kept as missing would stay so.
                 told_anew, before = True, job
                 try:
@@ -327,7 +328,16 @@ class Collector:
                     raise
                 if job.report != before.report:
                     continue
-            return written.lines
+            if not tally.unnamed:
+                return written.lines
+            if missing is Missing.ANY:
+                return None
+            raise IncompleteResultsError(
+                f"The requests of job {job.job_id} are neither here nor at the server any more, and its result files "
+                f"hold {tally.held:,} of its {tally.held + tally.unnamed:,} rows: the custom_ids of the other "
+                f"{tally.unnamed:,} are not known. Nothing was kept. partial := true reads what there is; the other "
+                "rows have to be submitted from your own table."
+            )
         return None
 
     def _told_anew(self, job: Job) -> Job:
@@ -367,14 +377,28 @@ class Collector:
                 return path
         inputs = job.report.input_files if job.report is not None else ()
         path = scratch / f"submitted-{job.key}.jsonl"
-        if len(inputs) != 1:
+        if not inputs:
             return None
         if not path.exists():
             try:
-                self._batches.client.download(inputs[0], path)
+                self._download_joined(inputs, path)
             except NotFoundError:
                 return None
         return path
+
+    def _download_joined(self, file_ids: Sequence[str], target: Path) -> None:
+        """Download files of lines as one; another program's job may have several input files."""
+        if len(file_ids) == 1:
+            self._batches.client.download(file_ids[0], target)
+            return
+        joined, piece = target.with_suffix(".joined"), target.with_suffix(".piece")
+        with joined.open("wb") as whole:
+            for file_id in file_ids:
+                self._batches.client.download(file_id, piece)
+                with piece.open("rb") as lines:
+                    shutil.copyfileobj(lines, whole)
+                whole.write(b"\n")  # the last line may not end
+        joined.replace(target)
 
     def _hashes(self, job: Job) -> Path | None:
         """Return what is kept of a job's requests once they are gone: their custom_ids and hashes."""

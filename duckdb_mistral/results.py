@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -82,6 +82,8 @@ class Tally:
     missing: int
     unknown: int
     repeated: int
+    #: Requests of the job of which not even the custom_id is known.
+    unnamed: int = 0
 
     @property
     def clean(self) -> bool:
@@ -135,6 +137,9 @@ def write_results(
             read.replace(target)
         else:
             _complete(engine, job, read, target)
+        if submitted is None:
+            total = max(job.request_count, 0 if job.report is None else job.report.total_requests)
+            tally = replace(tally, unnamed=max(total - tally.held, 0))
         return Written(tally=tally)
     finally:
         read.unlink(missing_ok=True)

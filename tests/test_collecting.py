@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.request
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import answered, connect, make_staging, rows, settings_of, submitted
+from support import KEY, answered, connect, make_staging, rows, settings_of, submitted
 
 from duckdb_mistral import interrupts
 from duckdb_mistral.batches import Batches
@@ -284,3 +285,86 @@ def test_end_of_a_job_that_is_forgotten(con: duckdb.DuckDBPyConnection, emulator
     for _ in range(2):
         found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
         assert [row["error"] for row in found] == ["no result: the job ended FAILED"] * 3
+
+
+def sent_by_another_program(emulator: Emulator, directory: Path, *files: str) -> tuple[str, list[str]]:
+    """Send a job with an input file for each text, a request for each of its letters; return its id and the files'.
+
+    The server answers all of them.
+    """
+    with BatchClient(Settings.resolve(settings_of(emulator, directory), {})) as client:
+        inputs = []
+        for number, custom_ids in enumerate(files):
+            path = directory / f"input-{number}.jsonl"
+            body = {"messages": [{"role": "user", "content": "hello"}]}
+            path.write_text("\n".join(json.dumps({"custom_id": name, "body": body}) for name in custom_ids))
+            inputs.append(client.upload(path, path.name))
+        fields = {"input_files": inputs, "endpoint": "/v1/chat/completions", "model": "mistral-small-latest"}
+        job_id = at_server(emulator, "POST", "/v1/batch/jobs", fields)["id"]
+        while client.get(job_id).status != "SUCCESS":
+            time.sleep(0.02)
+        return job_id, inputs
+
+
+def at_server(emulator: Emulator, method: str, path: str, fields: dict[str, Any] | None = None) -> Any:
+    """Return the server's answer to a request of another program."""
+    request = urllib.request.Request(  # noqa: S310  the address is this machine's
+        f"{emulator.url}{path}",
+        method=method,
+        data=None if fields is None else json.dumps(fields).encode(),
+        headers={"authorization": f"Bearer {KEY}", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310
+        return json.loads(answer.read())
+
+
+def out_of_time(emulator: Emulator, job_id: str, *left: str) -> None:
+    """Let a job, and its result file, say that only the requests `left` were answered in time."""
+    job = at_server(emulator, "GET", f"/v1/batch/jobs/{job_id}")
+    body = {"choices": [{"finish_reason": "stop", "message": {"content": "hi"}}]}
+    lines = [json.dumps({"custom_id": name, "response": {"status_code": 200, "body": body}}) for name in left]
+    told = {"status": "TIMEOUT_EXCEEDED", "completed_requests": len(left), "succeeded_requests": len(left)}
+    emulator.faults(
+        {"method": "GET", "path": f"/v1/batch/jobs/{job_id}", "times": 99, "change": told},
+        {
+            "method": "GET",
+            "path": f"/v1/files/{job['output_file']}/content",
+            "times": 99,
+            "status": 200,
+            "headers": {"content-type": "application/octet-stream"},
+            "body": "\n".join(lines),
+        },
+    )
+
+
+def test_several_input_files(emulator: Emulator, tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    """Of another program's job with several input files each row that has no answer is missing, and sent by a retry."""
+    job_id, _ = sent_by_another_program(emulator, tmp_path, "ab", "cd")
+    out_of_time(emulator, job_id, "a", "c")
+    found = rows(con, f"FROM mistral_batch_results('{job_id}') ORDER BY custom_id")
+    assert [(row["custom_id"], row["outcome"]) for row in found] == [
+        ("a", "ok"),
+        ("b", "missing"),
+        ("c", "ok"),
+        ("d", "missing"),
+    ]
+    assert [row["total_requests"] for row in rows(con, "FROM mistral_batch_retry($id)", {"id": job_id})] == [2]
+
+
+@pytest.mark.fault("F27")
+def test_rows_whose_ids_are_not_known(
+    emulator: Emulator, tmp_path: Path, home: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    """Where requests are gone and some have no answer, that is an error; partial := true reads what there is."""
+    job_id, (_, gone) = sent_by_another_program(emulator, tmp_path, "ab", "cd")
+    at_server(emulator, "DELETE", f"/v1/files/{gone}")
+    out_of_time(emulator, job_id, "a", "c")
+    said = rf"requests of job {job_id} are neither here .* hold 2 of its 4 rows: the custom_ids of the other 2 are not"
+    for _ in range(2):
+        with pytest.raises(duckdb.Error, match=said):
+            rows(con, f"FROM mistral_batch_results('{job_id}')")
+        found = rows(con, f"FROM mistral_batch_results('{job_id}', partial := true) ORDER BY custom_id")
+        assert [(row["custom_id"], row["outcome"]) for row in found] == [("a", "ok"), ("c", "ok")]
+    with pytest.raises(duckdb.Error, match=rf"{said} .* Nothing was sent"):
+        rows(con, "FROM mistral_batch_retry($id)", {"id": job_id})
+    assert [path.name for path in (home / "results").glob("*.parquet")] == [f"partial-{job_id}.parquet"]

@@ -367,6 +367,16 @@ def test_job_of_another_program(tmp_path: Path) -> None:
         read(tmp_path, [GOOD], None, of=ended_job(3))
 
 
+@pytest.mark.parametrize(("counted", "total", "unnamed"), [(4, 4, 2), (0, 4, 2), (4, 0, 2), (0, 0, 0), (2, 2, 0)])
+@pytest.mark.fault("F27")
+def test_requests_whose_ids_are_not_known(tmp_path: Path, counted: int, total: int, unnamed: int) -> None:
+    """Where the input cannot be had, the rows that neither the files nor anything else name are counted."""
+    ended = ended_job(counted, completed=2, status="TIMEOUT_EXCEEDED", total_requests=total)
+    found, tally = read(tmp_path, [GOOD], None, of=ended)
+    assert outcomes(found) == [("1", "ok", "first"), ("3", "ok", "third")]
+    assert tally == Tally(held=2, missing=0, unknown=0, repeated=0, unnamed=unnamed)
+
+
 @pytest.mark.parametrize("completed", [3, 0])
 @pytest.mark.parametrize("submission_id", [None, "restored"])
 @pytest.mark.fault("F27")
