@@ -373,8 +373,9 @@ class Collector:
         """Return the file of a job's requests: as spooled here, else as the server has them, else None."""
         if job.submission_id is not None:
             path = spool_path(self._batches.settings.home, job.submission_id, job.part)
-            if path.exists():
-                return path
+            with suppress(FileNotFoundError):
+                if job.input_bytes in (path.stat().st_size, 0):  # 0 where the ledger was built anew; else it is damaged
+                    return path
         inputs = job.report.input_files if job.report is not None else ()
         path = scratch / f"submitted-{job.key}.jsonl"
         if not inputs:
@@ -402,8 +403,16 @@ class Collector:
 
     def _hashes(self, job: Job) -> Path | None:
         """Return what is kept of a job's requests once they are gone: their custom_ids and hashes."""
+        from pyarrow import ArrowInvalid, parquet
+
+        if job.submission_id is None:
+            return None
         path = hashes_path(self._batches.settings.home, job)
-        return path if job.submission_id is not None and path.exists() else None
+        try:
+            count = parquet.read_metadata(path).num_rows
+        except (OSError, ArrowInvalid):  # gone, or damaged
+            return None
+        return path if job.request_count in (count, 0) else None
 
     def requests_needed(self, submission_id: str, part: int) -> bool:
         """Tell whether a part's spooled requests may be read again: not once every model has answered them all."""

@@ -21,6 +21,7 @@ from duckdb_mistral.collecting import Collector
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.results import write_results
 from duckdb_mistral.settings import Settings
+from duckdb_mistral.spool import keys_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -368,3 +369,37 @@ def test_rows_whose_ids_are_not_known(
     with pytest.raises(duckdb.Error, match=rf"{said} .* Nothing was sent"):
         rows(con, "FROM mistral_batch_retry($id)", {"id": job_id})
     assert [path.name for path in (home / "results").glob("*.parquet")] == [f"partial-{job_id}.parquet"]
+
+
+@pytest.mark.fault("F34")
+@pytest.mark.parametrize("with_keys", [True, False], ids=["keys kept", "keys lost"])
+def test_spooled_requests_that_were_cut(with_keys: bool, con: duckdb.DuckDBPyConnection, home: Path) -> None:
+    """Where spooled requests were cut, the server's copy tells which rows there are, and a retry sends all of them."""
+    con.execute("CREATE TABLE staging AS SELECT range AS custom_id, '[[error 500]]' AS prompt FROM range(4)")
+    submission_id = submitted(con)
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    (requests,) = (home / "spool" / submission_id).glob("*.jsonl")
+    requests.write_bytes(b"".join(requests.read_bytes().splitlines(keepends=True)[:2]))
+    if not with_keys:
+        keys_path(requests).unlink()
+    assert [row["outcome"] for row in answered(con, submission_id)] == ["error"] * 4
+    assert [row["total_requests"] for row in rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})] == [4]
+
+
+@pytest.mark.fault("F34")
+@pytest.mark.parametrize("damage", ["cut", "of fewer requests"])
+def test_hashes_that_were_damaged(damage: str, con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path) -> None:
+    """Damaged hashes of requests do not tell which rows there are: answers that are whole are read without them."""
+    make_staging(con)
+    submission_id = submitted(con)
+    answered(con, submission_id)
+    (hashes,) = (home / "requests").glob("*.parquet")
+    if damage == "cut":
+        hashes.write_bytes(hashes.read_bytes()[:-5])
+    else:
+        con.execute(f"COPY (SELECT '0' AS custom_id, 'x' AS request) TO '{hashes}' (FORMAT parquet)")
+    (kept,) = (home / "results").glob("*.parquet")
+    kept.unlink()
+    (requests,) = at_server(emulator, "GET", f"/v1/batch/jobs/{kept.stem}")["input_files"]
+    at_server(emulator, "DELETE", f"/v1/files/{requests}")
+    assert [row["outcome"] for row in answered(con, submission_id)] == ["ok"] * 3
