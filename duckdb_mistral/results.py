@@ -299,7 +299,11 @@ def _submitted_sql(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFil
 
 
 def _ids_of(read: Path) -> str:
-    return f"SELECT DISTINCT custom_id FROM read_parquet({literal(read)}) WHERE custom_id IS NOT NULL"
+    return (
+        f"SELECT DISTINCT custom_id FROM read_parquet({literal(read)}) WHERE custom_id IS NOT NULL UNION ALL "
+        # Of another program's requests without one each has its row; a line that is not JSON is nobody's.
+        f"SELECT custom_id FROM read_parquet({literal(read)}) WHERE custom_id IS NULL AND response IS NOT NULL"
+    )
 
 
 def _promised(job: Job, submitted: int | None) -> int:

@@ -24,6 +24,7 @@ from duckdb_mistral.settings import Settings
 from duckdb_mistral.spool import keys_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 JOBS = 5
@@ -288,8 +289,8 @@ def test_end_of_a_job_that_is_forgotten(con: duckdb.DuckDBPyConnection, emulator
         assert [row["error"] for row in found] == ["no result: the job ended FAILED"] * 3
 
 
-def sent_by_another_program(emulator: Emulator, directory: Path, *files: str) -> tuple[str, list[str]]:
-    """Send a job with an input file for each text, a request for each of its letters; return its id and the files'.
+def sent_by_another_program(emulator: Emulator, directory: Path, *files: Sequence[str | None]) -> tuple[str, list[str]]:
+    """Send a job with input files of requests with these custom_ids; return its id and the files'.
 
     The server answers all of them.
     """
@@ -319,7 +320,7 @@ def at_server(emulator: Emulator, method: str, path: str, fields: dict[str, Any]
         return json.loads(answer.read())
 
 
-def out_of_time(emulator: Emulator, job_id: str, *left: str) -> None:
+def out_of_time(emulator: Emulator, job_id: str, *left: str | None) -> None:
     """Let a job, and its result file, say that only the requests `left` were answered in time."""
     job = at_server(emulator, "GET", f"/v1/batch/jobs/{job_id}")
     body = {"choices": [{"finish_reason": "stop", "message": {"content": "hi"}}]}
@@ -336,6 +337,29 @@ def out_of_time(emulator: Emulator, job_id: str, *left: str) -> None:
             "body": "\n".join(lines),
         },
     )
+
+
+def test_requests_without_custom_id(emulator: Emulator, tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    """Another program's requests without a custom_id keep their answers, also where a retry has sent others again."""
+    job_id, _ = sent_by_another_program(emulator, tmp_path, ["a", None, None, "z"])
+    out_of_time(emulator, job_id, "a", None, None)
+    found = rows(con, f"FROM mistral_batch_results('{job_id}') ORDER BY custom_id NULLS LAST")
+    assert [(row["custom_id"], row["outcome"]) for row in found] == [
+        ("a", "ok"),
+        ("z", "missing"),
+        (None, "ok"),
+        (None, "ok"),
+    ]
+    (retried,) = rows(con, "FROM mistral_batch_retry($id)", {"id": job_id})
+    assert retried["total_requests"] == 1
+    con.execute("FROM mistral_batch_wait($id)", {"id": retried["submission_id"]})
+    found = rows(con, f"FROM mistral_batch_results('{job_id}') ORDER BY custom_id NULLS LAST")
+    assert [(row["custom_id"], row["outcome"]) for row in found] == [
+        ("a", "ok"),
+        ("z", "ok"),
+        (None, "ok"),
+        (None, "ok"),
+    ]
 
 
 def test_several_input_files(emulator: Emulator, tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
