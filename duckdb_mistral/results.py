@@ -127,6 +127,12 @@ def write_results(
         else:
             tally = Tally(**_row(engine, template("verify").substitute(results=literal(read))))
         promised = _promised(job, None if submitted is None else tally.held + tally.missing)
+        if tally.held < promised and not partial and not files.answers and _names_no_file(job):
+            raise IncompleteResultsError(
+                f"Job {job.job_id} counts {promised:,} answers but names no result file. Nothing was kept. Run the "
+                "statement again in a moment, in case it names one late. Answers that a job gives inline, in what the "
+                "API says of it, are not read."
+            )
         if tally.held < promised and not partial:
             raise IncompleteResultsError(
                 f"The result files of job {job.job_id} hold {tally.held:,} of the {promised:,} rows that its "
@@ -318,6 +324,10 @@ def _promised(job: Job, submitted: int | None) -> int:
     counted_here = job.request_count if job.submission_id is not None else 0
     requests = max(counted_here or report.total_requests, submitted)
     return requests if not counted and report.status == "SUCCESS" else min(counted, requests)
+
+
+def _names_no_file(job: Job) -> bool:
+    return job.report is None or not (job.report.output_file or job.report.error_file)
 
 
 def _row(engine: duckdb.DuckDBPyConnection, select: str) -> dict[str, Any]:

@@ -352,6 +352,16 @@ def test_empty_file_of_a_success(tmp_path: Path, data: bytes) -> None:
             read(tmp_path, [data], ["1", "2"], of=ended_job(2, completed=completed))
 
 
+@pytest.mark.fault("F26")
+def test_answers_without_a_file(tmp_path: Path) -> None:
+    """A job that counts answers but names no file is told as such, with what may be the reason."""
+    said = r"Job job counts 2 answers but names no result file\. .* inline, .* are not read\."
+    with pytest.raises(IncompleteResultsError, match=said):
+        read(tmp_path, [], ["1", "2"], of=ended_job(2))
+    found, _ = read(tmp_path, [], ["1", "2"], of=ended_job(2), partial=True)
+    assert outcomes(found) == [("1", "missing", None), ("2", "missing", None)]
+
+
 def test_bad_bytes_do_not_count_as_rows(tmp_path: Path) -> None:
     """A file that ends within a line is short by that line only where its custom_id cannot be read."""
     whole = line("1", "first") + line("2", "second")
