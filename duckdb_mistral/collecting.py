@@ -291,6 +291,7 @@ class Collector:
 
     def _download(self, job: Job, scratch: Path, target: Path, missing: Missing) -> tuple[Path, ...] | None:
         """Write a job's results to `target`; return the files that have to stay beside it, None if it is not whole."""
+        told_anew = False
         for left in range(DOWNLOADS - 1, -1, -1):
             files, gone = self._result_files(job, scratch)
             if gone and missing is Missing.NONE:
@@ -301,24 +302,49 @@ class Collector:
                 )
             try:
                 with self._engine(scratch / "spill") as engine:
-                    return write_results(engine, job, files, target, partial=False).lines
+                    written = write_results(engine, job, files, target, partial=False)
             except IncompleteResultsError:
                 if left and (not gone or missing is Missing.GONE):
-                    job = self._told_anew(job)
+                    told_anew = True
+                    with suppress(ApiError):  # the next download tells
+                        job = self._told_anew(job)
                     continue
                 if missing is Missing.NONE or (missing is Missing.GONE and not gone):
                     raise
                 with self._engine(scratch / "spill") as engine:
                     write_results(engine, job, files, target, partial=True)
                 return None
+            tally = written.tally
+            if (tally.missing or tally.unnamed) and job.ended and not told_anew:
+                # An end may be told before its counts and files are: what is kept as missing would stay so.
+                told_anew, before = True, job
+                try:
+                    job = self._told_anew(job)
+                except NotFoundError:  # nothing more will be told of it
+                    pass
+                except ApiError:
+                    if missing is Missing.ANY:
+                        return None
+                    raise
+                if job.report != before.report:
+                    continue
+            if not tally.unnamed:
+                return written.lines
+            if missing is Missing.ANY:
+                return None
+            raise IncompleteResultsError(
+                f"The requests of job {job.job_id} are neither here nor at the server any more, and its result files "
+                f"hold {tally.held:,} of its {tally.held + tally.unnamed:,} rows: the custom_ids of the other "
+                f"{tally.unnamed:,} are not known. Nothing was kept. partial := true reads what there is; the other "
+                "rows have to be submitted from your own table."
+            )
         return None
 
     def _told_anew(self, job: Job) -> Job:
-        """Return a job as the API has it now: its counts may have been told a moment before its files."""
+        """Return a job as the API has it now: its end may have been told a moment before its counts and files."""
         batches = self._batches
-        with suppress(ApiError):  # the next download tells
-            if job.job_id is not None:
-                batches.ledger.record(batches.client.get(job.job_id))
+        if job.job_id is not None:
+            batches.ledger.record(batches.client.get(job.job_id))
         return batches.ledger.jobs_by_key([job.key])[0]
 
     def _result_files(self, job: Job, scratch: Path) -> tuple[ResultFiles, list[str]]:
@@ -347,23 +373,46 @@ class Collector:
         """Return the file of a job's requests: as spooled here, else as the server has them, else None."""
         if job.submission_id is not None:
             path = spool_path(self._batches.settings.home, job.submission_id, job.part)
-            if path.exists():
-                return path
+            with suppress(FileNotFoundError):
+                if job.input_bytes in (path.stat().st_size, 0):  # 0 where the ledger was built anew; else it is damaged
+                    return path
         inputs = job.report.input_files if job.report is not None else ()
         path = scratch / f"submitted-{job.key}.jsonl"
-        if len(inputs) != 1:
+        if not inputs:
             return None
         if not path.exists():
             try:
-                self._batches.client.download(inputs[0], path)
+                self._download_joined(inputs, path)
             except NotFoundError:
                 return None
         return path
 
+    def _download_joined(self, file_ids: Sequence[str], target: Path) -> None:
+        """Download files of lines as one; another program's job may have several input files."""
+        if len(file_ids) == 1:
+            self._batches.client.download(file_ids[0], target)
+            return
+        joined, piece = target.with_suffix(".joined"), target.with_suffix(".piece")
+        with joined.open("wb") as whole:
+            for file_id in file_ids:
+                self._batches.client.download(file_id, piece)
+                with piece.open("rb") as lines:
+                    shutil.copyfileobj(lines, whole)
+                whole.write(b"\n")  # the last line may not end
+        joined.replace(target)
+
     def _hashes(self, job: Job) -> Path | None:
         """Return what is kept of a job's requests once they are gone: their custom_ids and hashes."""
+        from pyarrow import ArrowInvalid, parquet
+
+        if job.submission_id is None:
+            return None
         path = hashes_path(self._batches.settings.home, job)
-        return path if job.submission_id is not None and path.exists() else None
+        try:
+            count = parquet.read_metadata(path).num_rows
+        except (OSError, ArrowInvalid):  # gone, or damaged
+            return None
+        return path if job.request_count in (count, 0) else None
 
     def requests_needed(self, submission_id: str, part: int) -> bool:
         """Tell whether a part's spooled requests may be read again: not once every model has answered them all."""

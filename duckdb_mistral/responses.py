@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from functools import lru_cache
 from itertools import count, takewhile
+from os import SEEK_END
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: The function that finds the line of a row, by the name of a Parquet file and the hash of the row's custom_id.
 FUNCTION = "mistral_internal_line"
+#: How a Parquet file begins and ends.
+PARQUET_MARK = b"PAR1"
 #: An index takes 32 bytes per line; a scan reads a few files at a time.
 INDEXES = 8
 #: A file is searched for newlines in blocks of so many bytes.
@@ -62,15 +65,24 @@ def size_of(results: Path) -> int:
 
 
 def kept_results(home: Path, job: Job) -> Path | None:
-    """Return the file of a job's results that are kept; one that is gone or of another size counts as not kept."""
+    """Return the file of a job's results that are kept; one that is gone or damaged counts as not kept."""
     if job.results is None:
         return None
     path = home / "results" / job.results
     try:
         size = size_of(path)
+        whole = job.results_bytes in (size, None) and _is_parquet(path)  # None in the ledger of an older version
     except FileNotFoundError:
         return None
-    return path if job.results_bytes in (size, None) else None  # None in the ledger of an older version
+    return path if whole else None
+
+
+def _is_parquet(path: Path) -> bool:
+    """Tell whether a file begins and ends as Parquet does: another one of the same size does not."""
+    with path.open("rb") as file:
+        begins = file.read(len(PARQUET_MARK))
+        file.seek(-min(len(PARQUET_MARK), path.stat().st_size), SEEK_END)
+        return begins == file.read() == PARQUET_MARK
 
 
 def stored_rows(files: Sequence[Path]) -> str:

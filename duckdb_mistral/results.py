@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -82,6 +82,8 @@ class Tally:
     missing: int
     unknown: int
     repeated: int
+    #: Requests of the job of which not even the custom_id is known.
+    unnamed: int = 0
 
     @property
     def clean(self) -> bool:
@@ -125,6 +127,12 @@ def write_results(
         else:
             tally = Tally(**_row(engine, template("verify").substitute(results=literal(read))))
         promised = _promised(job, None if submitted is None else tally.held + tally.missing)
+        if tally.held < promised and not partial and not files.answers and _names_no_file(job):
+            raise IncompleteResultsError(
+                f"Job {job.job_id} counts {promised:,} answers but names no result file. Nothing was kept. Run the "
+                "statement again in a moment, in case it names one late. Answers that a job gives inline, in what the "
+                "API says of it, are not read."
+            )
         if tally.held < promised and not partial:
             raise IncompleteResultsError(
                 f"The result files of job {job.job_id} hold {tally.held:,} of the {promised:,} rows that its "
@@ -135,6 +143,9 @@ def write_results(
             read.replace(target)
         else:
             _complete(engine, job, read, target)
+        if submitted is None:
+            total = max(job.request_count, 0 if job.report is None else job.report.total_requests)
+            tally = replace(tally, unnamed=max(total - tally.held, 0))
         return Written(tally=tally)
     finally:
         read.unlink(missing_ok=True)
@@ -294,7 +305,11 @@ def _submitted_sql(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFil
 
 
 def _ids_of(read: Path) -> str:
-    return f"SELECT DISTINCT custom_id FROM read_parquet({literal(read)}) WHERE custom_id IS NOT NULL"
+    return (
+        f"SELECT DISTINCT custom_id FROM read_parquet({literal(read)}) WHERE custom_id IS NOT NULL UNION ALL "
+        # Of another program's requests without one each has its row; a line that is not JSON is nobody's.
+        f"SELECT custom_id FROM read_parquet({literal(read)}) WHERE custom_id IS NULL AND response IS NOT NULL"
+    )
 
 
 def _promised(job: Job, submitted: int | None) -> int:
@@ -309,6 +324,10 @@ def _promised(job: Job, submitted: int | None) -> int:
     counted_here = job.request_count if job.submission_id is not None else 0
     requests = max(counted_here or report.total_requests, submitted)
     return requests if not counted and report.status == "SUCCESS" else min(counted, requests)
+
+
+def _names_no_file(job: Job) -> bool:
+    return job.report is None or not (job.report.output_file or job.report.error_file)
 
 
 def _row(engine: duckdb.DuckDBPyConnection, select: str) -> dict[str, Any]:

@@ -185,7 +185,8 @@ def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bo
         found = engine.execute(
             f"SELECT count(*) FROM (SELECT 1 FROM ({requests}) WHERE request IN (SELECT request FROM wanted) LIMIT 1)"
         ).fetchall()
-    except (OSError, duckdb.IOException):  # another process reads the results, and the requests went
+    # Another process reads the results, and the requests went; or the hashes are damaged.
+    except (OSError, duckdb.IOException, duckdb.InvalidInputException):
         return True
     return bool(found[0][0])
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+import urllib.request
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import answered, connect, make_staging, rows, settings_of, submitted
+from support import KEY, answered, connect, make_staging, rows, settings_of, submitted
 
 from duckdb_mistral import interrupts
 from duckdb_mistral.batches import Batches
@@ -19,8 +21,10 @@ from duckdb_mistral.collecting import Collector
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.results import write_results
 from duckdb_mistral.settings import Settings
+from duckdb_mistral.spool import keys_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 JOBS = 5
@@ -213,3 +217,213 @@ def test_file_that_is_named_later(con: duckdb.DuckDBPyConnection, emulator: Emul
     emulator.faults()
     assert (row["status"], row["output_file"]) == ("SUCCESS", None)
     assert [row["outcome"] for row in rows(con, f"FROM mistral_batch_results('{submission_id}')")] == ["ok"] * 3
+
+
+def asked(emulator: Emulator) -> int:
+    """Return how often the server was asked for one job."""
+    count: int = emulator.witness()["requests"].get("job", 0)
+    return count
+
+
+def ended_early(con: duckdb.DuckDBPyConnection, emulator: Emulator, call: str, status: str) -> str:
+    """Submit three requests, and be told by a wait or a cancel that they ended before their answers are; return the id.
+
+    At the server the job is whole by then, and goes on to be told as such.
+    """
+    make_staging(con)
+    submission_id = submitted(con)
+    while (job := rows(con, "FROM mistral_batch_jobs()")[0])["status"] != "SUCCESS":
+        time.sleep(0.02)
+    method, path = ("POST", "/v1/batch/jobs/.+/cancel") if call == "cancel" else ("GET", "/v1/batch/jobs/.+")
+    told = {"id": job["job_id"], "status": status, "total_requests": 3, "output_file": None}
+    emulator.faults({"method": method, "path": path, "status": 200, "body": json.dumps(told)})
+    (row,) = rows(con, f"FROM mistral_batch_{call}($id)", {"id": submission_id})
+    assert (row["status"], row["completed_requests"], row["output_file"]) == (status, 0, None)
+    emulator.faults()
+    return submission_id
+
+
+@pytest.mark.fault("F26")
+@pytest.mark.parametrize(("call", "status"), [("cancel", "CANCELLED"), ("wait", "TIMEOUT_EXCEEDED")])
+def test_end_that_is_told_early(call: str, status: str, con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Where an end was told before its answers, the job is asked for anew, and nothing is missing or sent again."""
+    submission_id = ended_early(con, emulator, call, status)
+    assert rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id}) == []
+    assert [row["outcome"] for row in rows(con, f"FROM mistral_batch_results('{submission_id}')")] == ["ok"] * 3
+
+
+@pytest.mark.fault("F25")
+def test_end_without_answers(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A job that ended without answers is asked for anew once before its rows are kept as missing, and no more then."""
+    submission_id = ended_early(con, emulator, "wait", "FAILED")
+    nothing = {"status": "FAILED", "completed_requests": 0, "succeeded_requests": 0, "output_file": None}
+    emulator.faults({"method": "GET", "path": "/v1/batch/jobs/.+", "times": 99, "change": nothing})
+    before = asked(emulator)
+    for _ in range(2):
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        assert [row["outcome"] for row in found] == ["missing"] * 3
+    assert asked(emulator) == before + 1
+
+
+@pytest.mark.fault("F25")
+def test_end_that_cannot_be_asked_for(emulator: Emulator, home: Path) -> None:
+    """Where a job cannot be asked for anew, its rows are missing with partial := true alone, and not for good."""
+    with connect(emulator, home, deadline_seconds=0.1) as con:
+        submission_id = ended_early(con, emulator, "wait", "FAILED")
+        emulator.faults({"method": "GET", "path": "/v1/batch/jobs/.+", "status": 503, "times": 99})
+        with pytest.raises(duckdb.Error, match="Could not read job"):
+            rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true)")
+        assert [row["outcome"] for row in found] == ["missing"] * 3
+        emulator.faults()
+        assert [row["outcome"] for row in rows(con, f"FROM mistral_batch_results('{submission_id}')")] == ["ok"] * 3
+
+
+@pytest.mark.fault("F25")
+def test_end_of_a_job_that_is_forgotten(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """Of a job that ended and is not known any more nothing more is told, so its rows are kept as missing."""
+    submission_id = ended_early(con, emulator, "wait", "FAILED")
+    emulator.faults({"method": "GET", "path": "/v1/batch/jobs/.+", "status": 404, "times": 99})
+    for _ in range(2):
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        assert [row["error"] for row in found] == ["no result: the job ended FAILED"] * 3
+
+
+def sent_by_another_program(emulator: Emulator, directory: Path, *files: Sequence[str | None]) -> tuple[str, list[str]]:
+    """Send a job with input files of requests with these custom_ids; return its id and the files'.
+
+    The server answers all of them.
+    """
+    with BatchClient(Settings.resolve(settings_of(emulator, directory), {})) as client:
+        inputs = []
+        for number, custom_ids in enumerate(files):
+            path = directory / f"input-{number}.jsonl"
+            body = {"messages": [{"role": "user", "content": "hello"}]}
+            path.write_text("\n".join(json.dumps({"custom_id": name, "body": body}) for name in custom_ids))
+            inputs.append(client.upload(path, path.name))
+        fields = {"input_files": inputs, "endpoint": "/v1/chat/completions", "model": "mistral-small-latest"}
+        job_id = at_server(emulator, "POST", "/v1/batch/jobs", fields)["id"]
+        while client.get(job_id).status != "SUCCESS":
+            time.sleep(0.02)
+        return job_id, inputs
+
+
+def at_server(emulator: Emulator, method: str, path: str, fields: dict[str, Any] | None = None) -> Any:
+    """Return the server's answer to a request of another program."""
+    request = urllib.request.Request(  # noqa: S310  the address is this machine's
+        f"{emulator.url}{path}",
+        method=method,
+        data=None if fields is None else json.dumps(fields).encode(),
+        headers={"authorization": f"Bearer {KEY}", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310
+        return json.loads(answer.read())
+
+
+def out_of_time(emulator: Emulator, job_id: str, *left: str | None) -> None:
+    """Let a job, and its result file, say that only the requests `left` were answered in time."""
+    job = at_server(emulator, "GET", f"/v1/batch/jobs/{job_id}")
+    body = {"choices": [{"finish_reason": "stop", "message": {"content": "hi"}}]}
+    lines = [json.dumps({"custom_id": name, "response": {"status_code": 200, "body": body}}) for name in left]
+    told = {"status": "TIMEOUT_EXCEEDED", "completed_requests": len(left), "succeeded_requests": len(left)}
+    emulator.faults(
+        {"method": "GET", "path": f"/v1/batch/jobs/{job_id}", "times": 99, "change": told},
+        {
+            "method": "GET",
+            "path": f"/v1/files/{job['output_file']}/content",
+            "times": 99,
+            "status": 200,
+            "headers": {"content-type": "application/octet-stream"},
+            "body": "\n".join(lines),
+        },
+    )
+
+
+def test_requests_without_custom_id(emulator: Emulator, tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    """Another program's requests without a custom_id keep their answers, also where a retry has sent others again."""
+    job_id, _ = sent_by_another_program(emulator, tmp_path, ["a", None, None, "z"])
+    out_of_time(emulator, job_id, "a", None, None)
+    found = rows(con, f"FROM mistral_batch_results('{job_id}') ORDER BY custom_id NULLS LAST")
+    assert [(row["custom_id"], row["outcome"]) for row in found] == [
+        ("a", "ok"),
+        ("z", "missing"),
+        (None, "ok"),
+        (None, "ok"),
+    ]
+    (retried,) = rows(con, "FROM mistral_batch_retry($id)", {"id": job_id})
+    assert retried["total_requests"] == 1
+    con.execute("FROM mistral_batch_wait($id)", {"id": retried["submission_id"]})
+    found = rows(con, f"FROM mistral_batch_results('{job_id}') ORDER BY custom_id NULLS LAST")
+    assert [(row["custom_id"], row["outcome"]) for row in found] == [
+        ("a", "ok"),
+        ("z", "ok"),
+        (None, "ok"),
+        (None, "ok"),
+    ]
+
+
+def test_several_input_files(emulator: Emulator, tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    """Of another program's job with several input files each row that has no answer is missing, and sent by a retry."""
+    job_id, _ = sent_by_another_program(emulator, tmp_path, "ab", "cd")
+    out_of_time(emulator, job_id, "a", "c")
+    found = rows(con, f"FROM mistral_batch_results('{job_id}') ORDER BY custom_id")
+    assert [(row["custom_id"], row["outcome"]) for row in found] == [
+        ("a", "ok"),
+        ("b", "missing"),
+        ("c", "ok"),
+        ("d", "missing"),
+    ]
+    assert [row["total_requests"] for row in rows(con, "FROM mistral_batch_retry($id)", {"id": job_id})] == [2]
+
+
+@pytest.mark.fault("F27")
+def test_rows_whose_ids_are_not_known(
+    emulator: Emulator, tmp_path: Path, home: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    """Where requests are gone and some have no answer, that is an error; partial := true reads what there is."""
+    job_id, (_, gone) = sent_by_another_program(emulator, tmp_path, "ab", "cd")
+    at_server(emulator, "DELETE", f"/v1/files/{gone}")
+    out_of_time(emulator, job_id, "a", "c")
+    said = rf"requests of job {job_id} are neither here .* hold 2 of its 4 rows: the custom_ids of the other 2 are not"
+    for _ in range(2):
+        with pytest.raises(duckdb.Error, match=said):
+            rows(con, f"FROM mistral_batch_results('{job_id}')")
+        found = rows(con, f"FROM mistral_batch_results('{job_id}', partial := true) ORDER BY custom_id")
+        assert [(row["custom_id"], row["outcome"]) for row in found] == [("a", "ok"), ("c", "ok")]
+    with pytest.raises(duckdb.Error, match=rf"{said} .* Nothing was sent"):
+        rows(con, "FROM mistral_batch_retry($id)", {"id": job_id})
+    assert [path.name for path in (home / "results").glob("*.parquet")] == [f"partial-{job_id}.parquet"]
+
+
+@pytest.mark.fault("F34")
+@pytest.mark.parametrize("with_keys", [True, False], ids=["keys kept", "keys lost"])
+def test_spooled_requests_that_were_cut(with_keys: bool, con: duckdb.DuckDBPyConnection, home: Path) -> None:
+    """Where spooled requests were cut, the server's copy tells which rows there are, and a retry sends all of them."""
+    con.execute("CREATE TABLE staging AS SELECT range AS custom_id, '[[error 500]]' AS prompt FROM range(4)")
+    submission_id = submitted(con)
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    (requests,) = (home / "spool" / submission_id).glob("*.jsonl")
+    requests.write_bytes(b"".join(requests.read_bytes().splitlines(keepends=True)[:2]))
+    if not with_keys:
+        keys_path(requests).unlink()
+    assert [row["outcome"] for row in answered(con, submission_id)] == ["error"] * 4
+    assert [row["total_requests"] for row in rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})] == [4]
+
+
+@pytest.mark.fault("F34")
+@pytest.mark.parametrize("damage", ["cut", "of fewer requests"])
+def test_hashes_that_were_damaged(damage: str, con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path) -> None:
+    """Damaged hashes of requests do not tell which rows there are: answers that are whole are read without them."""
+    make_staging(con)
+    submission_id = submitted(con)
+    answered(con, submission_id)
+    (hashes,) = (home / "requests").glob("*.parquet")
+    if damage == "cut":
+        hashes.write_bytes(hashes.read_bytes()[:-5])
+    else:
+        con.execute(f"COPY (SELECT '0' AS custom_id, 'x' AS request) TO '{hashes}' (FORMAT parquet)")
+    (kept,) = (home / "results").glob("*.parquet")
+    kept.unlink()
+    (requests,) = at_server(emulator, "GET", f"/v1/batch/jobs/{kept.stem}")["input_files"]
+    at_server(emulator, "DELETE", f"/v1/files/{requests}")
+    assert [row["outcome"] for row in answered(con, submission_id)] == ["ok"] * 3

@@ -64,6 +64,73 @@ def test_every_submitted_id_comes_out_once(tmp_path: Path, with_ids: bool) -> No
     assert d == ("d", "missing", None, "no result: the job ended SUCCESS")
 
 
+def requests_of(directory: Path, *custom_ids: str | None) -> Path:
+    """Return the input file of another program, whose custom_ids may be null."""
+    path = directory / "submitted.jsonl"
+    path.write_text("".join(json.dumps({"custom_id": name, "body": {}}) + "\n" for name in custom_ids))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("submitted", "answers", "expected", "tally"),
+    [
+        (
+            ["a", None, "z"],
+            [("a", "one"), (None, "two")],
+            [("a", "one"), ("z", None), (None, "two")],
+            Tally(held=2, missing=1, unknown=0, repeated=0),
+        ),
+        (
+            ["a", None, None, None],
+            [(None, "two"), ("a", "one"), (None, "three")],
+            [("a", "one"), (None, "three"), (None, "two"), (None, None)],
+            Tally(held=3, missing=1, unknown=0, repeated=0),
+        ),
+        (
+            [None, "z", None],
+            [(None, "two"), (None, "two")],
+            [("z", None), (None, "two"), (None, "two")],
+            Tally(held=2, missing=1, unknown=0, repeated=0),
+        ),
+        ([None, None], [], [(None, None), (None, None)], Tally(held=0, missing=2, unknown=0, repeated=0)),
+        (
+            [None, "z"],
+            [(None, "two"), (None, "two"), ("x", "no")],
+            [("z", None), (None, "two")],
+            Tally(held=1, missing=1, unknown=2, repeated=0),
+        ),
+    ],
+)
+def test_requests_without_custom_id(
+    tmp_path: Path,
+    submitted: list[str | None],
+    answers: list[tuple[str | None, str]],
+    expected: list[tuple[str | None, str | None]],
+    tally: Tally,
+) -> None:
+    """Of another program's requests without a custom_id as many rows come out as were sent, answered or missing."""
+    output, target = tmp_path / "output.jsonl", tmp_path / "results.parquet"
+    output.write_text("".join(answer(*one) for one in answers))
+    written = write_results(
+        ended_job(len(submitted), completed=tally.held, status="TIMEOUT_EXCEEDED").evolve(submission_id=None),
+        ResultFiles(answers=(output,), submitted=requests_of(tmp_path, *submitted)),
+        target,
+        partial=False,
+    )
+    assert written.tally == tally
+    found = [(custom_id, content) for custom_id, _, content, _ in read(target)]
+    assert sorted(found, key=repr) == sorted(expected, key=repr)
+
+
+def test_answers_without_custom_id_of_requests_that_are_gone(tmp_path: Path) -> None:
+    """Where the requests cannot be had, each answer without a custom_id comes out, and a line that is not JSON not."""
+    output, target = tmp_path / "output.jsonl", tmp_path / "results.parquet"
+    output.write_text(answer("a", "one") + answer(None, "two") + answer(None, "two") + "not JSON\n")
+    written = write_results(ended_job(3), ResultFiles(answers=(output,), submitted=None), target, partial=False)
+    assert written.tally == Tally(held=3, missing=0, unknown=1, repeated=0)
+    assert [row[0:3:2] for row in read(target)] == [("a", "one"), (None, "two"), (None, "two")]
+
+
 def test_ids_of_another_number_than_the_job_has_are_not_trusted(tmp_path: Path) -> None:
     """Where the custom_ids kept are not as many as the job's requests, the requests themselves are read."""
     output, target = tmp_path / "output.jsonl", tmp_path / "results.parquet"

@@ -453,3 +453,17 @@ def test_answers_that_are_found_again_have_their_responses(emulator: Emulator, h
     assert [json.loads(row["response"])["choices"][0]["message"]["content"] for row in found] == [
         row["content"] for row in found
     ]
+
+
+@pytest.mark.fault("F34")
+@pytest.mark.parametrize("call", ["results", "retry", "cost"])
+def test_kept_results_that_were_overwritten(call: str, emulator: Emulator, home: Path) -> None:
+    """Kept results that are no Parquet any more, though of the same size, are fetched again by whatever reads them."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        before = answered(con, submission_id)
+        (kept,) = (home / "results").glob("*.parquet")
+        kept.write_bytes(b"\0" * kept.stat().st_size)
+        rows(con, f"FROM mistral_batch_{call}('{submission_id}')")
+        assert rows(con, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id") == before

@@ -352,6 +352,16 @@ def test_empty_file_of_a_success(tmp_path: Path, data: bytes) -> None:
             read(tmp_path, [data], ["1", "2"], of=ended_job(2, completed=completed))
 
 
+@pytest.mark.fault("F26")
+def test_answers_without_a_file(tmp_path: Path) -> None:
+    """A job that counts answers but names no file is told as such, with what may be the reason."""
+    said = r"Job job counts 2 answers but names no result file\. .* inline, .* are not read\."
+    with pytest.raises(IncompleteResultsError, match=said):
+        read(tmp_path, [], ["1", "2"], of=ended_job(2))
+    found, _ = read(tmp_path, [], ["1", "2"], of=ended_job(2), partial=True)
+    assert outcomes(found) == [("1", "missing", None), ("2", "missing", None)]
+
+
 def test_bad_bytes_do_not_count_as_rows(tmp_path: Path) -> None:
     """A file that ends within a line is short by that line only where its custom_id cannot be read."""
     whole = line("1", "first") + line("2", "second")
@@ -365,6 +375,16 @@ def test_job_of_another_program(tmp_path: Path) -> None:
     assert outcomes(found) == [("1", "ok", "first"), ("3", "ok", "third")]
     with pytest.raises(IncompleteResultsError, match="hold 2 of the 3"):
         read(tmp_path, [GOOD], None, of=ended_job(3))
+
+
+@pytest.mark.parametrize(("counted", "total", "unnamed"), [(4, 4, 2), (0, 4, 2), (4, 0, 2), (0, 0, 0), (2, 2, 0)])
+@pytest.mark.fault("F27")
+def test_requests_whose_ids_are_not_known(tmp_path: Path, counted: int, total: int, unnamed: int) -> None:
+    """Where the input cannot be had, the rows that neither the files nor anything else name are counted."""
+    ended = ended_job(counted, completed=2, status="TIMEOUT_EXCEEDED", total_requests=total)
+    found, tally = read(tmp_path, [GOOD], None, of=ended)
+    assert outcomes(found) == [("1", "ok", "first"), ("3", "ok", "third")]
+    assert tally == Tally(held=2, missing=0, unknown=0, repeated=0, unnamed=unnamed)
 
 
 @pytest.mark.parametrize("completed", [3, 0])

@@ -376,6 +376,26 @@ def test_reads_ask_only_for_what_they_need(con: duckdb.DuckDBPyConnection) -> No
 
 
 @pytest.mark.fault("F34")
+@pytest.mark.parametrize("kept", [True, False], ids=["results kept", "results gone"])
+def test_hashes_that_were_damaged(kept: bool, con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path) -> None:
+    """Where hashes of requests that were answered are damaged, a sentence names their file, and nothing is sent."""
+    make_staging(con)
+    answered(con, submitted(con))
+    (hashes,) = (home / "requests").glob("*.parquet")
+    hashes.write_bytes(hashes.read_bytes()[:-5])
+    if not kept:
+        for path in (home / "results").glob("*.parquet"):
+            path.unlink()
+    con.execute("CREATE TABLE later AS SELECT 'new ' || custom_id AS custom_id, prompt FROM staging")
+    with pytest.raises(
+        duckdb.Error, match=rf"answered before could not be read .*{hashes}.* so nothing was sent\."
+    ) as told:
+        submitted(con, "later", REUSE)
+    assert "UDF" not in str(told.value)
+    assert sent(emulator) == 3
+
+
+@pytest.mark.fault("F34")
 @pytest.mark.parametrize("damage", ["gone", "cut", "changed"])
 def test_lines_of_kept_answers_that_were_damaged(
     damage: str, con: duckdb.DuckDBPyConnection, home: Path, monkeypatch: pytest.MonkeyPatch

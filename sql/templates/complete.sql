@@ -1,5 +1,6 @@
 -- Every submitted custom_id exactly once: repeats told or folded, strangers left out, the missing told.
--- Only what is repeated is held and sorted; all else is passed through.
+-- Only what is repeated is held and sorted; all else is passed through. Of requests without a custom_id as many come out
+-- as were submitted: no two of them are the same.
 WITH
   repeated AS (
     SELECT custom_id FROM read_parquet($results) GROUP BY custom_id HAVING count(*) > 1
@@ -24,12 +25,28 @@ WITH
     FROM ranked WHERE place = 1
   ),
   returned AS (
-    SELECT custom_id FROM read_parquet($results)
+    SELECT custom_id FROM read_parquet($results) WHERE custom_id IS NOT NULL
+  ),
+  nameless AS MATERIALIZED (
+    SELECT count(*) AS requests FROM submitted WHERE custom_id IS NULL
+  ),
+  passed AS MATERIALIZED (
+    SELECT * EXCLUDE (place)
+    FROM (
+      SELECT *, row_number() OVER (ORDER BY outcome = 'error') AS place FROM read_parquet($results)
+      WHERE custom_id IS NULL
+    )
+    WHERE place <= (SELECT requests FROM nameless)
+  ),
+  left_out AS (
+    SELECT custom_id FROM submitted ANTI JOIN returned USING (custom_id) WHERE custom_id IS NOT NULL
+    UNION ALL
+    SELECT NULL FROM nameless, range(requests - (SELECT count(*) FROM passed))
   ),
   missing AS (
     SELECT
       custom_id, 'missing' AS outcome, $reason AS error, false AS reused,
       $model AS model, $job_id AS job_id, $submission_id AS submission_id
-    FROM submitted ANTI JOIN returned USING (custom_id)
+    FROM left_out
   )
-FROM plain UNION ALL BY NAME FROM folded UNION ALL BY NAME FROM missing
+FROM plain UNION ALL BY NAME FROM folded UNION ALL BY NAME FROM passed UNION ALL BY NAME FROM missing
