@@ -33,7 +33,7 @@ def slow(tmp_path: Path) -> Iterator[Emulator]:
 
 def in_parts(emulator: Emulator, home: Path, **settings: Any) -> duckdb.DuckDBPyConnection:
     """Return a connection with a staging table of six rows, which are submitted in parts of two."""
-    con = connect(emulator, home, max_requests_per_job=2, **settings)
+    con = connect(emulator, home, **{"max_requests_per_job": 2} | settings)
     make_staging(con, 6)
     return con
 
@@ -156,6 +156,22 @@ def test_wait_for_what_is_being_sent(emulator: Emulator, home: Path) -> None:
     assert batches.unsent(jobs) == jobs
     with batches.lock(str(jobs[0].submission_id)):
         assert batches.unsent(jobs) == []
+
+
+@pytest.mark.parametrize("body", [r'{"message": "cut \ud83d"}', '{"detail": [{"loc": null, "msg": "odd"}]}'])
+@pytest.mark.parametrize("status", [400, 401, 422, 429])
+def test_refusal_with_odd_words(status: int, body: str, emulator: Emulator, home: Path) -> None:
+    """Whatever words a refusal comes with, it counts as one: no create is looked for, and the same submit sends it."""
+    emulator.faults(CREATE | {"status": status, "body": body})
+    with in_parts(emulator, home, max_requests_per_job=6) as con:
+        if status == 429:  # held, and not an error
+            con.execute("FROM mistral_batch_submit('staging')")
+        else:
+            with pytest.raises(duckdb.Error, match=f"HTTP {status}: "):
+                con.execute("FROM mistral_batch_submit('staging')")
+        assert Batches(Settings.resolve(settings_of(emulator, home))).ledger.jobs()[0].sent_at is None
+        con.execute("FROM mistral_batch_submit('staging')")
+    assert emulator.witness()["creates_received"] == 1
 
 
 def test_held_part_that_is_refused(tmp_path: Path, home: Path) -> None:
