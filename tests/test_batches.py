@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -11,6 +12,8 @@ from support import connect, make_staging, rows, settings_of
 
 from duckdb_mistral.batches import Batches
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.errors import ApiError, WaitTimeoutError
+from duckdb_mistral.retry import Retry
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +25,26 @@ CREATE = {"method": "POST", "path": JOBS}
 #: An answer of the list without any jobs.
 EMPTY_LIST = {"method": "GET", "path": JOBS, "change": {"data": []}}
 STATUS = "SELECT part, status, job_id, errors FROM mistral_batch_status() ORDER BY part"
+
+
+#: How long a read is repeated on a `Clock`.
+DEADLINE = 30.0
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    def batches(self, emulator: Emulator, home: Path, *, deadline: float = DEADLINE) -> Batches:
+        """Return the use cases, whose pauses take no time."""
+        retry = Retry(budget_seconds=deadline, clock=lambda: self.now, sleep=self.sleep)
+        return Batches(Settings.resolve(settings_of(emulator, home)), retry=retry)
 
 
 @pytest.fixture
@@ -48,6 +71,12 @@ def submit_and_lose(emulator: Emulator, home: Path, *, taken: bool) -> str:
         (found,) = rows(con, "SELECT DISTINCT submission_id FROM mistral_batch_status()")
     assert emulator.witness()["creates_received"] == int(taken)
     return str(found["submission_id"])
+
+
+def submitted_parts(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Submit the staging table; return the submission's id, and those of its jobs in order."""
+    found = rows(con, "FROM mistral_batch_submit('staging') ORDER BY part")
+    return [found[0]["submission_id"], *(row["job_id"] for row in found)]
 
 
 # Cancelling
@@ -97,6 +126,21 @@ def test_cancel_asks_for_all(slow: Emulator, home: Path) -> None:
         first, *others = (row["status"] for row in rows(con, STATUS))
         assert first in ("QUEUED", "RUNNING")
         assert set(others) <= {"CANCELLATION_REQUESTED", "CANCELLED"}
+
+
+def test_cancel_of_what_cannot_be_read(slow: Emulator, home: Path) -> None:
+    """Jobs that can neither be cancelled nor read are told after every other one was asked; one is waited for."""
+    with in_parts(slow, home) as con:
+        submission_id, *ids = submitted_parts(con)
+    slow.faults({"method": ".*", "path": f"{JOBS}/({ids[0]}|{ids[1]})(/cancel)?", "status": 500, "times": 100})
+    clock = Clock()
+    with closing(clock.batches(slow, home)) as batches:
+        with pytest.raises(ApiError, match=rf"Could not cancel job {ids[0]}: .* answered HTTP 500"):
+            batches.cancel(submission_id)
+        *others, last = (job.status for job in batches.ledger.jobs())
+    assert last in ("CANCELLATION_REQUESTED", "CANCELLED")
+    assert not {"CANCELLATION_REQUESTED", "CANCELLED"} & set(others)
+    assert clock.now <= DEADLINE
 
 
 # Submitting anew
@@ -205,3 +249,47 @@ def test_status_of_the_others(slow: Emulator, home: Path) -> None:
         assert rows(con, "FROM mistral_batch_results()") == []
         with pytest.raises(duckdb.Error, match=r"The requests of part 3 of submission .* are gone from"):
             con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+
+
+# What the API does not tell
+
+
+@pytest.mark.parametrize("status", [500, 400])
+def test_job_that_cannot_be_read(status: int, slow: Emulator, home: Path) -> None:
+    """Jobs that the API cannot read stop the refresh of no other; the first is told, and alone is waited for."""
+    with in_parts(slow, home) as con:
+        _, *ids = submitted_parts(con)
+    slow.faults(
+        {"method": "GET", "path": f"{JOBS}/({ids[0]}|{ids[1]})", "status": status, "times": 100},
+        {"method": "GET", "path": f"{JOBS}/.+", "change": {"status": "CANCELLED"}},
+    )
+    clock = Clock()
+    with closing(clock.batches(slow, home)) as batches:
+        assert batches.refresh(batches.ledger.jobs()) == []
+        assert [job.ended for job in batches.ledger.jobs()] == [False, False, True]
+        assert f"Could not read job {ids[0]}: " in str(batches.trouble)
+    assert clock.now <= DEADLINE
+
+
+@pytest.mark.parametrize("fault", [{"close": True}, {"status": 429}])
+def test_server_that_cannot_be_read(fault: dict[str, Any], slow: Emulator, home: Path) -> None:
+    """Where it may be the server and not one job that is in trouble, the other jobs are not asked for."""
+    with in_parts(slow, home) as con:
+        submitted_parts(con)
+    reads = {"method": "GET", "path": f"{JOBS}/.+"}
+    slow.faults(reads | fault, reads | {"change": {"status": "CANCELLED"}, "times": 2})
+    with closing(Clock().batches(slow, home, deadline=0)) as batches:
+        batches.refresh(batches.ledger.jobs())
+        assert not any(job.ended for job in batches.ledger.jobs())
+        assert batches.trouble is not None
+
+
+def test_wait_that_cannot_read(slow: Emulator, home: Path) -> None:
+    """A wait whose polls fail ends at its own timeout, not at the deadline of a read."""
+    with in_parts(slow, home) as con:
+        submission_id, *_ = submitted_parts(con)
+    slow.faults({"method": "GET", "path": f"{JOBS}/.+", "status": 503, "times": 1000})
+    clock = Clock()
+    with closing(clock.batches(slow, home)) as batches, pytest.raises(WaitTimeoutError, match="answered HTTP 503"):
+        batches.wait(submission_id, timeout_seconds=1)
+    assert clock.now == pytest.approx(1)
