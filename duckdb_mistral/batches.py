@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,12 +16,14 @@ from duckdb_mistral.errors import (
     ArgumentError,
     AuthenticationError,
     LedgerError,
+    LimitError,
     MistralBatchError,
     NotFoundError,
     NotSentError,
     OutcomeUnknownError,
     SourceError,
     UnknownJobError,
+    UnreachableError,
     WaitTimeoutError,
 )
 from duckdb_mistral.jobs import LOST, Job, JobReport, Step, Submission
@@ -139,8 +142,10 @@ class Batches:
         for ever. A poll that fails ends nothing.
         """
         started = self.retry.clock()
+        left = math.inf if timeout_seconds is None else timeout_seconds
         for interval in self.intervals():
-            jobs = self.status(identifier)
+            with self.retry.within(left):
+                jobs = self.status(identifier)
             if watch is not None:
                 watch(jobs)
             if all(job.ended for job in jobs):
@@ -149,7 +154,6 @@ class Batches:
             unsent = self.unsent(jobs)
             if unsent:
                 raise self.not_sent(unsent)
-            pause = interval
             if timeout_seconds is not None:
                 left = timeout_seconds - (self.retry.clock() - started)
                 if left <= 0:
@@ -158,8 +162,7 @@ class Batches:
                         f"{describe(jobs)} {trouble}That is not the end, and {timeout_seconds:g} seconds have passed. "
                         "The jobs run on; wait again whenever you like."
                     )
-                pause = min(pause, left)
-            self.retry.pause(pause)
+            self.retry.pause(min(interval, left))
         raise AssertionError("the intervals have no end")
 
     def unsent(self, jobs: Iterable[Job]) -> list[Job]:
@@ -206,7 +209,9 @@ class Batches:
         failures = list(self._give_up(jobs))
         for job in self._reread(jobs):
             if job.job_id is not None and not job.ended:
-                failures += self._cancel(job.job_id)
+                # A server that is in trouble is waited for once, not once for each job.
+                with self.retry.within(0 if failures else math.inf):
+                    failures += self._cancel(job.job_id)
         if failures:
             raise failures[0]
         return self._reread(jobs)
@@ -318,7 +323,8 @@ class Batches:
     def refresh(self, jobs: Iterable[Job]) -> list[Job]:
         """Ask the API for every job that has not ended; return those that it does not know.
 
-        A read that fails leaves the ledger as it is; only a refused key is told at once.
+        A read that fails leaves the ledger as it is, and the first failure is `trouble`; only a refused key is told at
+        once. The others are still asked for where it may be of that one job, and are not waited for then.
         """
         open_jobs = {job.job_id: job for job in jobs if job.job_id is not None and not job.ended}
         gone: list[Job] = []
@@ -328,13 +334,18 @@ class Batches:
                 self._refresh_from_list(self.client, open_jobs)
             for job_id, job in open_jobs.items():
                 try:
-                    self.ledger.record(self.client.get(job_id))
+                    with self.retry.within(0 if self.trouble else math.inf):
+                        self.ledger.record(self.client.get(job_id))
                 except NotFoundError:
                     gone.append(job)
+                except (AuthenticationError, LimitError, UnreachableError):
+                    raise
+                except ApiError as error:
+                    self.trouble = self.trouble or str(error)
         except AuthenticationError:
             raise
         except ApiError as error:
-            self.trouble = str(error)
+            self.trouble = self.trouble or str(error)
         return gone
 
     def _refresh_from_list(self, client: BatchClient, open_jobs: dict[str, Job]) -> None:
@@ -359,7 +370,13 @@ class Batches:
         except NotFoundError as error:
             yield error
         except ApiError as error:
-            report = self.client.get(job_id)  # it may have ended meanwhile, which is an answer
+            try:
+                report = self.client.get(job_id)  # it may have ended meanwhile, which is an answer
+            except AuthenticationError:
+                raise
+            except ApiError:
+                yield error
+                return
             self.ledger.record(report)
             if not report.ended:
                 yield error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import weakref
 from contextlib import closing
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from duckdb_mistral.errors import (
     UnreachableError,
 )
 from duckdb_mistral.failpoints import failpoint
-from duckdb_mistral.jobs import JobReport
+from duckdb_mistral.jobs import JobReport, read_json
 from duckdb_mistral.refusals import refusal
 from duckdb_mistral.retry import Retry
 from duckdb_mistral.transport import NeverAsync, Transport
@@ -270,7 +269,7 @@ class BatchClient:
         if response is None or not response.is_success:
             raise self._refused(what, problem) from None
         try:
-            body = json.loads(response.content)
+            body = read_json(response.content)
         except ValueError:
             body = None
         if not isinstance(body, dict):

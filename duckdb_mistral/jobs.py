@@ -73,6 +73,11 @@ class Step(StrEnum):
     ANSWERED = "answered"
 
 
+#: The first second of the year 10000, which neither Python's times nor the API's filters know.
+END_OF_TIME = 253_402_300_800
+#: The largest number that a BIGINT and the ledger hold.
+LARGEST_NUMBER = (1 << 63) - 1
+
 #: Whether the API has such a job is not known.
 LOST = (Step.SENDING, Step.GIVEN_UP)
 
@@ -262,6 +267,14 @@ def now() -> int:
     return int(datetime.now(UTC).timestamp() * 1_000_000)
 
 
+def read_json(text: str | bytes) -> Any:
+    """Return what JSON holds; half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark.
+
+    Raises ValueError where it is no JSON.
+    """
+    return json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace"))
+
+
 def results_name(job: Job) -> str:
     """Return the name of the file in `home`/results that a job's results are kept in."""
     return f"{job.job_id or f'{job.submission_id}-{job.part}-{job.key}'}.parquet"
@@ -279,12 +292,12 @@ def _text(value: Any) -> str | None:
 def _whole(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    return int(value)
+    return int(value) if abs(value) <= LARGEST_NUMBER else None
 
 
 def _microseconds(value: Any) -> int | None:
     seconds = _whole(value)
-    return None if seconds is None else seconds * 1_000_000
+    return None if seconds is None or abs(seconds) >= END_OF_TIME else seconds * 1_000_000
 
 
 def _scalar(value: Any) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral.jobs import Job, JobReport, Step, Submission, now
+from duckdb_mistral.jobs import Job, JobReport, Step, Submission, now, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,7 +95,8 @@ def job_of(row: Any) -> Job:
     del values["job_id"], values["status"]
     values["step"] = Step(values["step"])
     if values["report"] is not None:
-        fields = json.loads(values["report"])
+        # An older version wrote down what it could not read back.
+        fields = read_json(values["report"])
         for name in ("errors", "metadata"):
             fields[name] = tuple(tuple(pair) for pair in fields[name])
         fields["input_files"] = tuple(fields["input_files"])

@@ -32,29 +32,42 @@ def follow(identifier: str | None) -> bool:
     """Show the jobs of an id until all have ended, or Ctrl-C; without id, those of all submissions that go on now.
 
     Returns whether all have ended. Jobs of another server, that the workspace has forgotten, or that only a submit
-    would create, are left out: nothing will be heard of them. Those of an id that wait for a submit are told.
+    would create, are not waited for: nothing will be heard of them. Those that wait for a submit are told at the end,
+    and so are, where an id is given, those of another server.
     """
-    settings = Settings.resolve({})
-    with closing(Batches(settings)) as batches, watching(lambda: batches.trouble) as watch:
-        seen: set[int] = set()
-        try:
-            for pause in batches.intervals():
-                jobs, gone = (batches.status(identifier), []) if identifier is not None else batches.poll(None)
-                unsent = batches.unsent(jobs)
-                if unsent and identifier is not None:
-                    raise batches.not_sent(unsent)
-                lost = {job.key for job in (*gone, *unsent)}
-                jobs = [job for job in jobs if job.server_url == settings.server_url and job.key not in lost]
-                seen |= {job.key for job in jobs if identifier is not None or not job.ended}
-                shown = [job for job in jobs if job.key in seen]
-                if shown:
-                    watch(shown)
-                if all(job.ended for job in shown):
-                    break
-                batches.retry.pause(pause)
-        except KeyboardInterrupt:
-            return False
-    return True
+    with closing(Batches(Settings.resolve({}))) as batches:
+        with watching(lambda: batches.trouble) as watch:
+            try:
+                unsent = _follow(batches, identifier, watch)
+            except KeyboardInterrupt:
+                return False
+        for submission_id in dict.fromkeys(job.submission_id for job in unsent):
+            its = [job for job in unsent if job.submission_id == submission_id]
+            print(batches.not_sent(its), file=sys.stderr, flush=True)  # noqa: T201  this is the place that talks
+    return not unsent
+
+
+def _follow(batches: Batches, identifier: str | None, watch: Watch) -> list[Job]:
+    """Let `watch` see the jobs until those have ended that go on; return those that only a submit would create."""
+    server_url = batches.settings.server_url
+    seen: set[int] = set()
+    for pause in batches.intervals():
+        jobs, gone = (batches.status(identifier), []) if identifier is not None else batches.poll(None)
+        unsent = batches.unsent(jobs)
+        if identifier is not None:
+            batches.check_server(job for job in jobs if not job.ended)
+            if unsent:
+                raise batches.not_sent(unsent)
+        lost = {job.key for job in (*gone, *unsent)}
+        jobs = [job for job in jobs if job.server_url == server_url and job.key not in lost]
+        seen |= {job.key for job in jobs if identifier is not None or not job.ended}
+        shown = [job for job in jobs if job.key in seen]
+        if shown:
+            watch(shown)
+        if all(job.ended for job in shown):
+            return unsent
+        batches.retry.pause(pause)
+    raise AssertionError("the intervals have no end")
 
 
 def _lines(trouble: Callable[[], str | None]) -> Watch:

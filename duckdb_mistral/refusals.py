@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.errors import ApiError, AuthenticationError, LimitError, NotFoundError
+from duckdb_mistral.jobs import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ def refusal(what: str, server_url: str, response: Any, hide_key: Callable[[str],
 def _detail(response: Any, hide_key: Callable[[str], str]) -> str:
     """Return what the server said of its refusal, cut short, to stand in brackets after the status."""
     try:
-        body = response.json()
+        body = read_json(response.content)
     except ValueError:
         return ""
     if isinstance(body, dict):
@@ -59,7 +60,9 @@ def _detail(response: Any, hide_key: Callable[[str], str]) -> str:
 
 def _violations(body: Any) -> str:
     """Return what an HTTPValidationError of the API tells, place by place; nothing for another answer."""
-    if not isinstance(body, list) or not all(isinstance(one, dict) and {"loc", "msg"} <= one.keys() for one in body):
+    if not isinstance(body, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("loc"), list) and "msg" in one for one in body
+    ):
         return ""
     return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in body)
 

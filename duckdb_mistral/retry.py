@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
+import threading
 import time
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from duckdb_mistral import interrupts
@@ -30,6 +33,8 @@ class Retry:
     longest_pause_seconds: float = 20.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    #: Until when, by `clock`, each thread repeats its reads at most.
+    _limits: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def read(self, call: Callable[[], Answer]) -> Answer:
         """Return what `call` returns; it must be free of side effects at the server.
@@ -44,9 +49,20 @@ class Retry:
             except ApiError as error:
                 pause = next(pauses) if error.retry_after is None else error.retry_after
                 pause = min(pause, self.longest_pause_seconds)
-                if not is_passing(error) or self.clock() + pause - started > self._budget(error):
+                again = self.clock() + pause
+                if not is_passing(error) or again > min(started + self._budget(error), self._limit):
                     raise
                 self.pause(pause)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Let no read of this thread be repeated past so many seconds from now; each is tried once all the same."""
+        before = self._limit
+        self._limits.until = min(before, self.clock() + seconds)
+        try:
+            yield
+        finally:
+            self._limits.until = before
 
     def pause(self, seconds: float) -> None:
         """Sleep in short steps, so that Ctrl-C reaches a person's query within a moment."""
@@ -55,6 +71,10 @@ class Retry:
         while (left := until - self.clock()) > 0:
             self.sleep(min(left, SLEEP_STEP_SECONDS))
             interrupts.check()
+
+    @property
+    def _limit(self) -> float:
+        return getattr(self._limits, "until", math.inf)
 
     def _budget(self, error: ApiError) -> float:
         """Return how long to go on after an error; an address where nobody listens is mostly a wrong one."""

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from duckdb_mistral import interrupts
+from duckdb_mistral.errors import SettingError
 from duckdb_mistral.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class Transport:
     def __init__(self, server_url: str, deadline_seconds: float, *, transport: Any = None) -> None:
         """Make a client for `server_url`; `transport` takes the network's place in tests.
 
-        `deadline_seconds` is how long the server may keep silent, or keep dripping, in either direction.
+        `deadline_seconds` is how long the server may keep silent, or keep dripping, in either direction. Raises
+        SettingError where the environment names a proxy or certificates that cannot be used.
         """
         self._deadline = deadline_seconds
         self._answers = threading.local()
@@ -38,12 +41,18 @@ class Transport:
         self.error: type[Exception] = http.HTTPError
         #: Errors after which it is certain that the server got nothing.
         self.not_sent = (http.ConnectError, http.ConnectTimeout, http.PoolTimeout, http.ProxyError)
-        self.client = http.Client(
-            follow_redirects=False,
-            trust_env=not is_loopback(urlsplit(server_url).hostname or ""),
-            transport=transport,
-            event_hooks={"request": [self._prepare], "response": [self._keep]},
-        )
+        try:
+            self.client = http.Client(
+                follow_redirects=False,
+                trust_env=not is_loopback(urlsplit(server_url).hostname or ""),
+                transport=transport,
+                event_hooks={"request": [self._prepare], "response": [self._keep]},
+            )
+        except (ImportError, OSError, ValueError, http.InvalidURL) as error:
+            raise SettingError(
+                "The proxy or certificate settings of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY, "
+                f"SSL_CERT_FILE) cannot be used: {_reason(error)}. Mend or unset them, and run the statement again."
+            ) from None
         self._paced = _paced_streams(http, deadline_seconds)
         self._server_time: int | None = None
 
@@ -147,6 +156,14 @@ def _paced_streams(http: Any, seconds: float) -> Any:
             self._stream.close()
 
     return Paced
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error of the environment says; not where it may quote the password of a proxy."""
+    quotes_address = not isinstance(error, ImportError | OSError)
+    if quotes_address and any("@" in address for address in getproxies().values()):
+        return type(error).__name__
+    return str(getattr(error, "strerror", None) or error).rstrip(".")
 
 
 def _server_time(response: Any) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -12,7 +13,9 @@ from support import connect, make_staging, rows, settings_of
 
 from duckdb_mistral.batches import Batches
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.errors import ApiError, WaitTimeoutError
 from duckdb_mistral.ledger import Ledger
+from duckdb_mistral.retry import Retry
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +29,26 @@ EMPTY_LIST = {"method": "GET", "path": JOBS, "change": {"data": []}}
 STATUS = "SELECT part, status, job_id, errors FROM mistral_batch_status() ORDER BY part"
 
 
+#: How long a read is repeated on a `Clock`.
+DEADLINE = 30.0
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    def batches(self, emulator: Emulator, home: Path, *, deadline: float = DEADLINE) -> Batches:
+        """Return the use cases, whose pauses take no time."""
+        retry = Retry(budget_seconds=deadline, clock=lambda: self.now, sleep=self.sleep)
+        return Batches(Settings.resolve(settings_of(emulator, home)), retry=retry)
+
+
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[Emulator]:
     """Yield a local server whose jobs take a minute."""
@@ -35,7 +58,7 @@ def slow(tmp_path: Path) -> Iterator[Emulator]:
 
 def in_parts(emulator: Emulator, home: Path, **settings: Any) -> duckdb.DuckDBPyConnection:
     """Return a connection with a staging table of six rows, which are submitted in parts of two."""
-    con = connect(emulator, home, max_requests_per_job=2, **settings)
+    con = connect(emulator, home, **{"max_requests_per_job": 2} | settings)
     make_staging(con, 6)
     return con
 
@@ -50,6 +73,12 @@ def submit_and_lose(emulator: Emulator, home: Path, *, taken: bool) -> str:
         (found,) = rows(con, "SELECT DISTINCT submission_id FROM mistral_batch_status()")
     assert emulator.witness()["creates_received"] == int(taken)
     return str(found["submission_id"])
+
+
+def submitted_parts(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Submit the staging table; return the submission's id, and those of its jobs in order."""
+    found = rows(con, "FROM mistral_batch_submit('staging') ORDER BY part")
+    return [found[0]["submission_id"], *(row["job_id"] for row in found)]
 
 
 # Cancelling
@@ -99,6 +128,21 @@ def test_cancel_asks_for_all(slow: Emulator, home: Path) -> None:
         first, *others = (row["status"] for row in rows(con, STATUS))
         assert first in ("QUEUED", "RUNNING")
         assert set(others) <= {"CANCELLATION_REQUESTED", "CANCELLED"}
+
+
+def test_cancel_of_what_cannot_be_read(slow: Emulator, home: Path) -> None:
+    """Jobs that can neither be cancelled nor read are told after every other one was asked; one is waited for."""
+    with in_parts(slow, home) as con:
+        submission_id, *ids = submitted_parts(con)
+    slow.faults({"method": ".*", "path": f"{JOBS}/({ids[0]}|{ids[1]})(/cancel)?", "status": 500, "times": 100})
+    clock = Clock()
+    with closing(clock.batches(slow, home)) as batches:
+        with pytest.raises(ApiError, match=rf"Could not cancel job {ids[0]}: .* answered HTTP 500"):
+            batches.cancel(submission_id)
+        *others, last = (job.status for job in batches.ledger.jobs())
+    assert last in ("CANCELLATION_REQUESTED", "CANCELLED")
+    assert not {"CANCELLATION_REQUESTED", "CANCELLED"} & set(others)
+    assert clock.now <= DEADLINE
 
 
 # Submitting anew
@@ -186,6 +230,22 @@ def test_wait_for_what_is_being_sent(emulator: Emulator, home: Path) -> None:
         assert batches.unsent(jobs) == []
 
 
+@pytest.mark.parametrize("body", [r'{"message": "cut \ud83d"}', '{"detail": [{"loc": null, "msg": "odd"}]}'])
+@pytest.mark.parametrize("status", [400, 401, 422, 429])
+def test_refusal_with_odd_words(status: int, body: str, emulator: Emulator, home: Path) -> None:
+    """Whatever words a refusal comes with, it counts as one: no create is looked for, and the same submit sends it."""
+    emulator.faults(CREATE | {"status": status, "body": body})
+    with in_parts(emulator, home, max_requests_per_job=6) as con:
+        if status == 429:  # held, and not an error
+            con.execute("FROM mistral_batch_submit('staging')")
+        else:
+            with pytest.raises(duckdb.Error, match=f"HTTP {status}: "):
+                con.execute("FROM mistral_batch_submit('staging')")
+        assert Batches(Settings.resolve(settings_of(emulator, home))).ledger.jobs()[0].sent_at is None
+        con.execute("FROM mistral_batch_submit('staging')")
+    assert emulator.witness()["creates_received"] == 1
+
+
 def test_held_part_that_is_refused(tmp_path: Path, home: Path) -> None:
     """A part that waited for room and is refused then is not asked for again and again, but told."""
     with Emulator(tmp_path / "server", max_pending_requests=4) as server:
@@ -217,3 +277,47 @@ def test_status_of_the_others(slow: Emulator, home: Path) -> None:
         assert rows(con, "FROM mistral_batch_results()") == []
         with pytest.raises(duckdb.Error, match=r"The requests of part 3 of submission .* are gone from"):
             con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+
+
+# What the API does not tell
+
+
+@pytest.mark.parametrize("status", [500, 400])
+def test_job_that_cannot_be_read(status: int, slow: Emulator, home: Path) -> None:
+    """Jobs that the API cannot read stop the refresh of no other; the first is told, and alone is waited for."""
+    with in_parts(slow, home) as con:
+        _, *ids = submitted_parts(con)
+    slow.faults(
+        {"method": "GET", "path": f"{JOBS}/({ids[0]}|{ids[1]})", "status": status, "times": 100},
+        {"method": "GET", "path": f"{JOBS}/.+", "change": {"status": "CANCELLED"}},
+    )
+    clock = Clock()
+    with closing(clock.batches(slow, home)) as batches:
+        assert batches.refresh(batches.ledger.jobs()) == []
+        assert [job.ended for job in batches.ledger.jobs()] == [False, False, True]
+        assert f"Could not read job {ids[0]}: " in str(batches.trouble)
+    assert clock.now <= DEADLINE
+
+
+@pytest.mark.parametrize("fault", [{"close": True}, {"status": 429}])
+def test_server_that_cannot_be_read(fault: dict[str, Any], slow: Emulator, home: Path) -> None:
+    """Where it may be the server and not one job that is in trouble, the other jobs are not asked for."""
+    with in_parts(slow, home) as con:
+        submitted_parts(con)
+    reads = {"method": "GET", "path": f"{JOBS}/.+"}
+    slow.faults(reads | fault, reads | {"change": {"status": "CANCELLED"}, "times": 2})
+    with closing(Clock().batches(slow, home, deadline=0)) as batches:
+        batches.refresh(batches.ledger.jobs())
+        assert not any(job.ended for job in batches.ledger.jobs())
+        assert batches.trouble is not None
+
+
+def test_wait_that_cannot_read(slow: Emulator, home: Path) -> None:
+    """A wait whose polls fail ends at its own timeout, not at the deadline of a read."""
+    with in_parts(slow, home) as con:
+        submission_id, *_ = submitted_parts(con)
+    slow.faults({"method": "GET", "path": f"{JOBS}/.+", "status": 503, "times": 1000})
+    clock = Clock()
+    with closing(clock.batches(slow, home)) as batches, pytest.raises(WaitTimeoutError, match="answered HTTP 503"):
+        batches.wait(submission_id, timeout_seconds=1)
+    assert clock.now == pytest.approx(1)

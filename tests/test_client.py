@@ -183,6 +183,19 @@ def test_create_reads_any_answer_with_an_id(answer: Callable[[Any], Any], status
     assert (report.job_id, report.status) == (JOB_ID, status)
 
 
+def test_texts_that_utf_8_cannot_hold() -> None:
+    """Half a surrogate pair in any text of a job, its metadata's keys too, does not reach what writes it down."""
+    half = "cut \ud83d"
+    body = JOB | {"errors": [{"message": half}], "metadata": {half: half}, "model": half, "status": half}
+    report = Network(saying(200, body)).client.create(**CREATE)
+    assert (report.errors, report.metadata, report.model, report.status) == (
+        (("cut ?", 1),),
+        (("cut ?", "cut ?"),),
+        "cut ?",
+        "cut ?",
+    )
+
+
 def test_create_body() -> None:
     """The create names file, endpoint, model, metadata and timeout, and carries the key in its header alone."""
     network = Network(saying(200, JOB))
@@ -297,6 +310,8 @@ def test_retry_after_that_is_no_number(value: str) -> None:
         ({"detail": [{"msg": "odd"}]}, '[{"msg": "odd"}]'),
         ({"detail": VIOLATIONS}, "body.model: Field required; body.input_files.0: Input should be a valid UUID"),
         ({"detail": []}, '{"detail": []}'),
+        ({"detail": [{"loc": None, "msg": "odd"}]}, '[{"loc": null, "msg": "odd"}]'),
+        ({"message": "cut \ud83d"}, "cut ?"),
         ({"other": 1}, '{"other": 1}'),
         ("text", "text"),
         ({"message": "x" * 5000}, "x" * 500),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from duckdb_mistral.jobs import ARROWS, ENDED, ENDED_BADLY, OWN_KEYS, Job, JobReport, Status, Step, now
+from duckdb_mistral.jobs import ARROWS, ENDED, ENDED_BADLY, OWN_KEYS, Job, JobReport, Status, Step, now, read_json
 
 JOB = Job(
     key=1,
@@ -73,10 +73,12 @@ def test_report_as_described() -> None:
         {"status": 7, "errors": "many", "metadata": [], "input_files": "x", "output_file": "", "error_file": ""},
         {"total_requests": None, "completed_requests": "4", "created_at": "2026-01-01", "started_at": []},
         {"total_requests": float("nan"), "completed_requests": float("inf"), "failed_requests": True},
+        {"total_requests": 10**30, "completed_requests": -(10**30), "succeeded_requests": 1e300},
+        {"created_at": 10**17, "started_at": 253_402_300_800, "completed_at": 1e18},
     ],
 )
 def test_report_of_another_shape(body: dict[str, Any]) -> None:
-    """What is missing, null or of another type is left at its default, and the job counts as not ended."""
+    """What is missing, null, of another type or too large is left at its default; the job counts as not ended."""
     report = JobReport.from_json(body | {"id": "a"})
     assert report == JobReport(job_id="a", status="UNKNOWN")
     assert not report.ended
@@ -86,6 +88,27 @@ def test_report_with_odd_errors() -> None:
     """Errors of another shape are kept as far as they can be read."""
     errors = [{"message": {"deep": 1}, "count": None}, "text", {"count": 3}]
     assert JobReport.from_json({"id": "a", "errors": errors}).errors == (('{"deep": 1}', 1), ("", 3))
+
+
+def test_largest_numbers_of_a_report() -> None:
+    """Numbers are kept up to what a BIGINT holds, and times up to the end of the year 9999."""
+    report = JobReport.from_json({"id": "a", "total_requests": 2**63 - 1, "created_at": 253_402_300_799})
+    assert (report.total_requests, report.created_at) == (2**63 - 1, 253_402_300_799_000_000)
+    errors = [{"message": "bad", "count": 10**30}]
+    assert JobReport.from_json({"id": "a", "errors": errors}).errors == (("bad", 1),)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r'{"k\udc00": ["cut \ud83d", 1]}', {"k?": ["cut ?", 1]}),
+        (rb'"\ud83d\ude00 \u00e9"', "😀 é"),
+        (b'"\xed\xa0\xbd"', "?"),
+    ],
+)
+def test_half_a_surrogate_pair(text: str | bytes, value: Any) -> None:
+    """Of a text that JSON holds, what UTF-8 cannot hold is replaced, and nothing else."""
+    assert read_json(text) == value
 
 
 @pytest.mark.parametrize("body", [{}, {"id": None}, {"id": ""}, {"id": 5}])

@@ -214,6 +214,14 @@ def test_adopted_jobs(ledger: Ledger) -> None:
     assert ledger.jobs() == []
 
 
+def test_report_that_utf_8_cannot_hold(ledger: Ledger) -> None:
+    """Half a surrogate pair, which an older version wrote down as it came, is read back as a question mark."""
+    half = "cut \ud83d"
+    adopted = ledger.adopt(report(errors=((half, 1),), metadata=((half, half),)), "https://example.com")
+    assert adopted.report is not None
+    assert (adopted.report.errors, adopted.report.metadata) == ((("cut ?", 1),), (("cut ?", "cut ?"),))
+
+
 def test_requests_of_an_adopted_job_are_counted_later(ledger: Ledger) -> None:
     """The requests of another program's job are those that the API counts once it has begun; ours are as sent."""
     ledger.adopt(report(total_requests=0), "https://example.com")

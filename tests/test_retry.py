@@ -112,6 +112,22 @@ def test_no_budget(clock: Clock) -> None:
     assert (calls.count, clock.sleeps) == (1, [])
 
 
+def test_within(clock: Clock) -> None:
+    """Within a limit reads are repeated no longer than that, all in all, and each is tried once at least."""
+    retry = retry_on(clock, budget_seconds=10)
+    with retry.within(3):
+        for tries in (range(2, 10), range(1, 2)):
+            calls = Calls(PASSING)
+            with pytest.raises(UnreachableError), retry.within(5):
+                retry.read(calls)
+            assert calls.count in tries
+            clock.now = max(clock.now, 103.0)
+    assert clock.now == 103
+    with pytest.raises(UnreachableError):
+        retry.read(Calls(PASSING))
+    assert 5 < clock.now - 103 <= 10
+
+
 @pytest.mark.parametrize(("asked", "slept"), [(0.0, 0.0), (3.0, 3.0), (86_400.0, 20.0), (float("inf"), 20.0)])
 def test_retry_after(clock: Clock, asked: float, slept: float) -> None:
     """The server's own pause is obeyed, up to the longest of ours."""

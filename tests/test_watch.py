@@ -150,7 +150,7 @@ def test_forgotten_job(tmp_path: Path, home: Path) -> None:
 
 
 def test_part_that_was_not_sent(emulator: Emulator, home: Path) -> None:
-    """A part that only a submit would send is not watched for ever; by its id, it is told."""
+    """A part that only a submit would send is not watched for ever, but told; with its id, or without."""
     emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 422})
     with connect(emulator, home) as con:
         make_staging(con)
@@ -159,9 +159,26 @@ def test_part_that_was_not_sent(emulator: Emulator, home: Path) -> None:
         identifier = con.execute("SELECT submission_id FROM mistral_batch_status()").fetchall()[0][0]
     with start(emulator, home) as watched:
         out, told = watched.communicate(timeout=120)
-    assert (watched.returncode, table(out), told) == (0, [(identifier, "HELD")], "")
+    assert (watched.returncode, table(out)) == (1, [(identifier, "HELD")])
+    first, last = told.splitlines()
+    assert first.startswith(f"Part 1 of submission {identifier} was not sent. Could not create the batch job")
+    assert last.startswith("Not all jobs have ended.")
     with start(emulator, home, identifier) as watched:
         out, told = watched.communicate(timeout=120)
     assert (watched.returncode, out) == (1, "")
     assert "was not sent" in told
     assert "Run the submit statement again" in told
+
+
+def test_job_of_another_server(tmp_path: Path, emulator: Emulator, home: Path) -> None:
+    """A job that goes on at another server is told by its id, and is no error where none was asked for."""
+    with Emulator(tmp_path / "other", job_seconds=3600) as other, connect(other, home) as con:
+        make_staging(con)
+        identifier = submitted(con)
+    with start(emulator, home, identifier) as watched:
+        out, told = watched.communicate(timeout=120)
+    assert (watched.returncode, out) == (1, "")
+    assert f"belongs to {other.url}" in told
+    with start(emulator, home) as watched:
+        out, told = watched.communicate(timeout=120)
+    assert (watched.returncode, told) == (0, "")
