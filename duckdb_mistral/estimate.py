@@ -153,9 +153,10 @@ def estimate(
     }
     notes = [] if row["tokens_from"] == tokens.TOKENIZER else [_BYTES_NOTE]
     if total["unlimited"]:
+        told = "1 request has" if total["unlimited"] == 1 else f"{total['unlimited']:,} requests have"
+        taken = "is" if total["unlimited"] == 1 else "are"
         notes.append(
-            f"{total['unlimited']:,} requests have no max_tokens and are taken to answer with at most "
-            f"{ASSUMED_OUTPUT_TOKENS:,} tokens each"
+            f"{told} no max_tokens and {taken} taken to answer with at most {ASSUMED_OUTPUT_TOKENS:,} tokens each"
         )
     # A request that names a model runs on that one in every job.
     costs = [
