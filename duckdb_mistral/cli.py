@@ -6,7 +6,9 @@ it was not, 2 for wrong usage.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import sys
 from enum import IntEnum
 from functools import wraps
@@ -39,9 +41,37 @@ class ExitCode(IntEnum):
     WRONG_USAGE = 2
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds: not negative, and finite, as what counts to it would never end otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; fail as wrong usage where it is none of seconds."""
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return seconds
+
+
 def main() -> None:
     """Run the command line; never end with a traceback for what a person can mend."""
-    cli(prog_name="duckdb-mistral")
+    if sys.stdout is None:
+        fail("Standard output is closed, so nothing can be printed, and nothing was done. Send it to a file.")
+    try:
+        try:
+            cli(prog_name="duckdb-mistral")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # What is left to be written would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever reads has read enough
+            sys.exit(ExitCode.NOT_DONE)
+        fail(f"Standard output cannot be written: {error.strerror}. What was printed is not whole.")
 
 
 def told_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,7 +110,7 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--rows", type=click.IntRange(1, 233), default=233, show_default=True, help="How many rows to send.")
-@click.option("--seconds", type=float, default=4.0, show_default=True, help="How long the local server takes.")
+@click.option("--seconds", type=Seconds(), default=4.0, show_default=True, help="How long the local server takes.")
 @told_errors
 def demo(rows: int, seconds: float) -> None:
     """Run the main job on real text and a local server: no key, no network."""
@@ -92,7 +122,7 @@ def demo(rows: int, seconds: float) -> None:
 @cli.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True, help="0 takes a free one.")
 @click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where its state is kept.")
-@click.option("--job-seconds", type=float, default=2.0, show_default=True, help="How long each job takes.")
+@click.option("--job-seconds", type=Seconds(), default=2.0, show_default=True, help="How long each job takes.")
 @click.option("--upstream", metavar="URL", help="An OpenAI-compatible server whose models answer, not the echo.")
 @click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Its requests at once.")
 def emulator(port: int, directory: Path | None, job_seconds: float, upstream: str | None, concurrency: int) -> None:
@@ -113,13 +143,24 @@ def emulator(port: int, directory: Path | None, job_seconds: float, upstream: st
             raise click.UsageError(str(error)) from error
     server = Emulator(directory, port=port, job_seconds=0.0 if models else job_seconds, upstream=models)
 
+    listens = False
+
     def listening(url: str) -> None:
+        nonlocal listens
+        listens = True
         settings = f"export MISTRAL_SERVER_URL={url} MISTRAL_API_KEY=local"
         click.echo(f"Serving until Ctrl-C. In another shell: {settings}", err=True)
 
     try:
         server.run(listening)
     except OSError as error:
+        if listens:
+            raise
+        if error.filename is not None:
+            fail(
+                f"The local batch server cannot keep its state in {directory or 'a temporary directory'}: "
+                f"{error.strerror} ({error.filename}). Choose another directory with --dir."
+            )
         fail(f"The local batch server cannot listen on port {port} ({error.strerror}). Choose another with --port.")
 
 
@@ -173,8 +214,14 @@ def submit(file: Path, database: str, shown: str, **options: Any) -> None:
     """
     if not _is_there(database):
         raise click.UsageError(f"There is no database {database}.")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        fail(f"{file} is no text in UTF-8. Save it as UTF-8; nothing was sent.")
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}. Nothing was sent.")
     connection = _connect(database)
-    statements = connection.extract_statements(file.read_text(encoding="utf-8"))
+    statements = connection.extract_statements(text)
     if not statements:
         fail(f"{file} holds no statement; its last one must be a SELECT of custom_id and prompt.")
     for statement in statements[:-1]:
@@ -210,7 +257,7 @@ def status(identifier: str | None, watched: bool, shown: str) -> None:
 
 @cli.command()
 @click.argument("identifier", metavar="ID")
-@click.option("--timeout", "timeout_seconds", type=float, help="Give up after so many seconds; the jobs run on.")
+@click.option("--timeout", "timeout_seconds", type=Seconds(), help="Give up after so many seconds; the jobs run on.")
 @shown_as
 @told_errors
 def wait(identifier: str, timeout_seconds: float | None, shown: str) -> None:
@@ -242,6 +289,9 @@ def results(identifier: str, output: Path | None, partial: bool, shown: str) -> 
     form = RESULT_FORMATS.get(output.suffix.lower())
     if form is None:
         raise click.UsageError(f"{output.name} ends in none of {', '.join(RESULT_FORMATS)}.")
+    source = click.get_current_context().get_parameter_source("shown")
+    if source is click.core.ParameterSource.COMMANDLINE and output.suffix.lower() != f".{shown}":
+        raise click.UsageError(f"The name {output.name} says another format than --format {shown}. Leave one out.")
     written = connection.execute(f"COPY ({select}) TO {literal(output)} (FORMAT {form})").fetchone()
     click.echo(f"{written[0] if written else 0:,} results written to {output}", err=True)
 
@@ -261,7 +311,10 @@ def cancel(identifier: str, shown: str) -> None:
 @shown_as
 @told_errors
 def retry(identifier: str, shown: str) -> None:
-    """Submit again what failed or has no result of ID; results of ID then hold both."""
+    """Submit again what failed or has no result of ID.
+
+    The results of the submission, or of another program's job, then hold both.
+    """
     columns = SUBMIT_COLUMNS if shown == "table" else "*"
     if not show(_connect(), f"SELECT {columns} FROM mistral_batch_retry($id)", {"id": identifier}, shown):
         click.echo("Nothing was sent: every request has its answer.", err=True)
@@ -315,4 +368,6 @@ def _connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
 
 def _is_there(database: str) -> bool:
     """Tell whether DuckDB would open a database instead of making a new file; one that lies elsewhere has a scheme."""
-    return ":" in database or Path(database).exists()
+    # One letter before the colon is a drive.
+    elsewhere = database.startswith(":memory:") or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", database)
+    return bool(elsewhere) or Path(database).exists()

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import duckdb
 
 from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.functions import INTERRUPTED
 from duckdb_mistral.plugin import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -35,12 +42,13 @@ def data_file() -> Path:
 
 
 def run(*, rows: int, job_seconds: float) -> None:
-    """Show every statement and what it prints; raises MistralBatchError where the extra is missing."""
+    """Show every statement and what it prints; raises MistralBatchError where the extra is missing, and on Ctrl-C."""
     try:
         from duckdb_mistral.emulator import Emulator
     except ImportError as error:
         raise MistralBatchError(str(error)) from error
     with (
+        _interrupts_told(),
         tempfile.TemporaryDirectory(prefix="duckdb-mistral-demo-") as home,
         Emulator(job_seconds=job_seconds) as server,
     ):
@@ -66,6 +74,19 @@ def run(*, rows: int, job_seconds: float) -> None:
         "\nThat was the whole of it. With a key of your own (export MISTRAL_API_KEY=…) the same statements, without "
         "the local server, get Mistral's answers at the batch price."
     )
+
+
+@contextmanager
+def _interrupts_told() -> Iterator[None]:
+    """Say of Ctrl-C what is true of the demo: a statement's own words tell of jobs that go on at the API."""
+    try:
+        yield
+    except (KeyboardInterrupt, duckdb.Error) as error:
+        if isinstance(error, duckdb.Error) and INTERRUPTED not in str(error):
+            raise
+        raise MistralBatchError(
+            "Interrupted. The demo has ended, and its local server and its job with it; nothing was sent elsewhere."
+        ) from None
 
 
 def _say(text: str) -> None:

@@ -153,9 +153,10 @@ def estimate(
     }
     notes = [] if row["tokens_from"] == tokens.TOKENIZER else [_BYTES_NOTE]
     if total["unlimited"]:
+        told = "1 request has" if total["unlimited"] == 1 else f"{total['unlimited']:,} requests have"
+        taken = "is" if total["unlimited"] == 1 else "are"
         notes.append(
-            f"{total['unlimited']:,} requests have no max_tokens and are taken to answer with at most "
-            f"{ASSUMED_OUTPUT_TOKENS:,} tokens each"
+            f"{told} no max_tokens and {taken} taken to answer with at most {ASSUMED_OUTPUT_TOKENS:,} tokens each"
         )
     # A request that names a model runs on that one in every job.
     costs = [
@@ -187,7 +188,8 @@ def refuse_above(max_cost: float, row: Mapping[str, Any]) -> None:
         told = f" ({row['note']})" if row["note"] else ""
         raise ArgumentError(
             f"This submission may cost up to {row['cost']:.6g} US dollars, which is more than max_cost, {max_cost:g}: "
-            f"{row['requests']:,} requests, {row['input_tokens']:,} tokens in for {row['input_cost']:.6g}, at most "
+            f"{row['requests']:,} {'request' if row['requests'] == 1 else 'requests'}, "
+            f"{row['input_tokens']:,} tokens in for {row['input_cost']:.6g}, at most "
             f"{row['max_output_tokens']:,} out for {row['max_output_cost']:.6g}, at batch prices of "
             f"{row['prices_date']}{told}. Nothing was sent."
         )

@@ -301,9 +301,17 @@ def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:
     if not isinstance(value, str) or "string" in types:
         return value
     try:
-        return json.loads(value)
+        given = json.loads(value)
     except ValueError:
         raise ArgumentError(f"params holds a {name} that is no JSON: {value[:80]!r}. Nothing was sent.") from None
+    try:
+        _json(given).encode()
+    except ValueError:
+        raise ArgumentError(
+            f"params holds in {name} what JSON cannot hold: NaN, an infinite number, or half of a surrogate pair. "
+            "Nothing was sent."
+        ) from None
+    return given
 
 
 def _meant(wanted: str, given: Mapping[str, str]) -> str:
@@ -336,4 +344,4 @@ def _article(name: str) -> str:
 
 
 def _json(given: Any) -> str:
-    return json.dumps(given, ensure_ascii=False)
+    return json.dumps(given, ensure_ascii=False, allow_nan=False)

@@ -34,8 +34,9 @@ class Retrier:
         """Submit what a submission or job and its retries left; return the jobs that are at it.
 
         A retry that has not ended yet goes on instead of a new one, and nothing is sent where nothing is left. Raises
-        NotEndedError where the submission itself has not ended: its answers may still come; and ArgumentError where
-        this key or server is not the one that has its jobs: they would look as if nothing had been answered.
+        NotEndedError where the submission itself has not ended: its answers may still come; NotSentError where a part
+        of it waits for its submit statement; and ArgumentError where this key or server is not the one that has its
+        jobs: they would look as if nothing had been answered.
         """
         identifier = checked_id(identifier)
         root = self._root(identifier)
@@ -44,6 +45,9 @@ class Retrier:
             jobs = self._batches.status(root)
             first = [job for job in jobs if (job.submission_id or job.job_id) == root]
             if not all(job.ended for job in first):
+                unsent = self._batches.unsent(first)
+                if unsent:
+                    raise self._batches.not_sent(unsent)
                 raise NotEndedError(
                     f"{describe(first)} What is left can be sent again once that has ended: "
                     f"FROM mistral_batch_wait('{root}') waits for it. Nothing was sent."

@@ -63,21 +63,27 @@ def _print_table(table: duckdb.DuckDBPyRelation) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=200)
     printed = _table(table)
     two_ids = {"submission_id", "job_id"} <= set(table.columns)
-    needed = Measurement.get(console, console.options.update(width=sys.maxsize), printed).minimum
+    wide = console.options.update(width=sys.maxsize)
+    needed = Measurement.get(console, wide, printed).minimum
     if two_ids and needed > console.width:
         # One id of each row is enough to go on with.
-        printed = _table(table.project("coalesce(submission_id, job_id) AS id, * EXCLUDE (submission_id, job_id)"))
+        table = table.project("coalesce(submission_id, job_id) AS id, * EXCLUDE (submission_id, job_id)")
+        printed = _table(table)
+        needed = Measurement.get(console, wide, printed).minimum
+    if needed > console.width:
+        # What takes two lines can be put together again, what is cut off cannot.
+        printed = _table(table, folded=True)
     console.print(printed)
 
 
-def _table(rows: duckdb.DuckDBPyRelation) -> Table:
+def _table(rows: duckdb.DuckDBPyRelation, *, folded: bool = False) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     printed = Table(box=None, pad_edge=False)
     for name in rows.columns:
         # An id is there to be copied and a number to be read, so text makes room for them.
-        whole = name not in TEXTS
+        whole = name not in TEXTS and not folded
         printed.add_column(name, no_wrap=whole, overflow="ignore" if whole else "fold")
     for row in rows.fetchall():
         printed.add_row(*(Text("" if value is None else str(value)) for value in row))

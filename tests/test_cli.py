@@ -228,6 +228,116 @@ def test_wrong_usage(arguments: tuple[str, ...], terminal: Terminal) -> None:
     assert [path.name for path in terminal.directory.iterdir() if path.suffix == ".duckdb"] == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("demo", "--seconds", "-5"), "-5.0 is not in the range x>=0"),
+        (("demo", "--seconds", "nan"), "nan is not a finite number"),
+        (("emulator", "--job-seconds", "-1"), "-1.0 is not in the range x>=0"),
+        (("emulator", "--job-seconds", "inf"), "inf is not a finite number"),
+        (("wait", "some-id", "--timeout", "nan"), "nan is not a finite number"),
+        (
+            ("results", "some-id", "-o", "out.csv", "--format", "jsonl"),
+            "out.csv says another format than --format jsonl",
+        ),
+        (
+            ("results", "some-id", "-o", "out.csv", "--format", "table"),
+            "out.csv says another format than --format table",
+        ),
+    ],
+)
+def test_value_that_cannot_be(arguments: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds that never end, and a format that the file's name contradicts, are wrong usage, before anything runs."""
+    monkeypatch.setattr(Emulator, "_open", lambda _: pytest.fail("it runs"))
+    done = CliRunner().invoke(cli.cli, arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
+def test_format_that_the_name_says_too() -> None:
+    """A format that is the file's own is no contradiction."""
+    done = CliRunner().invoke(cli.cli, ["results", "some-id", "-o", "out.CSV", "--format", "csv"])
+    assert done.exit_code == 1
+    assert "'some-id' is not an id" in done.stderr
+
+
+@pytest.mark.parametrize("content", ["SELECT 'café'".encode("latin-1"), "SELECT 1".encode("utf-16"), b"\x00\xff"])
+def test_file_that_is_no_text(content: bytes, tmp_path: Path) -> None:
+    """A file of statements that is not UTF-8 is told by its name."""
+    path = tmp_path / "prompts.sql"
+    path.write_bytes(content)
+    done = CliRunner().invoke(cli.cli, ["submit", str(path)])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == f"{path} is no text in UTF-8. Save it as UTF-8; nothing was sent.\n"
+
+
+def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of statements that the system does not give is told with the reason."""
+
+    def failing(*_: object, **__: object) -> str:
+        raise OSError(5, "Input/output error")
+
+    path = tmp_path / "prompts.sql"
+    path.touch()
+    monkeypatch.setattr("pathlib.Path.read_text", failing)
+    done = CliRunner().invoke(cli.cli, ["submit", str(path)])
+    assert done.exit_code == 1
+    assert done.stderr == f"{path} cannot be read: Input/output error. Nothing was sent.\n"
+
+
+@pytest.mark.parametrize("name", ["./no:db.duckdb", "C:\\x.duckdb"])
+def test_database_with_a_colon(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path with a colon in it that leads nowhere is no database, and none is made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.sql").write_text(PROMPTS, encoding="utf-8")
+    done = CliRunner().invoke(cli.cli, ["submit", "prompts.sql", "-d", name])
+    assert done.exit_code == 2
+    assert f"There is no database {name}." in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.sql"]
+
+
+@pytest.mark.parametrize("name", [":memory:", ":memory:named", "md:mine", "postgres:dbname=mine", "https://here/x.db"])
+def test_database_that_lies_elsewhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What begins with a scheme is left to DuckDB to find."""
+    (tmp_path / "empty.sql").touch()
+    opened = []
+
+    def connected(database: str) -> duckdb.DuckDBPyConnection:
+        opened.append(database)
+        return duckdb.connect()
+
+    monkeypatch.setattr(cli, "_connect", connected)
+    CliRunner().invoke(cli.cli, ["submit", str(tmp_path / "empty.sql"), "-d", name])
+    assert opened == [name]
+
+
+@pytest.mark.parametrize(
+    ("command", "target", "status", "words"),
+    [
+        ("status --format csv", ">/dev/full", 1, "Standard output cannot be written: No space left on device."),
+        ("doctor", ">/dev/full", 1, "Standard output cannot be written: No space left on device."),
+        ("status", ">&-", 1, "Standard output is closed, so nothing can be printed"),
+        ("status --format csv", "| head -c 0; exit ${PIPESTATUS[0]}", 1, ""),
+    ],
+)
+@pytest.mark.newest
+def test_output_that_cannot_be_written(terminal: Terminal, command: str, target: str, status: int, words: str) -> None:
+    """Where nothing can be printed, one sentence says so; a reader that has read enough is no failure to tell."""
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"'{sys.executable}' -m duckdb_mistral {command} {target}"],
+        env=terminal.environment,
+        cwd=terminal.directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == status
+    told = [line for line in done.stderr.splitlines() if line != "Nothing was submitted from here yet."]
+    assert len(told) == bool(words)
+    assert words in done.stderr
+
+
 def test_results_file_of_another_kind(terminal: Terminal) -> None:
     """A file name whose ending is no known format is wrong usage, and nothing is fetched."""
     done = terminal.run("results", "3f2a9c1e-0000-4000-8000-000000000000", "-o", "out.xlsx")
@@ -363,6 +473,24 @@ def test_help_of_every_command(terminal: Terminal) -> None:
         shown = CliRunner().invoke(cli, [command, "--help"])
         assert shown.exit_code == 0
         assert shown.output.count("\n") > 5
+
+
+def test_directory_of_the_emulator_that_cannot_be(tmp_path: Path) -> None:
+    """A state directory that cannot be made is named, and not the port."""
+    (tmp_path / "file").touch()
+    directory = tmp_path / "file" / "state"
+    done = CliRunner().invoke(cli.cli, ["emulator", "--port", "0", "--dir", str(directory)])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"cannot keep its state in {directory}: Not a directory" in done.stderr
+    assert "port" not in done.stderr
+
+
+def test_port_of_the_emulator_that_is_taken(emulator: Emulator) -> None:
+    """A port that another server has is named."""
+    port = emulator.url.rpartition(":")[2]
+    done = CliRunner().invoke(cli.cli, ["emulator", "--port", port])
+    assert done.exit_code == 1
+    assert f"cannot listen on port {port} (Address already in use). Choose another with --port." in done.stderr
 
 
 def test_emulator_command(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_requests_without_max_tokens(priced: duckdb.DuckDBPyConnection) -> None:
     )
     (row,) = rows(priced, "FROM mistral_batch_estimate('staging')")
     assert row["max_output_tokens"] == 10 + 3 * 4096
-    assert row["note"].startswith("1 requests have no max_tokens and are taken to answer with at most 4,096 tokens")
+    assert row["note"].startswith("1 request has no max_tokens and is taken to answer with at most 4,096 tokens")
 
 
 def test_rows_that_name_their_model(priced: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:

@@ -93,6 +93,23 @@ def test_params_that_are_columns(name: str) -> None:
         RequestColumns(ENDPOINT, system=None, params={name: "x"})
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("temperature", "NaN"),
+        ("temperature", "-Infinity"),
+        ("random_seed", "1e999"),
+        ("n", "[1, NaN]"),
+        ("metadata", '{"a": NaN}'),
+        ("metadata", '{"a": "\\ud800"}'),
+    ],
+)
+def test_params_that_json_cannot_hold(name: str, text: str) -> None:
+    """Text in params that is read as JSON may be no NaN, no infinite number and no half character, at any depth."""
+    with pytest.raises(ArgumentError, match=f"params holds in {name} what JSON cannot hold: NaN, an infinite number"):
+        RequestColumns(ENDPOINT, system=None, params={name: text})
+
+
 def spooled(directory: Path, *custom_ids: str) -> Spool:
     """Return a spool of lines with these custom_ids."""
     spool = Spool(directory / "spool", max_requests=2, max_bytes=1000)

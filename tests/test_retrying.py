@@ -137,6 +137,19 @@ def test_running_submission(con: duckdb.DuckDBPyConnection, emulator: Emulator) 
     assert asked_for_money(emulator) == (1, 1)
 
 
+def test_submission_that_was_not_sent(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A submission that the API refused is not retried: the sentence says why, and that its submit goes on with it."""
+    con.execute(MIXED)
+    emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 400, "body": '{"message": "not so"}'})
+    with pytest.raises(duckdb.Error, match="not so"):
+        con.execute("FROM mistral_batch_submit('mixed')")
+    emulator.faults()
+    ((submission_id,),) = con.execute("SELECT submission_id FROM mistral_batch_status()").fetchall()
+    with pytest.raises(duckdb.Error, match=r"was not sent\..*not so\. Run the submit statement again"):
+        con.execute("FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert asked_for_money(emulator) == (1, 0)
+
+
 def test_running_retry_is_returned(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """A retry that has not ended is returned again instead of a second one."""
     con.execute(MIXED)

@@ -51,6 +51,13 @@ def test_one_whole_id_where_there_is_little(told: Callable[[str], list[list[str]
     ]
 
 
+@pytest.mark.parametrize("told", [30, 20], indirect=True)
+def test_no_room_for_an_id(told: Callable[[str], list[list[str]]]) -> None:
+    """A terminal without room for one id shows all of it on several lines."""
+    lines = told(f"SELECT '{SUBMISSION}' AS submission_id, '{JOB}' AS job_id, 1 AS part")
+    assert "".join(line[0] for line in lines) == f"id{SUBMISSION}"
+
+
 @pytest.mark.parametrize("told", [40], indirect=True)
 def test_long_text(told: Callable[[str], list[list[str]]]) -> None:
     """Long text takes several lines, and nothing of it is left out."""

@@ -114,13 +114,13 @@ class Emulator:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", self._port))
             listener.listen(512)
+            if self._temporary:
+                self._directory = fresh_directory()
+            store = Store(self._directory)
         except OSError:
             listener.close()
             raise
         self._port = listener.getsockname()[1]
-        if self._temporary:
-            self._directory = fresh_directory()
-        store = Store(self._directory)
         self._worker = Worker(store, job_seconds=self._job_seconds, upstream=self._upstream)
         self._state = Server(store, self._worker, **self._options)
         self._faults = Faults(self._state.app())

@@ -170,7 +170,8 @@ class Server:
         workspace = self._workspace(request, "create")
         try:
             body = await request.json()
-            json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            # JSON has no NaN, and half a surrogate pair is no text.
+            json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
             raise Refused(422, detail("body", "JSON decode error", kind="json_invalid")) from None
         fields = checked_job(body)
