@@ -12,7 +12,7 @@ import click
 import duckdb
 
 from duckdb_mistral.errors import MistralBatchError
-from duckdb_mistral.functions import INTERRUPTED
+from duckdb_mistral.interrupts import INTERRUPTED
 from duckdb_mistral.plugin import connect
 
 if TYPE_CHECKING:

@@ -272,7 +272,11 @@ def read_json(text: str | bytes) -> Any:
 
     Raises ValueError where it is no JSON.
     """
-    return json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode(errors="replace"))
+    found = json.loads(text)
+    content = text if isinstance(text, bytes) else text.encode(errors="replace")
+    if b"\\ud" not in content.lower():  # which spares most texts to be read twice
+        return found
+    return json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
 
 
 def results_name(job: Job) -> str:

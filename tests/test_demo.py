@@ -7,7 +7,7 @@ import pytest
 
 from duckdb_mistral import demo
 from duckdb_mistral.errors import MistralBatchError
-from duckdb_mistral.functions import INTERRUPTED
+from duckdb_mistral.interrupts import INTERRUPTED
 
 
 def interrupted(_: object) -> None:
