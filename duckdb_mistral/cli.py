@@ -252,7 +252,7 @@ def status(identifier: str | None, watched: bool, shown: str) -> None:
     if trouble is not None:
         click.echo(f"{trouble} Shown is what it told last.", err=True)
     if left:
-        fail("Not all jobs have ended. They go on; the same command watches them again.")
+        fail("Not all jobs have ended. Those that were sent go on; the same command watches them again.")
 
 
 @cli.command()
