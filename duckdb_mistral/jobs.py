@@ -273,8 +273,8 @@ def read_json(text: str | bytes) -> Any:
     Raises ValueError where it is no JSON.
     """
     found = json.loads(text)
-    content = text if isinstance(text, bytes) else text.encode(errors="replace")
-    if b"\\ud" not in content.lower():  # which spares most texts to be read twice
+    content = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
+    if b"\\ud" not in content.lower() and b"\xed" not in content:  # which spares most texts to be read twice
         return found
     return json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
 

@@ -104,7 +104,10 @@ def test_largest_numbers_of_a_report() -> None:
         (r'{"k\udc00": ["cut \ud83d", 1]}', {"k?": ["cut ?", 1]}),
         (rb'"\ud83d\ude00 \u00e9"', "😀 é"),
         (b'"\xed\xa0\xbd"', "?"),
+        ('"\ud83d"', "?"),
+        ('"\ud55c"', "한"),
     ],
+    ids=["escaped halves", "escaped whole", "half in bytes", "half in text", "another character"],
 )
 def test_half_a_surrogate_pair(text: str | bytes, value: Any) -> None:
     """Of a text that JSON holds, what UTF-8 cannot hold is replaced, and nothing else."""
