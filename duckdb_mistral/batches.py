@@ -227,7 +227,10 @@ class Batches:
         return self.client.models()
 
     def find(self, identifier: str) -> list[Job]:
-        """Return the jobs of a submission or a job id and of its retries, as the ledger or the API has them."""
+        """Return the jobs of a submission, or of another program's job, and of its retries; else one job alone.
+
+        They are as the ledger has them, or as the API has one that is new here.
+        """
         identifier = checked_id(identifier)
         if self.ledger.submission(identifier) is not None:
             jobs = self.ledger.jobs(identifier)
