@@ -267,6 +267,11 @@ def now() -> int:
     return int(datetime.now(UTC).timestamp() * 1_000_000)
 
 
+def given_metadata(metadata: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Return the metadata that somebody gave, without what we tell of a submission, which is true of that one alone."""
+    return tuple(pair for pair in metadata if pair[0] not in OWN_KEYS)
+
+
 def read_json(text: str | bytes) -> Any:
     """Return what JSON holds; half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark.
 

@@ -20,7 +20,6 @@ from duckdb_mistral.jobs import (
     IDENTITY_KEY,
     JOBS_KEY,
     MODELS_KEY,
-    OWN_KEYS,
     PART_KEY,
     RETRY_KEY,
     SUBMISSION_KEY,
@@ -28,6 +27,7 @@ from duckdb_mistral.jobs import (
     Status,
     Step,
     Submission,
+    given_metadata,
     results_name,
 )
 from duckdb_mistral.ledger import ASIDE, LEDGER_FILES, DamagedLedgerError, Ledger
@@ -238,7 +238,7 @@ def _submissions(reports: Iterable[JobReport], client: BatchClient) -> Iterable[
                 endpoint=first.endpoint or "",
                 models=tuple(dict.fromkeys((*_models(first), *(model for _, model in sorted(entries))))),
                 timeout_hours=24,  # only matters for parts that are still to be created, and these are lost
-                metadata=tuple(pair for pair in first.metadata if pair[0] not in OWN_KEYS),
+                metadata=given_metadata(first.metadata),
                 request_count=0,  # counted by the parts
                 input_bytes=0,
                 created_at=min(report.created_at or 0 for report in entries.values()),

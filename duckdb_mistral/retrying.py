@@ -9,7 +9,7 @@ from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.client import checked_id
 from duckdb_mistral.collecting import RETRY_SCRATCH, Collector
 from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
-from duckdb_mistral.jobs import OWN_KEYS, Plan
+from duckdb_mistral.jobs import Plan, given_metadata
 from duckdb_mistral.leftovers import spool_left
 from duckdb_mistral.submitting import Submitter
 
@@ -126,7 +126,7 @@ class Retrier:
                 endpoint=submission.endpoint,
                 models=(job.model,),
                 timeout_hours=submission.timeout_hours,
-                metadata=_without_ours(submission.metadata),
+                metadata=given_metadata(submission.metadata),
                 output=submission.output,
                 retry_of=latest,
             )
@@ -138,11 +138,6 @@ class Retrier:
         return Plan(
             endpoint=job.endpoint,
             models=(job.model,),
-            metadata=_without_ours(metadata),
+            metadata=given_metadata(metadata),
             retry_of=latest,
         )
-
-
-def _without_ours(metadata: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Return the metadata that somebody gave; what we tell of a submission is not true of its retries."""
-    return tuple(pair for pair in metadata if pair[0] not in OWN_KEYS)
