@@ -10,6 +10,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from forking import fork
+
 import duckdb_mistral
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def no_room(left: int = 0) -> Iterator[None]:
 
 
 def run_python(code: str, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a Python process of its own."""
+    """Run code in a new Python process."""
     return subprocess.run(
         # Without __file__ DuckDB takes it for a person at a prompt, and draws a progress bar on standard output.
         [sys.executable, "-c", f"__file__ = 'script.py'\n{code}", *arguments],
@@ -127,6 +129,13 @@ def run_python(code: str, environment: dict[str, str], *arguments: str) -> subpr
         timeout=120,
         check=False,
     )
+
+
+def run_forked(
+    code: str, environment: dict[str, str], *arguments: str, directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own that begins with everything imported."""
+    return fork(code, {**clean_environment(), **environment}, *arguments, directory=directory)
 
 
 def environment_of(emulator: Emulator, home: Path) -> dict[str, str]:

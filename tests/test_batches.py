@@ -320,4 +320,4 @@ def test_wait_that_cannot_read(slow: Emulator, home: Path) -> None:
     clock = Clock()
     with closing(clock.batches(slow, home)) as batches, pytest.raises(WaitTimeoutError, match="answered HTTP 503"):
         batches.wait(submission_id, timeout_seconds=1)
-    assert clock.now == pytest.approx(1)
+    assert 1 <= clock.now < DEADLINE  # each thread that reads moves the clock

@@ -16,7 +16,7 @@ from support import (
     make_staging,
     no_room,
     rows,
-    run_python,
+    run_forked,
     settings_of,
     submitted,
 )
@@ -375,7 +375,7 @@ def test_clean_of_another_process(
 
     def step(name: str, *, writes: bool = False) -> None:
         if name in ("before-spool-write", "after-spool", "before-create", "before-keep"):
-            child = run_python(CLEAN, environment_of(emulator, home), "clean", "--yes")
+            child = run_forked(CLEAN, environment_of(emulator, home), "clean", "--yes")
             said.append((name, child.stderr))
 
     make_staging(con)
@@ -463,14 +463,14 @@ def test_killed_submit(
         "CREATE TABLE staging AS SELECT range::VARCHAR AS custom_id, 'prompt ' || range AS prompt FROM range(3)"
     )
     answered(con, submitted(con, arguments=REUSE))
-    child = run_python(SUBMIT, environment_of(emulator, home) | {VARIABLE: step}, arguments)
+    child = run_forked(SUBMIT, environment_of(emulator, home) | {VARIABLE: step}, arguments)
     assert child.returncode == KILLED, child.stderr
     cleaned(emulator, home)
     known = {submission.submission_id for submission in Ledger(home).submissions()}
     assert {path.name for path in (home / "spool").iterdir()} <= known
     assert not any(path.is_dir() for path in (home / "results").iterdir())
     assert Kind.LEFTOVER not in cleaned(emulator, home)
-    child = run_python(SUBMIT, environment_of(emulator, home), arguments)
+    child = run_forked(SUBMIT, environment_of(emulator, home), arguments)
     assert child.returncode == 0, child.stderr
     assert emulator.witness()["rows_accepted"] == 3 + (6 if arguments else 9)
     assert emulator.witness()["creates_received"] == 2
@@ -494,7 +494,7 @@ def test_killed_clean(emulator: Emulator, home: Path, monkeypatch: pytest.Monkey
     statuses = []
     for step in ("before-drop:1", "before-drop:2", *(f"before-free:{number}" for number in range(1, 4))):
         arguments = ("clean", "--yes", "--results", submission_id)
-        child = run_python(CLEAN, environment_of(emulator, home) | {VARIABLE: step}, *arguments)
+        child = run_forked(CLEAN, environment_of(emulator, home) | {VARIABLE: step}, *arguments)
         statuses.append(child.returncode)
         assert child.returncode in (0, KILLED), child.stderr
         with connect(emulator, home) as con:

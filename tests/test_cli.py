@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 from click.testing import CliRunner
-from support import KEY, clean_environment, connect, environment_of, make_staging, submitted
+from support import KEY, clean_environment, connect, environment_of, make_staging, run_forked, submitted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,12 +31,16 @@ class Terminal:
 
     def __init__(self, emulator: Emulator, directory: Path) -> None:
         """Open the shell; nothing is run yet."""
+        self.forked = True
         self.emulator = emulator
         self.directory = directory
         self.environment = clean_environment() | environment_of(emulator, directory / "home")
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `duckdb-mistral` with these arguments."""
+        """Run `duckdb-mistral` with these arguments, in a new process or a forked one."""
+        if self.forked:
+            code = "from duckdb_mistral.cli import main\nmain()"
+            return run_forked(code, self.environment | environment, *arguments, directory=self.directory)
         return subprocess.run(
             [sys.executable, "-m", "duckdb_mistral", *arguments],
             env=self.environment | environment,
@@ -113,6 +117,7 @@ def test_wait_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_whole_way(terminal: Terminal) -> None:
     """Submit, status, wait and results do their work, with data alone on standard output."""
+    terminal.forked = False
     submitted = terminal.run("submit", "prompts.sql", "--format", "csv")
     assert submitted.returncode == 0, submitted.stderr
     assert submitted.stderr == ""

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import duckdb
 import pytest
-from support import answered, connect, environment_of, make_staging, rows, run_python, settings_of, submitted
+from support import answered, connect, environment_of, make_staging, rows, run_forked, settings_of, submitted
 
 from duckdb_mistral.client import BatchClient
 from duckdb_mistral.emulator import Emulator
@@ -221,14 +221,14 @@ def test_killed_repair(emulator: Emulator, home: Path) -> None:
     lose_ledger(home)
     (home / "ledger.sqlite").write_bytes(b"not a ledger".ljust(8192))
     for point in ("after-commit:1", "after-commit:2", "after-commit:5", "after-aside"):
-        killed = run_python(REPAIR, environment_of(emulator, home) | {VARIABLE: point})
+        killed = run_forked(REPAIR, environment_of(emulator, home) | {VARIABLE: point})
         assert killed.returncode == KILLED, killed.stderr
         with connect(emulator, home) as con:
             make_staging(con, 4, "two")
             with pytest.raises(duckdb.Error, match=r"is damaged|There is no ledger") as raised:
                 submitted(con, "two")
             assert "`duckdb-mistral doctor --repair`" in str(raised.value)
-    done = run_python(REPAIR, environment_of(emulator, home) | {VARIABLE: "after-commit:6"})
+    done = run_forked(REPAIR, environment_of(emulator, home) | {VARIABLE: "after-commit:6"})
     assert "2 submissions with 2 jobs were restored" in done.stdout, done.stderr
     assert sorted(path.name for path in home.glob("ledger*")) == ["ledger.sqlite"]
     assert [path.name for path in home.glob("damaged-*/*")] == ["ledger.sqlite"]
@@ -256,13 +256,13 @@ def test_lost_ledger(empty: bool, emulator: Emulator, home: Path) -> None:
         for query in ("mistral_batch_submit('staging')", "mistral_batch_status()", "mistral_batch_results()"):
             with pytest.raises(duckdb.Error, match=r"There is no ledger under .* `duckdb-mistral doctor --repair`"):
                 rows(con, f"FROM {query}")
-    told = run_python(DOCTOR, environment_of(emulator, home))
+    told = run_forked(DOCTOR, environment_of(emulator, home))
     assert f"not ok  state      There is no ledger under {home} any more" in told.stdout
     assert told.returncode == 1
     assert bool(list(home.glob("ledger*"))) == empty
     assert sorted((home / "spool").rglob("*")) == spooled
     assert emulator.witness()["requests"].get("create") == before.get("create")
-    assert run_python(REPAIR, environment_of(emulator, home)).returncode == 0
+    assert run_forked(REPAIR, environment_of(emulator, home)).returncode == 0
     with connect(emulator, home, max_requests_per_job=2) as con:
         make_staging(con, 4)
         assert submitted(con) == submission_id

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 from faults.harness import Story, check_invariants
-from support import answered, environment_of, make_staging, rows, run_python, submitted
+from support import answered, environment_of, make_staging, rows, run_forked, submitted
 
 from duckdb_mistral.jobs import Step, now
 from duckdb_mistral.ledger import Ledger
@@ -54,7 +54,7 @@ def test_damaged_ledger(how: str, emulator: Emulator, home: Path) -> None:
     with pytest.raises(duckdb.Error, match=r"is damaged .* `duckdb-mistral doctor --repair`"):
         story.submit()
     assert emulator.witness()["requests"] == before
-    child = run_python(
+    child = run_forked(
         "from duckdb_mistral.cli import main; main()", environment_of(emulator, home), "doctor", "--repair"
     )
     assert child.returncode == 0, child.stderr
@@ -74,7 +74,7 @@ def test_lost_ledger(emulator: Emulator, home: Path) -> None:
     story.close()
     for path in home.glob("ledger.sqlite*"):
         path.unlink()
-    child = run_python(
+    child = run_forked(
         "from duckdb_mistral.cli import main; main()", environment_of(emulator, home), "doctor", "--repair"
     )
     assert "1 submissions with 3 jobs were restored" in child.stdout, child.stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from faults.harness import QUICK, Story, check_invariants
-from support import environment_of, run_python
+from support import environment_of, run_forked
 
 from duckdb_mistral.emulator import Emulator, Rule
 from duckdb_mistral.failpoints import VARIABLE
@@ -46,7 +46,7 @@ def tell(emulator: Emulator, home: Path, failpoint: str) -> tuple[int, str]:
     """Run the story in a process of its own; return its exit status and what it said."""
     environment = environment_of(emulator, home) | {VARIABLE: failpoint}
     environment |= {f"DUCKDB_MISTRAL_{name.upper()}": str(value) for name, value in QUICK.items()}
-    child = run_python(STORY, environment)
+    child = run_forked(STORY, environment)
     return child.returncode, child.stderr
 
 
@@ -159,7 +159,7 @@ def test_killed_between_two_parts(emulator: Emulator, home: Path) -> None:
         VARIABLE: "after-record:2",
         "DUCKDB_MISTRAL_MAX_REQUESTS_PER_JOB": "3",
     }
-    child = run_python(STORY, environment)
+    child = run_forked(STORY, environment)
     assert child.returncode == KILLED, child.stderr
     assert emulator.witness()["jobs_stored"] == 2
     story = Story(emulator, home, settings={"max_requests_per_job": 3})

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from faults.harness import QUICK, UPLOAD, Story, check_invariants
 from faults.test_every_step import KILLED, STORY
-from support import clean_environment, environment_of, run_python
+from support import clean_environment, environment_of, run_forked
 
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.failpoints import VARIABLE
@@ -84,7 +84,7 @@ def test_one_of_several_uploads_fails(failure: str, skip: int, emulator: Emulato
 @pytest.mark.parametrize("name", ["before-upload", "after-upload", "after-create"])
 def test_killed_among_several_uploads(name: str, number: int, emulator: Emulator, home: Path) -> None:
     """A process that is killed at its Nth upload is continued: each part is uploaded once and created once."""
-    child = run_python(STORY, environment(emulator, home) | {VARIABLE: f"{name}:{number}"})
+    child = run_forked(STORY, environment(emulator, home) | {VARIABLE: f"{name}:{number}"})
     assert child.returncode == KILLED, child.stderr
     settle(emulator)
     end_well(emulator, home, child.stderr)
@@ -96,7 +96,7 @@ def test_killed_among_several_uploads(name: str, number: int, emulator: Emulator
 @pytest.mark.parametrize("number", [1, 2, PARTS])
 def test_killed_among_several_downloads(name: str, number: int, emulator: Emulator, home: Path) -> None:
     """A process that is killed while results are fetched leaves none of them half kept, and no scratch for good."""
-    child = run_python(STORY, environment(emulator, home) | {VARIABLE: f"{name}:{number}"})
+    child = run_forked(STORY, environment(emulator, home) | {VARIABLE: f"{name}:{number}"})
     assert child.returncode == KILLED, child.stderr
     end_well(emulator, home, child.stderr)
 
@@ -109,7 +109,7 @@ def test_killed_at_every_step_of_many_parts(request: pytest.FixtureRequest, tmp_
     while True:
         home = tmp_path / f"home-{number}"
         with Emulator(tmp_path / f"server-{number}") as emulator:
-            child = run_python(STORY, environment(emulator, home) | {VARIABLE: f"*:{number}"})
+            child = run_forked(STORY, environment(emulator, home) | {VARIABLE: f"*:{number}"})
             assert child.returncode in (0, KILLED), child.stderr
             settle(emulator)
             end_well(emulator, home, child.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 from faults.harness import Story, assert_no_key, check_invariants
-from support import KEY, environment_of, run_python
+from support import KEY, environment_of, run_forked
 
 from duckdb_mistral.batches import Batches
 from duckdb_mistral.client import BatchClient
@@ -35,7 +35,7 @@ print(con.sql("FROM duckdb_settings()").fetchall())
 @pytest.mark.fault("F37")
 def test_nothing_tells_the_key(emulator: Emulator, home: Path) -> None:
     """With debug logging on, the key is in no output, no file and no command line of a whole run."""
-    child = run_python(STORY, environment_of(emulator, home) | {"MISTRAL_DEBUG": "1"})
+    child = run_forked(STORY, environment_of(emulator, home) | {"MISTRAL_DEBUG": "1"})
     assert child.returncode == 0, child.stderr
     assert "DEBUG" in child.stderr
     assert_no_key(home, child.stdout, child.stderr)
