@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import sys
 from enum import IntEnum
 from functools import wraps
@@ -20,6 +19,7 @@ import click
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.showing import show, shown_as
+from duckdb_mistral.sql_file import call, check_database, request_options, source_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 RESULT_FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
 #: What a person looks at first; csv and jsonl hold every column.
 SUBMIT_COLUMNS = "submission_id, job_id, part, status, model, total_requests AS requests, reused"
+COST_COLUMNS = "job_id, part, model, answers, prompt_tokens, completion_tokens, format('{:.6f}', cost) AS cost, note"
+ESTIMATE_COLUMNS = (
+    "requests, jobs, input_tokens, max_output_tokens, "
+    "format('{:.6f}', cost) AS cost, format('{:.6f}', expected_cost) AS expected_cost, note"
+)
 STATUS_COLUMNS = "submission_id, job_id, part, status, model, completed_requests || '/' || total_requests AS requests"
 RESULT_COLUMNS = "custom_id, outcome, content, error"
 
@@ -197,39 +202,49 @@ def serve(database: str, host: str, port: int, token: str | None) -> None:
 
 
 @cli.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--database", "-d", default=":memory:", show_default=True, help="The DuckDB database to read from.")
-@click.option("--model", help="The model, where the setting is not to be used.")
-@click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="The endpoint of the requests.")
-@click.option("--system", help="A system message before every prompt.")
-@click.option("--params", help="Body fields for every request, as a JSON object.")
+@request_options
+@click.option("--metadata", metavar="JSON", help="Texts that travel with the job, as a JSON object.")
 @click.option("--timeout-hours", type=int, default=24, show_default=True, help="When the API gives the job up.")
 @click.option("--force", is_flag=True, help="Submit, and pay, again even if the same was submitted before.")
 @shown_as
 @told_errors
-def submit(file: Path, database: str, shown: str, **options: Any) -> None:
+def submit(shown: str, **options: Any) -> None:
     """Submit the rows of FILE's last SELECT, with columns custom_id and prompt.
 
     The statements before it are run first.
     """
-    if not _is_there(database):
-        raise click.UsageError(f"There is no database {database}.")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        fail(f"{file} is no text in UTF-8. Save it as UTF-8; nothing was sent.")
-    except OSError as error:
-        fail(f"{file} cannot be read: {error.strerror}. Nothing was sent.")
-    connection = _connect(database)
-    statements = connection.extract_statements(text)
-    if not statements:
-        fail(f"{file} holds no statement; its last one must be a SELECT of custom_id and prompt.")
-    for statement in statements[:-1]:
-        connection.execute(statement)
-    given = {"source": statements[-1].query.strip().rstrip(";")} | options
-    call = ", ".join(f"{name} := ${name}" for name in given)
-    columns = SUBMIT_COLUMNS if shown == "table" else "*"
-    show(connection, f"SELECT {columns} FROM mistral_batch_submit({call})", given, shown)
+    _show_built("mistral_batch_submit", SUBMIT_COLUMNS, shown, options)
+
+
+@cli.command()
+@request_options
+@click.option(
+    "--pilot", type=click.IntRange(min=1), help="Ask the ordinary endpoint for so many rows, at its full price."
+)
+@shown_as
+@told_errors
+def estimate(shown: str, **options: Any) -> None:
+    """Show what submit would send for FILE, and the most that it can cost. Without --pilot, no network and no key."""
+    _show_built("mistral_batch_estimate", ESTIMATE_COLUMNS, shown, options)
+
+
+@cli.command()
+@request_options
+@shown_as
+@told_errors
+def preview(shown: str, **options: Any) -> None:
+    """Show the request bodies that submit would send for FILE. No network, no key."""
+    _show_built("mistral_batch_preview", "*", shown, options)
+
+
+@cli.command()
+@click.argument("identifier", metavar="ID")
+@shown_as
+@told_errors
+def cost(identifier: str, shown: str) -> None:
+    """Show what the ended jobs of ID have used and cost, in US dollars at batch price."""
+    columns = COST_COLUMNS if shown == "table" else "*"
+    show(_connect(), f"SELECT {columns} FROM mistral_batch_cost($id)", {"id": identifier}, shown)
 
 
 @cli.command()
@@ -366,8 +381,11 @@ def _connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
     return connect(database)
 
 
-def _is_there(database: str) -> bool:
-    """Tell whether DuckDB would open a database instead of making a new file; one that lies elsewhere has a scheme."""
-    # One letter before the colon is a drive.
-    elsewhere = database.startswith(":memory:") or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", database)
-    return bool(elsewhere) or Path(database).exists()
+def _show_built(function: str, columns: str, shown: str, options: dict[str, Any]) -> None:
+    """Show the rows of a function that builds requests from a file of SQL."""
+    database = options.pop("database")
+    check_database(database)
+    text = text_of(options.pop("file"))
+    connection = _connect(database)
+    called, given = call(function, source_of(connection, text), options)
+    show(connection, f"SELECT {columns if shown == 'table' else '*'} FROM {called}", given, shown)

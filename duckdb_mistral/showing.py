@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "jsonl")
 #: The columns of a table that may take several lines.
-TEXTS = {"model", "content", "error", "what", "custom_id"}
+TEXTS = {"model", "content", "error", "what", "custom_id", "note", "body"}
 
 
 def shown_as(command: Callable[..., Any]) -> Callable[..., Any]:

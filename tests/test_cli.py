@@ -159,6 +159,14 @@ def test_options_of_submit(terminal: Terminal) -> None:
     assert "ministral-8b-latest" in first.stdout
     assert terminal.run("submit", "prompts.sql", *options, "--force").returncode == 0
     assert terminal.emulator.witness()["creates_received"] == 2
+    dear = terminal.run("submit", "prompts.sql", "--reuse", "requests", "--max-cost", "0.000001")
+    assert dear.returncode == 1
+    assert "which is more than max_cost, 1e-06" in dear.stderr
+    more = ("--reuse", "requests", "--max-cost", "1", "--metadata", '{"who": "me"}', "--output", "STRUCT(word VARCHAR)")
+    sent = terminal.run("submit", "prompts.sql", *more)
+    assert sent.returncode == 0, sent.stderr
+    jobs = map(json.loads, terminal.run("status", "--format", "jsonl").stdout.splitlines())
+    assert [job["metadata"].get("who") for job in jobs].count("me") == 1
 
 
 @pytest.mark.newest
@@ -168,6 +176,36 @@ def test_cancel(terminal: Terminal) -> None:
     cancelled = terminal.run("cancel", row["job_id"])
     assert cancelled.returncode == 0, cancelled.stderr
     assert row["job_id"] in cancelled.stdout
+
+
+def test_before_it_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Estimate and preview show what a file would send, for each model, without a key or a server."""
+    monkeypatch.delenv("MISTRAL_API_KEY", raising=False)
+    file = tmp_path / "prompts.sql"
+    file.write_text(PROMPTS, encoding="utf-8")
+    models = ("--model", "mistral-small-latest", "--model", "ministral-8b-latest")
+    told = CliRunner().invoke(cli.cli, ["estimate", str(file), *models, "--format", "jsonl"])
+    assert (told.exit_code, json.loads(told.stdout)["jobs"]) == (0, 2)
+    shown = CliRunner().invoke(cli.cli, ["estimate", str(file), "--params", '{"max_tokens": 1000}'])
+    assert (shown.exit_code, shown.stdout.split("\n")[1].split()) == (0, ["3", "1", "18", "3000", "0.000901"])
+    lines = CliRunner().invoke(cli.cli, ["preview", str(file), "--system", "be brief", "--format", "jsonl"])
+    bodies = {line["custom_id"]: line["body"] for line in map(json.loads, lines.stdout.splitlines())}
+    assert bodies.keys() == {"0", "1", "2"}
+    assert bodies["2"]["messages"][0] == {"role": "system", "content": "be brief"}
+
+
+def test_cost(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cost shows what the jobs of an id have used."""
+    for name, value in environment_of(emulator, home).items():
+        monkeypatch.setenv(name, value)
+    with connect(emulator, home) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    told = CliRunner().invoke(cli.cli, ["cost", submission_id, "--format", "jsonl"])
+    row = json.loads(told.stdout)
+    assert (told.exit_code, row["submission_id"], row["answers"]) == (0, submission_id, 3)
+    assert row["cost"] > 0
 
 
 def test_retry(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,77 @@
+"""A file of SQL as the source of the commands that build requests, and the options that these have in common."""
+
+from __future__ import annotations
+
+import re
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from duckdb_mistral.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import duckdb
+
+#: Of the functions' parameters; what is not given here has their default.
+OPTIONS = (
+    click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
+    click.option("--database", "-d", default=":memory:", show_default=True, help="The DuckDB database to read from."),
+    click.option("--model", multiple=True, help="The model, where the setting is not to be used; each of several."),
+    click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="The endpoint of the requests."),
+    click.option("--system", help="A system message before every prompt."),
+    click.option("--params", metavar="JSON", help="Body fields for every request, as a JSON object."),
+    click.option("--output", metavar="TYPE", help="A DuckDB type that the model has to answer in: 'STRUCT(…)'."),
+    click.option(
+        "--reuse",
+        type=click.Choice(["submission", "requests"]),
+        default="submission",
+        show_default=True,
+        help="Never pay again for the same submission, or for the same request.",
+    ),
+    click.option("--max-cost", type=float, help="Refuse what may cost more US dollars, before anything is sent."),
+)
+
+
+def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the file, the database, and the options that describe requests."""
+    return reduce(lambda decorated, option: option(decorated), reversed(OPTIONS), command)
+
+
+def check_database(database: str) -> None:
+    """Refuse a database that DuckDB would make anew; one that lies elsewhere has a scheme."""
+    # One letter before the colon is a drive.
+    elsewhere = database.startswith(":memory:") or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", database)
+    if not elsewhere and not Path(database).exists():
+        raise click.UsageError(f"There is no database {database}.")
+
+
+def text_of(file: Path) -> str:
+    """Read a file of SQL."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ArgumentError(f"{file} is no text in UTF-8. Save it as UTF-8; nothing was sent.") from None
+    except OSError as error:
+        raise ArgumentError(f"{file} cannot be read: {error.strerror}. Nothing was sent.") from None
+
+
+def source_of(connection: duckdb.DuckDBPyConnection, text: str) -> str:
+    """Run the statements of a text but for the last, and return that one, the source."""
+    statements = connection.extract_statements(text)
+    if not statements:
+        raise ArgumentError("The file holds no statement; its last one must be a SELECT of custom_id and prompt.")
+    for statement in statements[:-1]:
+        connection.execute(statement)
+    return statements[-1].query.strip().rstrip(";")
+
+
+def call(function: str, source: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the call of a function with a source and the options that were given, and its parameters."""
+    models = options.pop("model")
+    given = {"source": source, "model": list(models) if len(models) > 1 else "".join(models) or None, **options}
+    given = {name: value for name, value in given.items() if value is not None}
+    return f"{function}({', '.join(f'{name} := ${name}' for name in given)})", given
