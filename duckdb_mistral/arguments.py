@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from duckdb_mistral.endpoints import OUTPUT_FIELDS, Endpoint, endpoint_of, usual_model
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.jobs import OWN_KEYS, Plan
+from duckdb_mistral.json_values import given_json
 from duckdb_mistral.output_types import Output, declared
 from duckdb_mistral.settings import Settings
 
@@ -218,20 +219,11 @@ def _shown(value: Any, most: int = 120) -> str:
 
 def _object(name: str, value: Any) -> Mapping[str, Any]:
     """Return a STRUCT or MAP, or JSON text of an object."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise ArgumentError(f"{name} is text, but not JSON: {value[:80]!r}. Nothing was sent.") from None
     if value is None:
         return {}
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError:
-        raise ArgumentError(
-            f"{name} holds what JSON cannot hold: NaN, an infinite number, or half of a surrogate pair. "
-            "Nothing was sent."
-        ) from None
+    value = given_json(name, value)
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise ArgumentError(
             f"{name} must be a STRUCT or a JSON object, such as {{'key': 'value'}}, but is {_shown(value)}. "

@@ -53,11 +53,16 @@ def repair() -> None:
         done = repaired(settings.home, client)
     if done.put_aside is not None:
         click.echo(f"The damaged ledger lies in {done.put_aside} now.")
-    click.echo(
-        f"{done.restored_submissions} submissions with {done.restored_jobs} jobs were restored from the workspace."
-    )
+    submissions, jobs = _counted(done.restored_submissions, "submission"), _counted(done.restored_jobs, "job")
+    click.echo(f"Restored from the workspace: {submissions} with {jobs}.")
     if done.unsent_jobs:
-        click.echo(f"{done.unsent_jobs} jobs had not been sent. The same submit statements, run again, send them.")
+        click.echo(
+            f"Not sent yet: {_counted(done.unsent_jobs, 'job')}. The same submit statements, run again, send them."
+        )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _versions(_: Settings) -> Iterator[str]:

@@ -9,6 +9,7 @@ from duckdb_mistral.contents import ANY_JSON, content_members, filled, json_text
 from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError, SourceError
+from duckdb_mistral.json_values import as_json, given_json
 from duckdb_mistral.quoting import identifier, literal
 from duckdb_mistral.spool import read_keys
 
@@ -74,7 +75,7 @@ class RequestColumns:
             self._content(content),
             *self._options([name for name in self._endpoint.option_fields if name not in content]),
             *(
-                literal(f",{json.dumps(name)}:{_json(given)}")
+                literal(f",{json.dumps(name)}:{as_json(given)}")
                 for name, given in self._params.items()
                 if name not in self._endpoint.fields
             ),
@@ -178,7 +179,7 @@ class RequestColumns:
         member = f"{literal(key)} || nullif(({text})::VARCHAR, 'null')"
         if name not in self._params:
             return member
-        return f"coalesce({member}, {literal(key + _json(self._params[name]))})"
+        return f"coalesce({member}, {literal(key + as_json(self._params[name]))})"
 
 
 def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
@@ -300,18 +301,7 @@ def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:
     types = endpoint.fields.get(name.lower(), frozenset({"string"}))
     if not isinstance(value, str) or "string" in types:
         return value
-    try:
-        given = json.loads(value)
-    except ValueError:
-        raise ArgumentError(f"params holds a {name} that is no JSON: {value[:80]!r}. Nothing was sent.") from None
-    try:
-        _json(given).encode()
-    except ValueError:
-        raise ArgumentError(
-            f"params holds in {name} what JSON cannot hold: NaN, an infinite number, or half of a surrogate pair. "
-            "Nothing was sent."
-        ) from None
-    return given
+    return given_json(f"params.{name}", value)
 
 
 def _meant(wanted: str, given: Mapping[str, str]) -> str:
@@ -341,7 +331,3 @@ def _any_given(names: Iterable[str]) -> str:
 
 def _article(name: str) -> str:
     return "an" if name[0] in "aeiou" else "a"
-
-
-def _json(given: Any) -> str:
-    return json.dumps(given, ensure_ascii=False, allow_nan=False)

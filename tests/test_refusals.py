@@ -192,7 +192,10 @@ ARGUMENTS = {
     "a misspelt param": ("params := {'max_token': 5}", "max_token, which looks like a misspelt max_tokens"),
     "a prompt in params": ("params := {'prompt': 'hi'}", "params cannot hold prompt"),
     "messages in params": ("params := {'messages': []}", "params cannot hold messages"),
-    "text for an object in params": ("params := {'response_format': 'json'}", "a response_format that is no JSON"),
+    "text for an object in params": (
+        "params := {'response_format': 'json'}",
+        "params.response_format is text, but not JSON: 'json'",
+    ),
     "no hours": ("timeout_hours := 0", "a whole number from 1 to 168, which is 7 days, but is 0"),
     "too many hours": ("timeout_hours := 169", "but is 169"),
     "half an hour": ("timeout_hours := 0.5", "but is 0.5"),

@@ -229,7 +229,7 @@ def test_killed_repair(emulator: Emulator, home: Path) -> None:
                 submitted(con, "two")
             assert "`duckdb-mistral doctor --repair`" in str(raised.value)
     done = run_forked(REPAIR, environment_of(emulator, home) | {VARIABLE: "after-commit:6"})
-    assert "2 submissions with 2 jobs were restored" in done.stdout, done.stderr
+    assert "Restored from the workspace: 2 submissions with 2 jobs." in done.stdout, done.stderr
     assert sorted(path.name for path in home.glob("ledger*")) == ["ledger.sqlite"]
     assert [path.name for path in home.glob("damaged-*/*")] == ["ledger.sqlite"]
     with connect(emulator, home) as con:

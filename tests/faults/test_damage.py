@@ -58,7 +58,7 @@ def test_damaged_ledger(how: str, emulator: Emulator, home: Path) -> None:
         "from duckdb_mistral.cli import main; main()", environment_of(emulator, home), "doctor", "--repair"
     )
     assert child.returncode == 0, child.stderr
-    assert "1 submissions with 1 jobs were restored" in child.stdout
+    assert "Restored from the workspace: 1 submission with 1 job." in child.stdout
     assert {row["submission_id"] for row in story.submit()} == {submission_id}
     story.wait()
     story.results()
@@ -77,7 +77,7 @@ def test_lost_ledger(emulator: Emulator, home: Path) -> None:
     child = run_forked(
         "from duckdb_mistral.cli import main; main()", environment_of(emulator, home), "doctor", "--repair"
     )
-    assert "1 submissions with 3 jobs were restored" in child.stdout, child.stderr
+    assert "Restored from the workspace: 1 submission with 3 jobs." in child.stdout, child.stderr
     story = Story(emulator, home, settings={"max_requests_per_job": 4})
     assert all(row["reused"] for row in story.submit())
     story.go_on()
