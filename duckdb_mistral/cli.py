@@ -19,7 +19,7 @@ import click
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.showing import show, shown_as
-from duckdb_mistral.sql_file import call, check_database, request_options, source_of, text_of
+from duckdb_mistral.sql_file import call, check_database, request_options, source_of, spending_options, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,28 +203,33 @@ def serve(database: str, host: str, port: int, token: str | None) -> None:
 
 @cli.command()
 @request_options
+@spending_options
 @click.option("--metadata", metavar="JSON", help="Texts that travel with the job, as a JSON object.")
 @click.option("--timeout-hours", type=int, default=24, show_default=True, help="When the API gives the job up.")
 @click.option("--force", is_flag=True, help="Submit, and pay, again even if the same was submitted before.")
 @shown_as
 @told_errors
 def submit(shown: str, **options: Any) -> None:
-    """Submit the rows of FILE's last SELECT, with columns custom_id and prompt.
+    """Submit the rows of FILE's last SELECT.
 
-    The statements before it are run first.
+    It has the columns custom_id and prompt. The statements before it are run first.
     """
     _show_built("mistral_batch_submit", SUBMIT_COLUMNS, shown, options)
 
 
 @cli.command()
 @request_options
+@spending_options
 @click.option(
     "--pilot", type=click.IntRange(min=1), help="Ask the ordinary endpoint for so many rows, at its full price."
 )
 @shown_as
 @told_errors
 def estimate(shown: str, **options: Any) -> None:
-    """Show what submit would send for FILE, and the most that it can cost. Without --pilot, no network and no key."""
+    """Show what FILE would send, and cost at most.
+
+    In US dollars at batch price. No network and no key, unless --pilot asks the API.
+    """
     _show_built("mistral_batch_estimate", ESTIMATE_COLUMNS, shown, options)
 
 
@@ -233,7 +238,10 @@ def estimate(shown: str, **options: Any) -> None:
 @shown_as
 @told_errors
 def preview(shown: str, **options: Any) -> None:
-    """Show the request bodies that submit would send for FILE. No network, no key."""
+    """Show the request bodies of FILE.
+
+    They are what submit would send. No network and no key.
+    """
     _show_built("mistral_batch_preview", "*", shown, options)
 
 
@@ -242,7 +250,10 @@ def preview(shown: str, **options: Any) -> None:
 @shown_as
 @told_errors
 def cost(identifier: str, shown: str) -> None:
-    """Show what the ended jobs of ID have used and cost, in US dollars at batch price."""
+    """Show what the ended jobs of ID did cost.
+
+    In US dollars at batch price, from the tokens that their answers say.
+    """
     columns = COST_COLUMNS if shown == "table" else "*"
     show(_connect(), f"SELECT {columns} FROM mistral_batch_cost($id)", {"id": identifier}, shown)
 

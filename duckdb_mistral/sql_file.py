@@ -25,6 +25,9 @@ OPTIONS = (
     click.option("--system", help="A system message before every prompt."),
     click.option("--params", metavar="JSON", help="Body fields for every request, as a JSON object."),
     click.option("--output", metavar="TYPE", help="A DuckDB type that the model has to answer in: 'STRUCT(…)'."),
+)
+#: Of submit and estimate.
+SPENDING = (
     click.option(
         "--reuse",
         type=click.Choice(["submission", "requests"]),
@@ -39,6 +42,11 @@ OPTIONS = (
 def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the file, the database, and the options that describe requests."""
     return reduce(lambda decorated, option: option(decorated), reversed(OPTIONS), command)
+
+
+def spending_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that keep what is paid low."""
+    return reduce(lambda decorated, option: option(decorated), reversed(SPENDING), command)
 
 
 def check_database(database: str) -> None:
