@@ -79,7 +79,10 @@ def source_of(connection: duckdb.DuckDBPyConnection, text: str) -> str:
 
 def call(function: str, source: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the call of a function with a source and the options that were given, and its parameters."""
-    models = options.pop("model")
-    given = {"source": source, "model": list(models) if len(models) > 1 else "".join(models) or None, **options}
+    models: tuple[str, ...] = options.pop("model")
+    given: dict[str, Any] = {"source": source}
+    if models:
+        given["model"] = list(models) if len(models) > 1 else models[0]
+    given |= options
     given = {name: value for name, value in given.items() if value is not None}
     return f"{function}({', '.join(f'{name} := ${name}' for name in given)})", given

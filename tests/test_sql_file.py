@@ -39,11 +39,13 @@ def test_text_of(tmp_path: Path) -> None:
         text_of(file)
 
 
-@pytest.mark.parametrize(("models", "model"), [((), None), (("one",), "one"), (("one", "two"), ["one", "two"])])
+@pytest.mark.parametrize(
+    ("models", "model"), [((), None), (("",), ""), (("one",), "one"), (("one", "two"), ["one", "two"])]
+)
 def test_call(models: tuple[str, ...], model: str | list[str] | None) -> None:
     """Options that were not given are left to the function, and several models are a list."""
     called, given = call("preview", "FROM prompts", {"model": models, "system": None, "force": False})
-    assert given == {"source": "FROM prompts", "force": False} | ({"model": model} if model else {})
+    assert given == {"source": "FROM prompts", "force": False} | ({"model": model} if models else {})
     assert called == f"preview({', '.join(f'{name} := ${name}' for name in given)})"
 
 
