@@ -141,10 +141,9 @@ class Batches:
         Raises WaitTimeoutError past `timeout_seconds`; the jobs run on. Raises NotSentError where a part would wait
         for ever. A poll that fails ends nothing.
         """
-        started = self.retry.clock()
-        left = math.inf if timeout_seconds is None else timeout_seconds
+        until = self.retry.clock() + (math.inf if timeout_seconds is None else timeout_seconds)
         for interval in self.intervals():
-            with self.retry.within(left):
+            with self.retry.within(until - self.retry.clock()):
                 jobs = self.status(identifier)
             if watch is not None:
                 watch(jobs)
@@ -154,14 +153,13 @@ class Batches:
             unsent = self.unsent(jobs)
             if unsent:
                 raise self.not_sent(unsent)
-            if timeout_seconds is not None:
-                left = timeout_seconds - (self.retry.clock() - started)
-                if left <= 0:
-                    trouble = f"{self.trouble} " if self.trouble else ""
-                    raise WaitTimeoutError(
-                        f"{describe(jobs)} {trouble}That is not the end, and {timeout_seconds:g} seconds have passed. "
-                        "The jobs run on; wait again whenever you like."
-                    )
+            left = until - self.retry.clock()
+            if timeout_seconds is not None and left <= 0:
+                trouble = f"{self.trouble} " if self.trouble else ""
+                raise WaitTimeoutError(
+                    f"{describe(jobs)} {trouble}That is not the end, and {timeout_seconds:g} seconds have passed. "
+                    "The jobs run on; wait again whenever you like."
+                )
             self.retry.pause(min(interval, left))
         raise AssertionError("the intervals have no end")
 

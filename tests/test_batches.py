@@ -43,10 +43,10 @@ class Clock:
         """Let time pass."""
         self.now += seconds
 
-    def batches(self, emulator: Emulator, home: Path, *, deadline: float = DEADLINE) -> Batches:
+    def batches(self, emulator: Emulator, home: Path, *, deadline: float = DEADLINE, poll: float = 0.02) -> Batches:
         """Return the use cases, whose pauses take no time."""
         retry = Retry(budget_seconds=deadline, clock=lambda: self.now, sleep=self.sleep)
-        return Batches(Settings.resolve(settings_of(emulator, home)), retry=retry)
+        return Batches(Settings.resolve(settings_of(emulator, home, poll_seconds=poll)), retry=retry)
 
 
 @pytest.fixture
@@ -313,11 +313,14 @@ def test_server_that_cannot_be_read(fault: dict[str, Any], slow: Emulator, home:
 
 
 def test_wait_that_cannot_read(slow: Emulator, home: Path) -> None:
-    """A wait whose polls fail ends at its own timeout, not at the deadline of a read."""
+    """A wait whose polls fail ends at its own timeout, neither at the deadline of a read nor one interval later."""
     with in_parts(slow, home) as con:
         submission_id, *_ = submitted_parts(con)
     slow.faults({"method": "GET", "path": f"{JOBS}/.+", "status": 503, "times": 1000})
     clock = Clock()
-    with closing(clock.batches(slow, home)) as batches, pytest.raises(WaitTimeoutError, match="answered HTTP 503"):
-        batches.wait(submission_id, timeout_seconds=1)
-    assert 1 <= clock.now < DEADLINE  # each thread that reads moves the clock
+    with closing(clock.batches(slow, home, poll=1)) as batches:
+        for timeout in range(1, 20):
+            started = clock.now
+            with pytest.raises(WaitTimeoutError, match="answered HTTP 503"):
+                batches.wait(submission_id, timeout_seconds=timeout)
+            assert clock.now - started == pytest.approx(timeout)
