@@ -219,8 +219,6 @@ def _shown(value: Any, most: int = 120) -> str:
 
 def _object(name: str, value: Any) -> Mapping[str, Any]:
     """Return a STRUCT or MAP, or JSON text of an object."""
-    if value is None:
-        return {}
     value = given_json(name, value)
     if value is None:
         return {}

@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
     import duckdb
 
-#: Of the functions' parameters; what is not given here has their default.
-OPTIONS = (
+
+def _each(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what gives a command all these options, in this order."""
+    return lambda command: reduce(lambda given, option: option(given), reversed(options), command)
+
+
+#: The file, the database, and what describes requests; what is not given has the functions' own default.
+request_options = _each(
     click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path)),
     click.option("--database", "-d", default=":memory:", show_default=True, help="The DuckDB database to read from."),
     click.option("--model", multiple=True, help="The model, where the setting is not to be used; each of several."),
@@ -26,8 +32,8 @@ OPTIONS = (
     click.option("--params", metavar="JSON", help="Body fields for every request, as a JSON object."),
     click.option("--output", metavar="TYPE", help="A DuckDB type that the model has to answer in: 'STRUCT(…)'."),
 )
-#: Of submit and estimate.
-SPENDING = (
+#: What keeps low what is paid.
+spending_options = _each(
     click.option(
         "--reuse",
         type=click.Choice(["submission", "requests"]),
@@ -37,16 +43,6 @@ SPENDING = (
     ),
     click.option("--max-cost", type=float, help="Refuse what may cost more US dollars, before anything is sent."),
 )
-
-
-def request_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the file, the database, and the options that describe requests."""
-    return reduce(lambda decorated, option: option(decorated), reversed(OPTIONS), command)
-
-
-def spending_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that keep what is paid low."""
-    return reduce(lambda decorated, option: option(decorated), reversed(SPENDING), command)
 
 
 def check_database(database: str) -> None:

@@ -134,7 +134,7 @@ def run_python(code: str, environment: dict[str, str], *arguments: str) -> subpr
 def run_forked(
     code: str, environment: dict[str, str], *arguments: str, directory: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own that begins with everything imported."""
+    """Run code in a process of its own that begins with most imports done."""
     return fork(code, {**clean_environment(), **environment}, *arguments, directory=directory)
 
 
