@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.printable import printable
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.showing import show, shown_as
 from duckdb_mistral.sql_file import call, check_database, request_options, source_of, spending_options, text_of
@@ -100,7 +101,7 @@ def told_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def fail(message: str) -> NoReturn:
     """Say what was not done, and end."""
-    click.echo(message, err=True)
+    click.echo(printable(message), err=True)
     sys.exit(ExitCode.NOT_DONE)
 
 

@@ -21,12 +21,14 @@ MistralBatchError
 
 from __future__ import annotations
 
+from duckdb_mistral.printable import printable
+
 
 class MistralBatchError(Exception):
     """The Mistral batch function could not do what was asked."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+        super().__init__(printable(message or " ".join((type(self).__doc__ or "").split())))
 
 
 class SettingError(MistralBatchError):

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches import Batches, Watch, describe
+from duckdb_mistral.printable import printable
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _lines(trouble: Callable[[], str | None]) -> Watch:
         line = " ".join(filter(None, (describe(jobs), _asked_again(trouble()))))
         if line != last:
             last = line
-            print(line, file=sys.stderr, flush=True)  # noqa: T201  this is the place that talks
+            print(printable(line), file=sys.stderr, flush=True)  # noqa: T201  this is the place that talks
 
     return watch
 
@@ -91,6 +92,7 @@ def _asked_again(trouble: str | None) -> str | None:
 @contextmanager
 def _bars(trouble: Callable[[], str | None]) -> Iterator[Watch]:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -126,7 +128,7 @@ def _bars(trouble: Callable[[], str | None]) -> Iterator[Watch]:
                 )
                 progress.update(
                     tasks[job.key],
-                    description=f"{job.job_id[:8] if job.job_id else 'not created'} {job.status}",
+                    description=escape(printable(f"{job.job_id[:8] if job.job_id else 'not created'} {job.status}")),
                     completed=done,
                     speed=f"{task.speed:,.0f}/s" if task.speed else "",
                 )

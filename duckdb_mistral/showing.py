@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from duckdb_mistral.printable import printable
 from duckdb_mistral.quoting import literal
 
 if TYPE_CHECKING:
@@ -47,13 +48,21 @@ def show(connection: duckdb.DuckDBPyConnection, select: str, given: dict[str, An
 
 
 def _copy_rows(connection: duckdb.DuckDBPyConnection, form: str) -> None:
-    """Write the rows after what stands on standard output; DuckDB would open its file anew, and empty it."""
+    """Write the rows after what stands on standard output; DuckDB would open its file anew, and empty it.
+
+    They are exact but on a terminal, which control characters of an answer must not reach.
+    """
     with TemporaryDirectory() as directory:
         path = Path(directory) / "rows"
         connection.execute(f"COPY (FROM shown_rows) TO {literal(path)} {form}")
-        with path.open("rb") as rows:
-            sys.stdout.flush()
-            shutil.copyfileobj(rows, sys.stdout.buffer)
+        sys.stdout.flush()
+        if sys.stdout.isatty():
+            with path.open(encoding="utf-8", errors="replace", newline="") as texts:
+                while text := texts.read(1 << 16):
+                    sys.stdout.write(printable(text))
+        else:
+            with path.open("rb") as rows:
+                shutil.copyfileobj(rows, sys.stdout.buffer)
 
 
 def _print_table(table: duckdb.DuckDBPyRelation) -> None:
@@ -86,5 +95,5 @@ def _table(rows: duckdb.DuckDBPyRelation, *, folded: bool = False) -> Table:
         whole = name not in TEXTS and not folded
         printed.add_column(name, no_wrap=whole, overflow="ignore" if whole else "fold")
     for row in rows.fetchall():
-        printed.add_row(*(Text("" if value is None else str(value)) for value in row))
+        printed.add_row(*(Text("" if value is None else printable(str(value))) for value in row))
     return printed

@@ -65,3 +65,20 @@ def test_long_text(told: Callable[[str], list[list[str]]]) -> None:
     lines = told(f"SELECT 7 AS requests, '{' '.join(words)}' AS content")
     assert [word for line in lines for word in line] == ["requests", "content", "7", *words]
     assert len(lines) > 3
+
+
+@pytest.mark.parametrize("shown", ["table", "csv", "jsonl"])
+def test_control_characters(shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer's control characters reach no terminal, in any format."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show(duckdb.connect(), "SELECT 'a' || chr(27) || ']0;b' || chr(7) || chr(155) || '2J' AS content", None, shown)
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)  # what rich makes bold
+    assert not set(printed) & {"\x1b", "\x07", "\x9b"}
+    assert "]0;b" in printed
+
+
+def test_exact_where_nobody_looks(capfd: pytest.CaptureFixture[str]) -> None:
+    """Rows that go into a file or a pipe are exact."""
+    show(duckdb.connect(), "SELECT 'a' || chr(27) || chr(155) AS content", None, "csv")
+    assert capfd.readouterr().out == "content\na\x1b\x9b\n"

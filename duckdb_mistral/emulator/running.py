@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import uvicorn
 from starlette.responses import JSONResponse
 
+from duckdb_mistral.emulator.door import check_rules, refusal
 from duckdb_mistral.emulator.faults import Faults, Rule
 from duckdb_mistral.emulator.server import Server
 from duckdb_mistral.emulator.store import Store, fresh_directory
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from duckdb_mistral.emulator.upstream import Upstream
+
+#: Bytes of the rules that another process may set.
+LARGEST_RULES = 1_000_000
 
 
 class Emulator:
@@ -150,13 +154,18 @@ class Emulator:
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the emulator's own addresses here, where no rule applies; all others by the API."""
         path = scope.get("path", "")
-        if not path.startswith("/_emulator/"):
+        refused = refusal(scope.get("headers", ()))
+        if refused is not None:
+            await JSONResponse({"detail": refused}, status_code=403)(scope, receive, send)
+        elif not path.startswith("/_emulator/"):
             await self._faults(scope, receive, send)
         elif path == "/_emulator/witness":
             await JSONResponse(self.witness())(scope, receive, send)
         elif path == "/_emulator/faults":
             try:
-                self.faults(*await _rules(scope, receive))
+                rules = await _rules(scope, receive)
+                check_rules(rules)
+                self.faults(*rules)
             except (ValueError, TypeError) as error:
                 await JSONResponse({"detail": str(error)}, status_code=422)(scope, receive, send)
             else:
@@ -171,6 +180,8 @@ async def _rules(scope: Scope, receive: Receive) -> Iterable[Mapping[str, Any]]:
     while scope["method"] == "POST":
         message = await receive()
         body += message.get("body", b"")
+        if len(body) > LARGEST_RULES:
+            raise ValueError("these are too many rules")
         if not message.get("more_body"):
             break
     rules: Iterable[Mapping[str, Any]] = json.loads(body) if body else []

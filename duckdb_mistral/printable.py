@@ -1,0 +1,19 @@
+"""Text from anywhere, as a terminal may show it."""
+
+from __future__ import annotations
+
+import re
+
+#: Controls but tab and line feed, with which text could move the cursor, set the title or hide what is there, and what
+#: changes the direction of everything that follows it.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    r"""Return `text` with each control character as its escape, such as \x1b, and half a surrogate pair as ?."""
+    return _CONTROLS.sub(_escaped, text).encode(errors="replace").decode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
