@@ -26,6 +26,7 @@ from duckdb_mistral.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
+from duckdb_mistral.home import read_only
 from duckdb_mistral.jobs import LOST, Job, JobReport, Step, Submission
 from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.locks import Locks
@@ -127,6 +128,8 @@ class Batches:
     def poll(self, identifier: str | None) -> tuple[list[Job], list[Job]]:
         """Return the jobs as `status` does, and those that the workspace does not know."""
         jobs = self.find(identifier) if identifier is not None else self.ledger.jobs()
+        if not self.ledger.writable:  # what the API says could not be written down
+            return jobs, []
         here = [job for job in jobs if job.server_url == self.settings.server_url]
         reasons = self._pump(here, all_told=identifier is not None)
         gone = self.refresh(self._reread(here))
@@ -141,6 +144,8 @@ class Batches:
         Raises WaitTimeoutError past `timeout_seconds`; the jobs run on. Raises NotSentError where a part would wait
         for ever. A poll that fails ends nothing.
         """
+        if not self.ledger.writable and not all(job.ended for job in self.find(identifier)):
+            raise read_only(self.settings.home)
         until = self.retry.clock() + (math.inf if timeout_seconds is None else timeout_seconds)
         for interval in self.intervals():
             with self.retry.within(until - self.retry.clock()):

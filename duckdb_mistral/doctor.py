@@ -81,7 +81,8 @@ def _state(settings: Settings) -> Iterator[str]:
     ledger = Ledger(settings.home)
     submissions, jobs = ledger.submissions(), ledger.jobs()
     open_jobs = sum(not job.ended for job in jobs)
-    yield f"{settings.home} is writable: {len(submissions)} submissions, {len(jobs)} jobs, {open_jobs} not ended"
+    writable = "is writable" if ledger.writable else "is read-only for this user, who can read kept results alone"
+    yield f"{settings.home} {writable}: {len(submissions)} submissions, {len(jobs)} jobs, {open_jobs} not ended"
 
 
 def _key(settings: Settings) -> Iterator[str]:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.heaps import entries
+from duckdb_mistral.home import open_home, read_only, unwritable
 from duckdb_mistral.jobs import ARROWS, ENDED, Job, JobReport, Part, Step, Submission, now
 from duckdb_mistral.ledger_rows import (
     answered_row,
@@ -72,17 +73,16 @@ class Ledger:
 
         Raises LedgerError where that cannot be done, or where the file is lost, damaged or of a newer version.
         """
+        self.path = home / LEDGER_FILES[0]
+        #: Whether more can be done than to read what is kept.
+        self.writable = open_home(home)
         if is_lost(home):
             raise LedgerError(_lost(home))
-        self.path = home / LEDGER_FILES[0]
         try:
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            if self.writable or not self.path.exists():
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
-            raise LedgerError(
-                f"The state directory {home} cannot be written ({error.strerror}), so nothing was sent. "
-                "Make it writable, or set DUCKDB_MISTRAL_HOME to another directory."
-            ) from error
+            raise unwritable(home, str(error.strerror)) from error
         self._engine = sa.create_engine("sqlite://", poolclass=sa.NullPool, creator=self._connect)
         self._open_schema()
 
@@ -365,6 +365,8 @@ class Ledger:
 
     def _connect(self) -> sqlite3.Connection:
         """Return a connection; the ledger on a full disk can still be read, by one process at a time."""
+        if not self.writable:
+            return _connect_to_read(self.path)
         for alone in (False, True):
             # Transactions begin where this module says so.
             connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
@@ -385,6 +387,8 @@ class Ledger:
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
+        if not self.writable:
+            raise read_only(self.path.parent)
         with self._told_errors(), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
@@ -444,6 +448,15 @@ def _damaged(path: Path, reason: str) -> str:
         f"The ledger {path} is damaged ({reason}), so nothing is sent. `duckdb-mistral doctor --repair` puts it aside "
         "and builds it anew from the workspace's jobs."
     )
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Return a connection to a ledger whose directory this process cannot write into."""
+    log = path.with_name(LEDGER_FILES[1])
+    # SQLite reads a log only beside its index, which others may hold; without a log, the file is all there is.
+    alone = not log.exists() or not log.stat().st_size
+    given = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+    return sqlite3.connect(given, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 def _configure(connection: sqlite3.Connection, *, alone: bool) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from duckdb_mistral.home import open_home, read_only, unwritable
 from duckdb_mistral.retry import SLEEP_STEP_SECONDS, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 class Locks:
@@ -47,7 +48,12 @@ class Locks:
         return lock.release if _acquired(lock) else None
 
     def _lock(self, name: str) -> FileLock:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not open_home(self._directory.parent):
+            raise read_only(self._directory.parent)
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self._directory.parent, str(error.strerror)) from error
         return FileLock(self._directory / f"{name}.lock", mode=0o600, thread_local=False)
 
 
@@ -56,6 +62,8 @@ def _acquired(lock: FileLock) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return False
+    except OSError as error:
+        raise unwritable(Path(lock.lock_file).parent.parent, str(error.strerror)) from error
     return True
 
 
