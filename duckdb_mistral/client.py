@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import weakref
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
+from duckdb_mistral import interrupts
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from duckdb_mistral.settings import Settings
 
 PAGE_SIZE = 100
+#: A list ends where so many pages after one another bring nothing new.
+BARREN_PAGES = 2
 
 
 class BatchClient:
@@ -83,15 +87,9 @@ class BatchClient:
     def upload(self, path: Path, name: str) -> str:
         """Upload a JSONL file for batches, streamed; return its id.
 
-        One POST, not repeated (API: `POST /v1/files`, schema UploadFileOut).
+        One POST, repeated only where a limit refuses it (API: `POST /v1/files`, schema UploadFileOut).
         """
-        with path.open("rb") as content:
-            body = self._call(
-                f"upload {name}",
-                lambda: self._sdk.files.upload(
-                    file={"file_name": name, "content": content}, purpose="batch", retries=None
-                ),
-            )
+        body = self.retry.refused(lambda: self._upload_once(path, name))
         file_id = body.get("id")
         if not isinstance(file_id, str) or not file_id:
             raise ApiError(f"The Mistral API took {name} but its answer names no file. Run the statement again.")
@@ -166,19 +164,17 @@ class BatchClient:
         if created_after is not None:
             options["created_after"] = datetime.fromtimestamp(created_after / 1_000_000, UTC)
         seen: set[str] = set()
-        page = told = 0
-        while True:
-            entries, total = self._page(page, options)
-            told += len(entries)
-            for entry in entries:
-                report = _report(entry, "list the batch jobs")
-                if report.job_id not in seen:  # a job created meanwhile pushes others to the next page
-                    seen.add(report.job_id)
-                    yield report
-            # A server may give fewer at a time than it is asked for: then its total tells that there are more.
-            if not entries or (len(entries) < PAGE_SIZE and told >= total):
+        barren = 0
+        for page in itertools.count():
+            reports = self._page(page, options)
+            new = {report.job_id: report for report in reports if report.job_id not in seen}
+            yield from new.values()
+            seen |= new.keys()
+            # A server may give fewer at a time than it is asked for, and no total or a wrong one, so that an empty page
+            # is the end. What is created meanwhile pushes others to the next page: one may bring nothing new.
+            barren = 0 if new else barren + 1
+            if not reports or barren == BARREN_PAGES:
                 return
-            page += 1
 
     def cancel(self, job_id: str) -> JobReport:
         """Ask for a job's cancellation (API: `POST /v1/batch/jobs/{job_id}/cancel`)."""
@@ -211,8 +207,18 @@ class BatchClient:
             ),
         )
 
-    def _page(self, page: int, options: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
-        """Return the jobs of a page, and how many there are in all, 0 where the server does not tell."""
+    def _upload_once(self, path: Path, name: str) -> dict[str, Any]:
+        with path.open("rb") as content:
+            return self._call(
+                f"upload {name}",
+                lambda: self._sdk.files.upload(
+                    file={"file_name": name, "content": content}, purpose="batch", retries=None
+                ),
+            )
+
+    def _page(self, page: int, options: dict[str, Any]) -> list[JobReport]:
+        """Return the jobs of a page of the list."""
+        interrupts.check()
         what = "list the batch jobs"
         body = self._read(
             what,
@@ -221,8 +227,7 @@ class BatchClient:
         entries = body.get("data", [])
         if not isinstance(entries, list):
             raise ApiError(f"Could not {what}: the answer of {self.server_url} holds no list.")
-        total = body.get("total")
-        return entries, total if isinstance(total, int) else 0
+        return [_report(entry, what) for entry in entries]
 
     def _download_once(self, file_id: str, target: Path) -> None:
         what = f"download file {file_id}"

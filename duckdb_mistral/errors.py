@@ -13,8 +13,10 @@ MistralBatchError
 ├── OutcomeUnknownError        a create was sent and its answer was lost
 ├── LedgerError                the state directory cannot be read or written
 └── ApiError                   the API refused, or could not be reached
-    ├── AuthenticationError    401 or 403
-    ├── NotFoundError          404
+    ├── AuthenticationError    401
+    ├── BillingError           402
+    ├── ForbiddenError         403
+    ├── NotFoundError          404 or 410
     ├── LimitError             429
     └── UnreachableError       no answer arrived
 """
@@ -95,6 +97,14 @@ class ApiError(MistralBatchError):
 
 class AuthenticationError(ApiError):
     """The Mistral API refused the key."""
+
+
+class BillingError(ApiError):
+    """The Mistral API does not do this for the workspace until its billing is on."""
+
+
+class ForbiddenError(ApiError):
+    """The Mistral API does not let this key do that one thing, such as use a model, an endpoint or a file."""
 
 
 class NotFoundError(ApiError):

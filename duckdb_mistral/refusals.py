@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral.errors import ApiError, AuthenticationError, LimitError, NotFoundError
+from duckdb_mistral.errors import (
+    ApiError,
+    AuthenticationError,
+    BillingError,
+    ForbiddenError,
+    LimitError,
+    NotFoundError,
+)
 from duckdb_mistral.jobs import read_json
 
 if TYPE_CHECKING:
@@ -23,14 +31,32 @@ def refusal(what: str, server_url: str, response: Any, hide_key: Callable[[str],
         return ApiError(f"Could not {what}: {server_url} answered with {kind}.")
     said = _detail(response, hide_key)
     match status:
-        case 401 | 403:
+        case 401:
             return AuthenticationError(
-                f"Could not {what}: {server_url} refused the API key (HTTP {status}{said}). "
+                f"Could not {what}: {server_url} refused the API key (HTTP 401{said}). "
                 "Check MISTRAL_API_KEY and the workspace that it belongs to.",
-                status_code=status,
+                status_code=401,
+            )
+        case 402:
+            return BillingError(
+                f"Could not {what}: {server_url} does not do it until billing is on (HTTP 402{said}). Turn on billing "
+                "for the key's workspace, at Mistral on https://console.mistral.ai, and run the same statement again: "
+                "it goes on from here, and what was uploaded is used then.",
+                status_code=402,
+            )
+        case 403:
+            return ForbiddenError(
+                f"Could not {what}: {server_url} does not allow it to this API key (HTTP 403{said}). The workspace of "
+                "the key decides which models, endpoints and files it may use: ask for another one, or set "
+                "MISTRAL_API_KEY to a key that may.",
+                status_code=403,
             )
         case 404:
             return NotFoundError(f"Could not {what}: {server_url} does not know it (HTTP 404{said}).", status_code=404)
+        case 410:
+            return NotFoundError(
+                f"Could not {what}: {server_url} does not have it any more (HTTP 410{said}).", status_code=410
+            )
         case 429:
             return LimitError(
                 f"Could not {what}: a limit of the workspace is reached (HTTP 429{said}).",
@@ -69,6 +95,7 @@ def _violations(body: Any) -> str:
 
 def _retry_after(response: Any) -> float | None:
     try:
-        return max(0.0, float(response.headers.get("retry-after", "")))
+        seconds = float(response.headers.get("retry-after", ""))
     except ValueError:
         return None
+    return None if math.isnan(seconds) else max(0.0, seconds)

@@ -1,4 +1,4 @@
-"""The one retry policy, for reads only, and the one place that sleeps."""
+"""The one retry policy, for what costs nothing, and the one place that sleeps."""
 
 from __future__ import annotations
 
@@ -41,16 +41,26 @@ class Retry:
 
         Raises the last error when the budget is used up, and at once what repeating cannot mend.
         """
+        return self._repeat(call, is_passing)
+
+    def refused(self, call: Callable[[], Answer]) -> Answer:
+        """Return what `call` returns, repeated only where a limit refused it: then nothing came of it.
+
+        Raises as `read` does.
+        """
+        return self._repeat(call, lambda error: isinstance(error, LimitError))
+
+    def _repeat(self, call: Callable[[], Answer], again_after: Callable[[ApiError], bool]) -> Answer:
         started = self.clock()
         pauses = self._pauses()
         while True:
             try:
                 return call()
             except ApiError as error:
-                pause = next(pauses) if error.retry_after is None else error.retry_after
-                pause = min(pause, self.longest_pause_seconds)
+                # A server that asks for no pause at all would be asked without end.
+                pause = min(max(next(pauses), error.retry_after or 0.0), self.longest_pause_seconds)
                 again = self.clock() + pause
-                if not is_passing(error) or again > min(started + self._budget(error), self._limit):
+                if not again_after(error) or again > min(started + self._budget(error), self._limit):
                     raise
                 self.pause(pause)
 

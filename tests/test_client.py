@@ -13,11 +13,14 @@ from uuid import uuid4
 import pytest
 from support import KEY
 
+from duckdb_mistral import interrupts
 from duckdb_mistral.client import BatchClient, account_of, checked_id
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
     AuthenticationError,
+    BillingError,
+    ForbiddenError,
     LimitError,
     MissingKeyError,
     NotFoundError,
@@ -265,8 +268,10 @@ def test_read_is_repeated(passing: Callable[[Any], Any]) -> None:
     ("lasting", "kind"),
     [
         (saying(401, {"detail": "Unauthorized"}), AuthenticationError),
-        (saying(403, {"message": "no"}), AuthenticationError),
+        (saying(402, {"message": "no"}), BillingError),
+        (saying(403, {"message": "no"}), ForbiddenError),
         (saying(404, {"detail": "no such job"}), NotFoundError),
+        (saying(410, {"detail": "expired"}), NotFoundError),
         (saying(422, {"detail": [{"msg": "odd"}]}), ApiError),
         (saying(302, "", location="https://elsewhere.example"), ApiError),
         (saying(200, "[]"), ApiError),
@@ -296,11 +301,28 @@ def test_retry_after_is_capped(seconds: str) -> None:
     assert network.clock.now == pytest.approx(20)
 
 
-@pytest.mark.parametrize("value", ["", "soon", "nan", "-5", "Wed, 21 Oct 2026 07:28:00 GMT"])
-def test_retry_after_that_is_no_number(value: str) -> None:
-    """A Retry-After that is no number of seconds breaks nothing."""
-    network = Network(in_turn(saying(429, {}, retry_after=value), saying(200, JOB)))
+@pytest.mark.parametrize("value", ["", "soon", "0", "nan", "-5", "-inf", "1e-300", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_retry_after_that_asks_for_nothing(value: str) -> None:
+    """A Retry-After that asks for no pause, or is no number of seconds, does not take the place of our own pause."""
+    network = Network(in_turn(*3 * [saying(429, {}, retry_after=value)], saying(200, JOB)))
     assert network.client.get(JOB_ID).job_id == JOB_ID
+    assert network.clock.now > 0.75 * (0.5 + 1 + 2)
+
+
+def test_billing_that_is_not_on() -> None:
+    """A create that is refused until billing is on says so, and what to do."""
+    network = Network(saying(402, {"message": "Payment Required"}))
+    with pytest.raises(BillingError, match=r"until billing is on \(HTTP 402: Payment Required\)\. Turn on billing"):
+        network.client.create(**CREATE)
+    assert len(network.requests) == 1
+
+
+def test_one_thing_that_is_forbidden() -> None:
+    """A refusal of one thing is not told as a refused key."""
+    network = Network(saying(403, {"message": "no access to this model"}))
+    with pytest.raises(ForbiddenError, match=r"does not allow it to this API key \(HTTP 403: no access") as caught:
+        network.client.create(**CREATE)
+    assert "refused the API key" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -340,18 +362,46 @@ def page(*names: str) -> dict[str, Any]:
 def test_jobs_of_all_pages() -> None:
     """All pages are read, and a job that moved to the next page meanwhile comes once."""
     first, second = [str(uuid4()) for _ in range(100)], [str(uuid4()) for _ in range(5)]
-    network = Network(in_turn(saying(200, page(*first)), saying(200, page(first[-1], *second))))
+    pages = [page(*first), page(first[-1], *second), page()]
+    network = Network(in_turn(*(saying(200, one) for one in pages)))
     assert [report.job_id for report in network.client.jobs()] == [*first, *second]
-    assert [request.url.params["page"] for request in network.requests] == ["0", "1"]
+    assert [request.url.params["page"] for request in network.requests] == ["0", "1", "2"]
 
 
-def test_pages_smaller_than_asked_for() -> None:
-    """Where a server gives fewer jobs at a time than it is asked for, its total tells that there are more."""
+@pytest.mark.parametrize("total", [None, 0, 2, 5, 1000, "5", -1])
+def test_pages_smaller_than_asked_for(total: object) -> None:
+    """All jobs are listed where a server gives few at a time, whatever it says of their number."""
     names = [str(uuid4()) for _ in range(5)]
-    pages = [page(*names[start : start + 2]) | {"total": 5} for start in (0, 2, 4)]
+    pages = [page(*names[start : start + 2]) | {"total": total} for start in (0, 2, 4, 6)]
     network = Network(in_turn(*(saying(200, one) for one in pages)))
     assert [report.job_id for report in network.client.jobs()] == names
+    assert len(network.requests) == 4
+
+
+@pytest.mark.fault("F49")
+def test_pages_that_repeat() -> None:
+    """A page that comes again does not end the list; a server that gives nothing else does."""
+    names = [str(uuid4()) for _ in range(4)]
+    first, second = page(*names[:2]), page(*names[2:])
+    network = Network(in_turn(*(saying(200, one) for one in (first, first, second, page()))))
+    assert [report.job_id for report in network.client.jobs()] == names
+    network = Network(saying(200, first | {"total": 1000}))
+    assert [report.job_id for report in network.client.jobs()] == names[:2]
     assert len(network.requests) == 3
+
+
+@pytest.mark.fault("F49")
+def test_interrupt_between_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is heard between the pages of a list."""
+    network = Network(lambda _: saying(200, page(str(uuid4())))(None))
+    monkeypatch.setattr(interrupts, "_heard", 0)
+    interrupts.begin()
+    listed = network.client.jobs()
+    next(listed)
+    interrupts.interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        next(listed)
+    assert len(network.requests) == 1
 
 
 def test_jobs_filters() -> None:
@@ -415,6 +465,21 @@ def test_upload_that_fails(answer: Callable[[Any], Any], tmp_path: Path) -> None
     with pytest.raises(ApiError):
         network.client.upload(path, "name.jsonl")
     assert len(network.requests) == 1
+
+
+def test_upload_that_a_limit_refuses(tmp_path: Path) -> None:
+    """An upload that is refused for now is sent again, whole, until the deadline."""
+    path = tmp_path / "part.jsonl"
+    path.write_bytes(b'{"a": 1}\n' * 100)
+    network = Network(in_turn(saying(429, {}), saying(429, {}, retry_after="3"), saying(200, {"id": JOB_ID})))
+    assert network.client.upload(path, "name.jsonl") == JOB_ID
+    assert [request.content.count(b'{"a": 1}') for request in network.requests] == [100] * 3
+    assert network.clock.now > 3
+    network = Network(saying(429, {}))
+    with pytest.raises(LimitError):
+        network.client.upload(path, "name.jsonl")
+    assert 1 < len(network.requests) < 20
+    assert network.clock.now <= 30
 
 
 def test_download(tmp_path: Path) -> None:

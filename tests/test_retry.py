@@ -128,11 +128,30 @@ def test_within(clock: Clock) -> None:
     assert 5 < clock.now - 103 <= 10
 
 
-@pytest.mark.parametrize(("asked", "slept"), [(0.0, 0.0), (3.0, 3.0), (86_400.0, 20.0), (float("inf"), 20.0)])
+@pytest.mark.parametrize(("asked", "slept"), [(3.0, 3.0), (86_400.0, 20.0), (float("inf"), 20.0)])
 def test_retry_after(clock: Clock, asked: float, slept: float) -> None:
     """The server's own pause is obeyed, up to the longest of ours."""
     retry_on(clock).read(Calls(LimitError(status_code=429, retry_after=asked), None))
     assert clock.now - 100 == pytest.approx(slept)
+
+
+@pytest.mark.parametrize("asked", [0.0, -5.0, 0.01, float("nan")])
+def test_retry_after_that_is_shorter_than_our_pause(clock: Clock, asked: float) -> None:
+    """A server that asks for no pause is asked as rarely as one that says nothing."""
+    retry_on(clock, first_pause_seconds=1).read(Calls(LimitError(status_code=429, retry_after=asked), None))
+    assert 0.75 <= clock.now - 100 <= 1.25
+
+
+def test_only_what_a_limit_refused_is_repeated(clock: Clock) -> None:
+    """What may have come to something is not repeated where only refusals are."""
+    calls = Calls(LimitError(status_code=429), LimitError(status_code=429), None)
+    assert retry_on(clock).refused(calls) == "answer"
+    assert calls.count == 3
+    for error in (PASSING, ApiError("", status_code=503)):
+        calls = Calls(error, None)
+        with pytest.raises(type(error)):
+            retry_on(clock).refused(calls)
+        assert calls.count == 1
 
 
 def test_other_errors_go_through(clock: Clock) -> None:
