@@ -24,6 +24,7 @@ from duckdb_mistral.errors import (
 )
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import JobReport, read_json
+from duckdb_mistral.pacing import PATIENCE, PIECE_BYTES, Allowance, OversizedError, write_lines
 from duckdb_mistral.refusals import refusal
 from duckdb_mistral.retry import Retry
 from duckdb_mistral.transport import NeverAsync, Transport
@@ -49,6 +50,7 @@ class BatchClient:
         Raises MissingKeyError where there is no key. Opens no connection yet.
         """
         self.server_url = settings.server_url
+        self._deadline = settings.deadline_seconds
         self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
         key = settings.required_key()
         self.account = account_of(key)
@@ -123,10 +125,12 @@ class BatchClient:
         """Create a job: exactly one POST (API: `POST /v1/batch/jobs`, schema BatchJobOut).
 
         Raises UnreachableError with `sent` False, or an ApiError with a 4xx status, where the API certainly
-        took nothing. Any other ApiError leaves it unknown whether there is a job now.
+        took nothing. Any other ApiError leaves it unknown whether there is a job now: also an answer that names none,
+        or one of another file.
         """
+        what = "create the batch job"
         body = self._call(
-            "create the batch job",
+            what,
             lambda: self._sdk.batch.jobs.create(
                 input_files=[file_id],
                 endpoint=endpoint,
@@ -136,13 +140,18 @@ class BatchClient:
                 retries=None,
             ),
         )
-        return _report(body, "create the batch job")
+        report = _report(body, what)
+        if not is_id(report.job_id) or (report.input_files and file_id not in report.input_files):
+            raise ApiError(
+                f"Could not {what}: the answer of {self.server_url} names {report.job_id[:50]!r}, which is none of it."
+            )
+        return report
 
     def get(self, job_id: str) -> JobReport:
         """Return a job as it is now (API: `GET /v1/batch/jobs/{job_id}`)."""
         job_id = checked_id(job_id)
         what = f"read job {job_id}"
-        return _report(self._read(what, lambda: self._sdk.batch.jobs.get(job_id=job_id, retries=None)), what)
+        return self._of(job_id, self._read(what, lambda: self._sdk.batch.jobs.get(job_id=job_id, retries=None)), what)
 
     def jobs(
         self,
@@ -180,15 +189,20 @@ class BatchClient:
         """Ask for a job's cancellation (API: `POST /v1/batch/jobs/{job_id}/cancel`)."""
         job_id = checked_id(job_id)
         what = f"cancel job {job_id}"
-        return _report(self._call(what, lambda: self._sdk.batch.jobs.cancel(job_id=job_id, retries=None)), what)
+        return self._of(
+            job_id, self._call(what, lambda: self._sdk.batch.jobs.cancel(job_id=job_id, retries=None)), what
+        )
 
-    def download(self, file_id: str, target: Path) -> None:
+    def download(self, file_id: str, target: Path, requests: int | None = None) -> None:
         """Stream a file's bytes into `target` (API: `GET /v1/files/{file_id}/content`).
 
-        Raises UnreachableError where the connection broke, and OSError where `target` cannot be written. A clean end
-        proves nothing: the caller counts rows.
+        `requests` is how many lines it may have, where that is known; more than those could fill is not read. Of a line
+        that is longer than any answer, the beginning is kept. Raises UnreachableError where the connection broke, and
+        OSError where `target` cannot be written; what had come by then is left there. A clean end proves nothing: the
+        caller counts rows.
         """
-        self.retry.read(lambda: self._download_once(checked_id(file_id), target))
+        file_id = checked_id(file_id)
+        self.retry.read(lambda: self._download_once(file_id, target, requests))
 
     def models(self) -> list[dict[str, Any]]:
         """Return the models that the key may use (API: `GET /v1/models`, schema ModelList)."""
@@ -229,7 +243,7 @@ class BatchClient:
             raise ApiError(f"Could not {what}: the answer of {self.server_url} holds no list.")
         return [_report(entry, what) for entry in entries]
 
-    def _download_once(self, file_id: str, target: Path) -> None:
+    def _download_once(self, file_id: str, target: Path, requests: int | None) -> None:
         what = f"download file {file_id}"
         failpoint("before-request")
         self._transport.forget()
@@ -238,11 +252,14 @@ class BatchClient:
                 response = self._sdk.files.download(
                     file_id=file_id, retries=None, http_headers={"accept-encoding": "identity"}
                 )
-            with closing(response), target.open("wb") as file:
-                for piece in response.iter_bytes():
-                    file.write(piece)
+            with closing(response):
+                allowance = self._allowance(file_id, response, requests)
+                with target.open("wb") as file:
+                    write_lines(allowance.spent(response.iter_bytes()), file)
         except self._transport.error as error:
             raise self._unreachable(what, error) from None
+        except OversizedError:
+            raise self._oversized(what) from None
         except OSError:  # the file's, not the network's: those are the SDK's HTTP errors
             raise
         except Exception as error:  # noqa: BLE001  mapped by the raw answer
@@ -250,6 +267,30 @@ class BatchClient:
                 self._transport.last.close()
             raise self._refused(what, error) from None
         failpoint("after-request")
+
+    def _allowance(self, file_id: str, response: Any, requests: int | None) -> Allowance:
+        """Return how much a download may take; raises OversizedError where it says itself that it is more."""
+        length = response.headers.get("content-length", "")
+        if length.isascii() and length.isdigit():
+            allowance = Allowance.of(requests)
+            if int(length[:20]) > allowance.most_bytes:
+                raise OversizedError
+            return allowance
+        size = self._told_size(file_id)
+        if size is None:
+            return Allowance.of(requests, PATIENCE * self._deadline)
+        return Allowance(most_bytes=2 * size + PIECE_BYTES)
+
+    def _told_size(self, file_id: str) -> int | None:
+        """Return how many bytes the server says that a file has; None where it does not say."""
+        try:
+            body = self._call(
+                f"look for file {file_id}", lambda: self._sdk.files.retrieve(file_id=file_id, retries=None)
+            )
+        except ApiError:
+            return None
+        size = body.get("bytes")
+        return size if isinstance(size, int) and size > 0 else None
 
     def _read(self, what: str, call: Callable[[], object]) -> dict[str, Any]:
         return self.retry.read(lambda: self._call(what, call))
@@ -267,6 +308,8 @@ class BatchClient:
             call()
         except self._transport.error as error:
             raise self._unreachable(what, error) from None
+        except OversizedError:
+            raise self._oversized(what) from None
         except Exception as error:  # noqa: BLE001  mapped below, by the raw answer
             problem = error
         failpoint("after-request")
@@ -281,11 +324,24 @@ class BatchClient:
             raise ApiError(f"Could not {what}: the answer of {self.server_url} is not a JSON object.") from None
         return body
 
+    def _of(self, job_id: str, body: dict[str, Any], what: str) -> JobReport:
+        """Return the report of a job; what is told of another one is told of nothing that was asked for."""
+        report = _report(body, what)
+        if not is_id(report.job_id) or checked_id(report.job_id) != job_id:
+            raise ApiError(f"Could not {what}: the answer of {self.server_url} is about {report.job_id[:50]!r}.")
+        return report
+
     def _unreachable(self, what: str, error: Exception) -> UnreachableError:
         reason = self._hide_key(str(error)) or type(error).__name__
         sent = not isinstance(error, self._transport.not_sent)
         advice = "" if sent else " Check the network and the server_url setting (MISTRAL_SERVER_URL)."
         return UnreachableError(f"Could not {what}: {self.server_url} gave no answer ({reason}).{advice}", sent=sent)
+
+    def _oversized(self, what: str) -> ApiError:
+        return ApiError(
+            f"Could not {what}: the answer of {self.server_url} goes on beyond any size or time that it may take, and "
+            "was not read to its end. Check the server_url setting (MISTRAL_SERVER_URL)."
+        )
 
     def _refused(self, what: str, error: Exception | None) -> ApiError:
         """Turn an answer that is no success into the error that a person reads."""
@@ -313,8 +369,17 @@ def checked_id(value: str) -> str:
         ) from None
 
 
+def is_id(value: str) -> bool:
+    """Tell whether a text is a UUID's."""
+    try:
+        UUID(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _report(body: dict[str, Any], what: str) -> JobReport:
     try:
         return JobReport.from_json(body)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise ApiError(f"Could not {what}: the answer names no job.") from None

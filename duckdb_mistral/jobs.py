@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Any
 class Status(StrEnum):
     """The API's words for a job (schema BatchJobStatus), and HELD and UNKNOWN, which are this package's.
 
-    Any other word that the API may come to use is kept as text and counts as not ended.
+    Any other word that the API may come to use is kept as text: JobReport.ended decides what it means.
     """
 
     #: Not created at the API yet: it waits for room under the pending limit.
@@ -30,8 +31,9 @@ class Status(StrEnum):
     CANCELLED = "CANCELLED"
 
 
-#: No job leaves these.
+#: No job leaves these, but for a server that takes back what it said.
 ENDED = frozenset({Status.SUCCESS, Status.FAILED, Status.TIMEOUT_EXCEEDED, Status.CANCELLED})
+WORDS = frozenset(Status)
 #: Ended, and not as the user wished.
 ENDED_BADLY = ENDED - {Status.SUCCESS}
 #: What counts against the workspace's pending limit.
@@ -117,9 +119,21 @@ class JobReport:
     error_file: str | None = None
 
     @property
+    def word(self) -> str:
+        """The status as one of Status, where it is one but for its case and its spaces; else as the API says it."""
+        word = re.sub(r"[\s-]+", "_", self.status.strip()).upper()
+        return word if word in WORDS else self.status
+
+    @property
     def ended(self) -> bool:
-        """Whether the job's status is one that no job leaves."""
-        return self.status in ENDED
+        """Whether the job has ended: by its word, or by its time of completion where we do not know the word."""
+        return self.word in ENDED or (self.word not in PENDING and bool(self.completed_at))
+
+    @property
+    def told(self) -> str:
+        """What results are made from: the status, the counts and the files, as one text."""
+        counts = (self.total_requests, self.completed_requests, self.succeeded_requests, self.failed_requests)
+        return json.dumps([self.word, *counts, self.output_file, self.error_file])
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> JobReport:
@@ -174,6 +188,10 @@ class Job:
     results: str | None = None
     #: The size of the results file when it was kept: a file of another size is damaged.
     results_bytes: int | None = None
+    #: How many rows of the kept results have no answer; None where that was not counted.
+    results_missing: int | None = None
+    #: What the API had told of the job (JobReport.told) when its results were fetched.
+    results_told: str | None = None
     report: JobReport | None = None
 
     @property
@@ -203,7 +221,8 @@ class Job:
     @property
     def ended_badly(self) -> bool:
         """Whether the job ended, and not with SUCCESS."""
-        return self.ended and self.status in ENDED_BADLY
+        word = self.report.word if self.report is not None else self.status
+        return self.ended and word in ENDED_BADLY
 
     def evolve(self, **changes: Any) -> Job:
         """Return this job with `changes`."""
@@ -275,9 +294,12 @@ def given_metadata(metadata: tuple[tuple[str, str], ...]) -> tuple[tuple[str, st
 def read_json(text: str | bytes) -> Any:
     """Return what JSON holds; half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark.
 
-    Raises ValueError where it is no JSON.
+    Raises ValueError where it is no JSON, or has more levels than Python can read.
     """
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("too many levels") from None
     content = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
     if b"\\ud" not in content.lower() and b"\xed" not in content:  # which spares most texts to be read twice
         return found
@@ -314,8 +336,13 @@ def _scalar(value: Any) -> str:
 
 
 def _errors(value: Any) -> tuple[tuple[str, int], ...]:
-    return tuple(
-        (_scalar(error.get("message", "")), _whole(error.get("count")) or 1)
-        for error in _list(value)
-        if isinstance(error, Mapping)
-    )
+    """Read the errors of a job: each an object with a message, or the message alone; one may come without a list."""
+    errors = value if isinstance(value, list) else [value]
+    return tuple(map(_error, (error for error in errors if error not in (None, "", {}))))
+
+
+def _error(value: Any) -> tuple[str, int]:
+    if not isinstance(value, Mapping):
+        return _scalar(value), 1
+    message = next((value[name] for name in ("message", "detail", "error") if value.get(name)), "")
+    return _scalar(message), _whole(value.get("count")) or 1

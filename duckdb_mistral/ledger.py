@@ -19,11 +19,12 @@ from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.heaps import entries
 from duckdb_mistral.home import open_home, read_only, unwritable
-from duckdb_mistral.jobs import ARROWS, ENDED, Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.jobs import ARROWS, Job, JobReport, Part, Step, Submission, now
 from duckdb_mistral.ledger_rows import (
     answered_row,
     job_of,
     planned_rows,
+    report_of,
     reported_values,
     restored_row,
     submission_of,
@@ -255,24 +256,33 @@ class Ledger:
         adopted = jobs.delete().where(jobs.c.job_id == report.job_id, jobs.c.submission_id.is_(None))
         return self._update(job, {"step": Step.CREATED, "message": None} | reported_values(report), first=adopted)
 
-    def record(self, *reports: JobReport) -> None:
-        """Record what the API says of jobs; nothing moves a job out of a status that it had ended with."""
+    def record(self, *reports: JobReport, anew: bool = False) -> None:
+        """Record what the API says of jobs; what was asked before a job had ended does not move it out of that.
+
+        With `anew`, they were asked for although they had ended: a job whose results are not kept whole may go on.
+        """
         with self._writing() as connection:
             for report in reports:
-                stays = sa.false() if report.ended else jobs.c.status.in_(ENDED)
+                if not report.ended and self._stays_ended(connection, report.job_id, anew=anew):
+                    continue
                 # The requests of another program's job are known from the API alone, which counts them when it begins.
                 told = report.total_requests or jobs.c.request_count
                 counted = sa.case((jobs.c.submission_id.is_(None), told), else_=jobs.c.request_count)
                 connection.execute(
                     jobs.update()
-                    .where(jobs.c.job_id == report.job_id, sa.or_(jobs.c.status.is_(None), sa.not_(stays)))
+                    .where(jobs.c.job_id == report.job_id)
                     .values(request_count=counted, **reported_values(report))
                 )
 
-    def keep_results(self, job: Job, name: str | None, size: int | None = None) -> None:
-        """Record the file, under `home`, that holds all results of a job, and its bytes; None where none does."""
+    def keep_results(self, job: Job, name: str | None, size: int | None = None, missing: int | None = None) -> None:
+        """Record the file, under `home`, that holds all results of a job, and its bytes; None where none does.
+
+        `missing` is how many rows have no answer in it, as far as `job` tells.
+        """
+        told = job.report.told if job.report is not None and missing is not None else None
+        values = {"results": name, "results_bytes": size, "results_missing": missing, "results_told": told}
         with self._writing() as connection:
-            connection.execute(jobs.update().where(jobs.c.key == job.key).values(results=name, results_bytes=size))
+            connection.execute(jobs.update().where(jobs.c.key == job.key).values(**values))
 
     def adopt(self, report: JobReport, server_url: str) -> Job:
         """Record a job that another program created, so that its results can be kept."""
@@ -301,6 +311,15 @@ class Ledger:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # How it is done
+
+    def _stays_ended(self, connection: sa.Connection, job_id: str, *, anew: bool) -> bool:
+        """Tell whether a job stays as it ended where the API says that it has not."""
+        columns = (jobs.c.report, jobs.c.results, jobs.c.results_missing)
+        row = connection.execute(sa.select(*columns).where(jobs.c.job_id == job_id)).one_or_none()
+        report = None if row is None else report_of(row.report)
+        if row is None or report is None or not report.ended:
+            return False
+        return not anew or (row.results is not None and row.results_missing == 0)
 
     def _retire(self, connection: sa.Connection, submission_id: str) -> None:
         connection.execute(submissions.update().where(submissions.c.submission_id == submission_id).values(live=False))
@@ -342,17 +361,20 @@ class Ledger:
             health = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
             if health != "ok":
                 raise DamagedLedgerError(_damaged(self.path, " ".join(health.split())))
-            if _version(connection) == SCHEMA_VERSION:
+            if _version(connection) == str(SCHEMA_VERSION):
                 return
         with self._writing() as connection:
-            version = _version(connection)
-            if version is None:
+            written = _version(connection)
+            if written is None:
                 # One that is made anew has nothing beside it: a full disk or a failed copy leaves an empty file.
                 if _holds_more(self.path.parent):
                     raise DamagedLedgerError(_lost(self.path.parent))
                 tables.create_all(connection)
                 connection.execute(meta.insert(), {"name": "schema_version", "value": str(SCHEMA_VERSION)})
                 return
+            version = int(written) if written.isascii() and written.isdigit() and len(written) < 10 else 0
+            if version < 1:
+                raise DamagedLedgerError(_damaged(self.path, f"its version is {written[:50]!r}"))
             if version > SCHEMA_VERSION:
                 raise LedgerError(
                     f"The ledger {self.path} was written by a newer duckdb_mistral (its version is {version}, "
@@ -415,12 +437,12 @@ def _part(part: Part) -> sa.Update:
     return parts.update().where(parts.c.submission_id == part.submission_id, parts.c.part == part.part)
 
 
-def _version(connection: sa.Connection) -> int | None:
-    """Return the version of the tables, or None where there are none."""
+def _version(connection: sa.Connection) -> str | None:
+    """Return what is written down as the version of the tables, or None where there are none."""
     if not sa.inspect(connection).has_table(meta.name):
         return None
     found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema_version")).scalar_one_or_none()
-    return None if found is None else int(found)
+    return None if found is None else str(found)
 
 
 def _unusable(path: Path, reason: str) -> str:

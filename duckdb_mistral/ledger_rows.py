@@ -94,11 +94,17 @@ def job_of(row: Any) -> Job:
     values = dict(row)
     del values["job_id"], values["status"]
     values["step"] = Step(values["step"])
-    if values["report"] is not None:
-        # An older version wrote down what it could not read back.
-        fields = read_json(values["report"])
-        for name in ("errors", "metadata"):
-            fields[name] = tuple(tuple(pair) for pair in fields[name])
-        fields["input_files"] = tuple(fields["input_files"])
-        values["report"] = JobReport(**fields)
+    values["report"] = report_of(values["report"])
     return Job(**values)
+
+
+def report_of(text: str | None) -> JobReport | None:
+    """Return what the API has said of a job, as it was written down; None where it has said nothing."""
+    if text is None:
+        return None
+    # An older version wrote down what it could not read back.
+    fields = read_json(text)
+    for name in ("errors", "metadata"):
+        fields[name] = tuple(tuple(pair) for pair in fields[name])
+    fields["input_files"] = tuple(fields["input_files"])
+    return JobReport(**fields)

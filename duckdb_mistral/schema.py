@@ -5,11 +5,15 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 #: The version of the tables below.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: What makes a ledger of version N one of version N + 1.
 MIGRATIONS = {
     1: ("ALTER TABLE jobs ADD COLUMN results_bytes BIGINT",),
     2: ("ALTER TABLE parts ADD COLUMN upload_began BOOLEAN",),
+    3: (
+        "ALTER TABLE jobs ADD COLUMN results_missing BIGINT",
+        "ALTER TABLE jobs ADD COLUMN results_told TEXT",
+    ),
 }
 
 tables = sa.MetaData()
@@ -79,4 +83,6 @@ jobs = sa.Table(
     sa.Column("status", sa.Text),
     sa.Column("report", sa.Text),
     sa.Column("results_bytes", sa.BigInteger),
+    sa.Column("results_missing", sa.BigInteger),
+    sa.Column("results_told", sa.Text),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import threading
-import time
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -13,16 +12,21 @@ from urllib.request import getproxies
 
 from duckdb_mistral import interrupts
 from duckdb_mistral.errors import SettingError
+from duckdb_mistral.pacing import (
+    LARGEST_ANSWER,
+    PACKED,
+    PATIENCE,
+    HeaderPatience,
+    at_most,
+    in_pace,
+    unpacked,
+)
 from duckdb_mistral.settings import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
 CONNECT_SECONDS = 10.0
-#: Storing half a gigabyte may take the server a while after the last byte: so many times the deadline.
-UPLOAD_PATIENCE = 10
-#: A body that moves fewer bytes than this within the deadline will not end within a person's patience.
-LEAST_BYTES = 1 << 16
 
 
 class Transport:
@@ -53,7 +57,9 @@ class Transport:
                 "The proxy or certificate settings of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY, "
                 f"SSL_CERT_FILE) cannot be used: {_reason(error)}. Mend or unset them, and run the statement again."
             ) from None
-        self._paced = _paced_streams(http, deadline_seconds)
+        self._headers = HeaderPatience(http.ReadTimeout)
+        self._headers.watch(self.client)
+        self._streams = _streams(http)
         self._server_time: int | None = None
 
     @property
@@ -86,20 +92,35 @@ class Transport:
     def _prepare(self, request: Any) -> None:
         """Set the timeouts of every request in one place: the SDK's own differ between its versions."""
         upload = request.method == "POST" and request.url.path.endswith("/files")
+        # Not packed: nothing says how much comes out of what is.
+        request.headers["accept-encoding"] = "identity"
         request.extensions["timeout"] = {
             "connect": min(CONNECT_SECONDS, self._deadline),
-            "read": UPLOAD_PATIENCE * self._deadline if upload else self._deadline,
+            "read": PATIENCE * self._deadline if upload else self._deadline,
             "write": self._deadline,
             "pool": CONNECT_SECONDS,
         }
-        request.stream = self._paced(request.stream, self._http.WriteTimeout, heeds_interrupts=upload)
+        sent = in_pace(request.stream, self._deadline, self._http.WriteTimeout)
+        request.stream = self._streams(request.stream, sent, heeds_interrupts=upload)
+        self._headers.begin()
 
     def _keep(self, response: Any) -> None:
-        """Keep the raw answer, before the SDK's models see it."""
+        """Keep the raw answer, before the SDK's models see it; raises OversizedError for one that grows without end."""
+        self._headers.end()
         self._answers.last = response
         self._server_time = _server_time(response)
         streamed = response.is_success and getattr(self._answers, "streamed", False)
-        response.stream = self._paced(response.stream, self._http.ReadTimeout, heeds_interrupts=streamed)
+        in_all = None if streamed else PATIENCE * self._deadline
+        pieces = in_pace(response.stream, self._deadline, self._http.ReadTimeout, in_all=in_all)
+        packed = response.headers.get("content-encoding", "identity").strip().lower()
+        if packed in PACKED:
+            del response.headers["content-encoding"]
+            pieces = unpacked(pieces, self._http.RemoteProtocolError)
+        elif packed not in ("", "identity"):
+            raise self._http.RemoteProtocolError(f"it answered in a packing that was not asked for: {packed[:50]}")
+        if not streamed:
+            pieces = at_most(pieces, LARGEST_ANSWER)
+        response.stream = self._streams(response.stream, pieces, heeds_interrupts=streamed)
         if not streamed:
             response.read()
 
@@ -119,35 +140,18 @@ class NeverAsync:
         """Do nothing: there is nothing to close."""
 
 
-def in_pace(
-    pieces: Iterable[bytes],
-    seconds: float,
-    too_slow: type[Exception],
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[bytes]:
-    """Yield `pieces`; raise `too_slow` where fewer than LEAST_BYTES came by in so many seconds."""
-    started, moved = clock(), 0
-    for piece in pieces:
-        moved += len(piece)
-        if clock() - started > seconds:
-            if moved < LEAST_BYTES:
-                raise too_slow(f"only {moved} bytes in {seconds:g} seconds")
-            started, moved = clock(), 0
-        yield piece
-
-
-def _paced_streams(http: Any, seconds: float) -> Any:
+def _streams(http: Any) -> Any:
     """Return a class of streams over the library that this version of the SDK uses."""
 
-    class Paced(http.SyncByteStream):  # type: ignore[misc]
-        def __init__(self, stream: Any, too_slow: type[Exception], *, heeds_interrupts: bool) -> None:
+    class Stream(http.SyncByteStream):  # type: ignore[misc]
+        def __init__(self, stream: Any, pieces: Iterator[bytes], *, heeds_interrupts: bool) -> None:
             self._stream = stream
-            self._too_slow = too_slow
+            self._pieces = pieces
             # Whole files alone: an interrupted create would be one whose answer is lost.
             self._heeds_interrupts = heeds_interrupts
 
         def __iter__(self) -> Iterator[bytes]:
-            for piece in in_pace(self._stream, seconds, self._too_slow):
+            for piece in self._pieces:
                 if self._heeds_interrupts:
                     interrupts.check()
                 yield piece
@@ -155,7 +159,7 @@ def _paced_streams(http: Any, seconds: float) -> Any:
         def close(self) -> None:
             self._stream.close()
 
-    return Paced
+    return Stream
 
 
 def _reason(error: Exception) -> str:

@@ -70,7 +70,7 @@ def test_report_as_described() -> None:
     [
         {},
         {"status": None, "errors": None, "metadata": None, "input_files": None, "output_file": None},
-        {"status": 7, "errors": "many", "metadata": [], "input_files": "x", "output_file": "", "error_file": ""},
+        {"status": 7, "errors": {}, "metadata": [], "input_files": "x", "output_file": "", "error_file": ""},
         {"total_requests": None, "completed_requests": "4", "created_at": "2026-01-01", "started_at": []},
         {"total_requests": float("nan"), "completed_requests": float("inf"), "failed_requests": True},
         {"total_requests": 10**30, "completed_requests": -(10**30), "succeeded_requests": 1e300},
@@ -86,8 +86,38 @@ def test_report_of_another_shape(body: dict[str, Any]) -> None:
 
 def test_report_with_odd_errors() -> None:
     """Errors of another shape are kept as far as they can be read."""
-    errors = [{"message": {"deep": 1}, "count": None}, "text", {"count": 3}]
-    assert JobReport.from_json({"id": "a", "errors": errors}).errors == (('{"deep": 1}', 1), ("", 3))
+    errors = [{"message": {"deep": 1}, "count": None}, "text", {"count": 3}, None, 7, {"detail": "late", "count": 2}]
+    read = (('{"deep": 1}', 1), ("text", 1), ("", 3), ("7", 1), ("late", 2))
+    assert JobReport.from_json({"id": "a", "errors": errors}).errors == read
+
+
+@pytest.mark.parametrize(("errors", "read"), [("bad file", "bad file"), ({"message": "bad file"}, "bad file")])
+def test_report_with_one_error(errors: Any, read: str) -> None:
+    """An error that comes without a list is kept as a list of one is."""
+    assert JobReport.from_json({"id": "a", "errors": errors}).errors == ((read, 1),)
+
+
+@pytest.mark.parametrize("word", ["EXPIRED", "PARTIAL", "Done", "UNKNOWN", None, "Success!"])
+def test_words_that_are_new(word: str | None) -> None:
+    """A job whose word is not known, or that has none, has ended once it has a time of completion."""
+    assert not JobReport.from_json({"id": "a", "status": word}).ended
+    assert not JobReport.from_json({"id": "a", "status": word, "completed_at": 0}).ended
+    assert JobReport.from_json({"id": "a", "status": word, "completed_at": 1_700_000_000}).ended
+
+
+@pytest.mark.parametrize("word", ["success", " SUCCESS ", "Timeout exceeded", "timeout-exceeded", "Cancelled\n"])
+def test_words_in_another_spelling(word: str) -> None:
+    """A word that is known but for its case and its spaces means what it says, and is shown as it came."""
+    report = JobReport.from_json({"id": "a", "status": word})
+    assert report.ended
+    assert report.status == word
+    assert JOB.evolve(report=report).ended_badly is ("success" not in word.lower())
+
+
+@pytest.mark.parametrize("word", ["running", "QUEUED", "Cancellation requested"])
+def test_words_that_go_on(word: str) -> None:
+    """A job that goes on by its word has not ended, whatever its times say."""
+    assert not JobReport.from_json({"id": "a", "status": word, "completed_at": 1_700_000_000}).ended
 
 
 def test_largest_numbers_of_a_report() -> None:
