@@ -6,24 +6,24 @@ import math
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from duckdb_mistral.accounts import check_account
+from duckdb_mistral.asking import Asked, Asker
 from duckdb_mistral.client import BatchClient, checked_id
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
     AuthenticationError,
     LedgerError,
-    LimitError,
     MistralBatchError,
     NotFoundError,
     NotSentError,
     OutcomeUnknownError,
     SourceError,
     UnknownJobError,
-    UnreachableError,
     WaitTimeoutError,
 )
 from duckdb_mistral.home import read_only
@@ -38,13 +38,20 @@ from duckdb_mistral.spool import Spool
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-#: Up to this many jobs are read one by one; more are read from the list's pages.
-FEW_JOBS = 3
 POLL_GROWTH = 1.5
 #: What a status or a wait goes on with.
 MOVING = (*LOST, Step.HELD)
 
-Watch = Callable[[Sequence[Job]], None]
+#: Sees jobs, and why they may be otherwise by now where the API could not be asked.
+Watch = Callable[[Sequence[Job], str | None], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Polled:
+    """The jobs of an id, and what came of asking the API for them."""
+
+    jobs: list[Job]
+    asked: Asked
 
 
 class Batches:
@@ -60,13 +67,12 @@ class Batches:
         """Open the ledger; `client` is called when the API is first needed, and the key with it."""
         self.settings = settings
         self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
-        #: Why the API could not be asked for jobs the last time; None where it answered.
-        self.trouble: str | None = None
         self.ledger = Ledger(settings.home)
         self._make_client = client or (lambda: BatchClient(settings, retry=self.retry))
         self._client: BatchClient | None = None
         self._client_lock = threading.Lock()
         self._locks = Locks(settings.home, self.retry)
+        self._asker = Asker(self.ledger, lambda: self.client, self.retry)
 
     @property
     def client(self) -> BatchClient:
@@ -111,10 +117,14 @@ class Batches:
 
         A job that the API cannot tell of just now comes as it was last seen, with the time of that.
         """
-        jobs, gone = self.poll(identifier)
-        if gone and identifier is not None:
-            raise self.not_known(gone[0])
-        return jobs
+        return self.known(identifier).jobs
+
+    def known(self, identifier: str | None) -> Polled:
+        """Poll; raise UnknownJobError where an id is given and the workspace does not know a job of it."""
+        polled = self.poll(identifier)
+        if polled.asked.gone and identifier is not None:
+            raise self.not_known(polled.asked.gone[0])
+        return polled
 
     def not_known(self, job: Job) -> UnknownJobError:
         """Return the error that tells of a job that the workspace does not have."""
@@ -125,18 +135,19 @@ class Batches:
             f"read by mistral_batch_results('{named}', partial := true)."
         )
 
-    def poll(self, identifier: str | None) -> tuple[list[Job], list[Job]]:
-        """Return the jobs as `status` does, and those that the workspace does not know."""
+    def poll(self, identifier: str | None) -> Polled:
+        """Return the jobs as `status` does, whether the workspace knows them or not."""
         jobs = self.find(identifier) if identifier is not None else self.ledger.jobs()
         if not self.ledger.writable:  # what the API says could not be written down
             return jobs, []
         here = [job for job in jobs if job.server_url == self.settings.server_url]
         reasons = self._pump(here, all_told=identifier is not None)
-        gone = self.refresh(self._reread(here))
-        return [
+        asked = self.refresh(self._reread(here))
+        found = [
             job.evolve(message=reasons.get(job.submission_id, job.message)) if job.step in MOVING else job
             for job in self._reread(jobs)
-        ], gone
+        ]
+        return Polled(jobs=found, asked=asked)
 
     def wait(self, identifier: str, timeout_seconds: float | None = None, watch: Watch | None = None) -> list[Job]:
         """Return once every job of an id has ended; `watch` sees the jobs after each poll.
@@ -149,9 +160,10 @@ class Batches:
         until = self.retry.clock() + (math.inf if timeout_seconds is None else timeout_seconds)
         for interval in self.intervals():
             with self.retry.within(until - self.retry.clock()):
-                jobs = self.status(identifier)
+                polled = self.known(identifier)
+            jobs, trouble = polled.jobs, polled.asked.trouble
             if watch is not None:
-                watch(jobs)
+                watch(jobs, trouble)
             if all(job.ended for job in jobs):
                 return jobs
             self.check_server(jobs)
@@ -160,9 +172,8 @@ class Batches:
                 raise self.not_sent(unsent)
             left = until - self.retry.clock()
             if timeout_seconds is not None and left <= 0:
-                trouble = f"{self.trouble} " if self.trouble else ""
                 raise WaitTimeoutError(
-                    f"{describe(jobs)} {trouble}That is not the end, and {timeout_seconds:g} seconds have passed. "
+                    f"{' '.join(filter(None, (describe(jobs), trouble)))} That is not the end, and {timeout_seconds:g} seconds have passed. "
                     "The jobs run on; wait again whenever you like."
                 )
             self.retry.pause(min(interval, left))
@@ -326,54 +337,23 @@ class Batches:
                     reasons[submission_id] = str(error)
         return reasons
 
-    def refresh(self, jobs: Iterable[Job]) -> list[Job]:
-        """Ask the API for every job that has not ended; return those that it does not know.
+    def refresh(self, jobs: Iterable[Job]) -> Asked:
+        """Ask the API for every job that has not ended, as Asker.ask does."""
+        return self._asker.ask(job for job in jobs if not job.ended)
 
-        A read that fails leaves the ledger as it is, and the first failure is `trouble`; only a refused key is told at
-        once. The others are still asked for where it may be of that one job, and are not waited for then.
-        """
-        open_jobs = {job.job_id: job for job in jobs if job.job_id is not None and not job.ended}
-        gone: list[Job] = []
-        self.trouble = None
-        try:
-            if len(open_jobs) > FEW_JOBS:
-                self._refresh_from_list(self.client, open_jobs)
-            for job_id, job in open_jobs.items():
-                try:
-                    with self.retry.within(0 if self.trouble else math.inf):
-                        self.ledger.record(self.client.get(job_id))
-                except NotFoundError:
-                    gone.append(job)
-                except (AuthenticationError, LimitError, UnreachableError):
-                    raise
-                except ApiError as error:
-                    self.trouble = self.trouble or str(error)
-        except AuthenticationError:
-            raise
-        except ApiError as error:
-            self.trouble = self.trouble or str(error)
-        return gone
+    def ask_again(self, jobs: Iterable[Job]) -> Asked:
+        """Ask the API for jobs that have ended: their word, counts and files may have come too early."""
+        return self._asker.ask(
+            (job for job in jobs if job.ended and job.server_url == self.settings.server_url), anew=True
+        )
 
-    def _refresh_from_list(self, client: BatchClient, open_jobs: dict[str, Job]) -> None:
-        """Take what the list's pages hold out of `open_jobs`."""
-        oldest = min((job.report.created_at or 0) if job.report else 0 for job in open_jobs.values())
-        found: list[JobReport] = []
-        try:
-            for report in client.jobs(created_after=max(0, oldest - 1_000_000)):
-                if open_jobs.pop(report.job_id, None) is not None:
-                    found.append(report)
-                if not open_jobs:
-                    return
-        finally:
-            self.ledger.record(*found)
-
-    def _cancel(self, job_id: str) -> Iterator[ApiError]:
+    def _cancel(self, job_id: str) -> Iterator[MistralBatchError]:
         """Ask for a job's cancellation; yield why it does not come to that. A key that is refused is told at once."""
         try:
             self.ledger.record(self.client.cancel(job_id))
         except AuthenticationError:
             raise
-        except NotFoundError as error:
+        except (NotFoundError, ArgumentError) as error:
             yield error
         except ApiError as error:
             try:

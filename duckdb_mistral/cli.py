@@ -266,17 +266,18 @@ def cost(identifier: str, shown: str) -> None:
 @told_errors
 def status(identifier: str | None, watched: bool, shown: str) -> None:
     """Show how far the jobs of ID are, or of every submission."""
-    from duckdb_mistral.plugin import trouble_of
+    from duckdb_mistral.plugin import on_trouble
     from duckdb_mistral.progress import follow
 
     left = watched and not follow(identifier)
     columns = STATUS_COLUMNS if shown == "table" else "*"
     connection = _connect()
+    troubles: list[str] = []
+    on_trouble(connection, troubles.append)
     rows = show(connection, f"SELECT {columns} FROM mistral_batch_status($id)", {"id": identifier}, shown)
     if not rows:
         click.echo("Nothing was submitted from here yet.", err=True)
-    trouble = trouble_of(connection)
-    if trouble is not None:
+    for trouble in troubles[:1]:
         click.echo(f"{trouble} Shown is what it told last.", err=True)
     if left:
         fail("Not all jobs have ended. Those that were sent go on; the same command watches them again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 from contextlib import contextmanager, suppress
@@ -9,22 +10,26 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from duckdb_mistral import interrupts
+from duckdb_mistral import interrupts, late
 from duckdb_mistral.batches import Batches, describe
 from duckdb_mistral.engines import Engines
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
+    AuthenticationError,
     IncompleteResultsError,
     LedgerError,
+    MistralBatchError,
     NotEndedError,
     NotFoundError,
 )
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Step, results_name
 from duckdb_mistral.leftovers import left_in
+from duckdb_mistral.lines import cut_to_lines
 from duckdb_mistral.responses import kept_results, line_path, lines_of, size_of
-from duckdb_mistral.results import ResultFiles, write_results
+from duckdb_mistral.results import ResultFiles, Written, write_results
+from duckdb_mistral.retry import is_passing
 from duckdb_mistral.reusing import copies_path, hashes_path, keep_hashes
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import keys_path
@@ -56,6 +61,8 @@ class Missing(Enum):
     NONE = auto()
     #: Those of a file that the server no longer has.
     GONE = auto()
+    #: The same, where they are about to be paid for once more.
+    PAID = auto()
     ANY = auto()
 
 
@@ -69,6 +76,19 @@ class Family:
     submission_id: str | None = None
     #: Which rows share the request of another one.
     copies: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """A result file that could not be had, or not to its end, and why."""
+
+    file_id: str
+    error: MistralBatchError
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the server does not have it any more: asking again is of no use."""
+        return isinstance(self.error, NotFoundError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +108,8 @@ class Collector:
         self._directory = batches.settings.home / "results"
         #: One conversion at a time has the memory and the cores.
         self._converting = threading.Lock()
+        #: Whether the server did not give a file, for a reason that passes.
+        self._in_trouble = False
         self._engines = Engines()
 
     def collect(self, identifier: str | None, *, partial: bool = False) -> Collected:
@@ -96,21 +118,37 @@ class Collector:
         Raises NotEndedError where a job of the id has not ended, and IncompleteResultsError where the files hold
         less than the counts promise; with `partial` a retry that runs is left out, and such rows are missing.
         """
-        return self._collect(self._ended(identifier, partial=partial), Missing.ANY if partial else Missing.NONE)
+        return self._collect(
+            self._ended(identifier, partial=partial),
+            Missing.ANY if partial else Missing.NONE,
+            all_told=identifier is not None,
+        )
 
     def collect_to_retry(self, identifier: str) -> Collected:
         """Return the results of an id, where a row that was answered is missing only if the server lost its file.
 
-        Raises as `collect` does.
+        Files of results that are kept with rows missing are fetched again: more may be in them by now. Raises as
+        `collect` does.
         """
-        return self._collect(self._ended(identifier, partial=False), Missing.GONE)
+        return self._collect(self._ended(identifier, partial=False), Missing.PAID)
 
-    def _collect(self, groups: Sequence[Sequence[Job]], missing: Missing) -> Collected:
+    def ask_to_pay(self, jobs: Sequence[Job]) -> list[Job]:
+        """Return jobs as the API has them, before what they have left is sent again; raises ApiError."""
+        return late.ask_to_pay(self._batches, self._engine, jobs)
+
+    def _collect(self, groups: Sequence[Sequence[Job]], missing: Missing, *, all_told: bool = True) -> Collected:
+        families: list[Family] = []
+        found: list[Job] = []
         try:
-            return Collected(
-                families=tuple(family for jobs in groups for family in self._families(jobs, missing)),
-                output=self._output([job for jobs in groups for job in jobs]),
-            )
+            for jobs in groups:
+                try:
+                    families += self._families(jobs, missing)
+                except NotEndedError:  # its end was taken back
+                    if all_told:
+                        raise
+                else:
+                    found += jobs
+            return Collected(families=tuple(families), output=self._output(found))
         finally:
             self._let_go()
 
@@ -129,15 +167,18 @@ class Collector:
             jobs = batches.ledger.jobs()
             if not all(job.ended for job in jobs):
                 jobs = batches.status()
-            groups = [_without_running(group) for group in self._groups(jobs)]
+            jobs = late.ask_to_read(batches, self._engine, jobs)
+            there = self._there(jobs) if partial else set()
+            groups = [_without_running(group, there) for group in self._groups(jobs)]
             return [group for group in groups if group and not any(map(self._lies_elsewhere, group))]
         jobs, gone = batches.find(identifier), set()
         if not all(job.ended for job in jobs):
-            jobs, unknown = batches.poll(identifier)
-            gone = {job.key for job in unknown}
+            polled = batches.poll(identifier)
+            jobs, gone = polled.jobs, {job.key for job in polled.asked.gone}
             if gone and not partial:
-                raise batches.not_known(unknown[0])
-        ended = _without_running(jobs, gone)
+                raise batches.not_known(polled.asked.gone[0])
+        jobs = late.ask_to_read(batches, self._engine, jobs)
+        ended = _without_running(jobs, gone | self._there(jobs) if partial else gone)
         unsent = [] if ended else batches.unsent(jobs)
         if unsent:
             raise batches.not_sent(unsent)
@@ -148,6 +189,10 @@ class Collector:
                 f"FROM mistral_batch_wait('{identifier}') waits for it.{without}"
             )
         return [ended]
+
+    def _there(self, jobs: Sequence[Job]) -> set[int]:
+        """Return the keys of jobs that go on again, but whose results are kept: those can be read all the same."""
+        return {job.key for job in jobs if not job.ended and self._kept(job) is not None}
 
     def _lies_elsewhere(self, job: Job) -> bool:
         """Tell whether a job's results are to be had from another server alone."""
@@ -235,7 +280,7 @@ class Collector:
     def file(self, job: Job, missing: Missing) -> Path:
         """Return the Parquet file of a job's results, whole but for what may be missing."""
         kept = self._kept(job)
-        if kept is not None:
+        if kept is not None and not self._is_outdated(job, missing):
             return kept
         if job.step is Step.ANSWERED:
             raise LedgerError(
@@ -245,14 +290,34 @@ class Collector:
         with self._batches.lock(f"results-{job.key}"):
             job = self._batches.ledger.jobs_by_key([job.key])[0]
             kept = self._kept(job)
-            if kept is not None:
+            if kept is None:
+                return self._fetch(job, missing)
+            return self._fetch_again(job, missing, kept) if self._is_outdated(job, missing) else kept
+
+    def _is_outdated(self, job: Job, missing: Missing) -> bool:
+        """Tell whether a job may have answers by now for rows that have none in its kept results."""
+        report = job.report
+        if report is None or not job.ended or not late.missing_in(self._batches, self._engine, job):
+            return False
+        names_files = report.output_file is not None or report.error_file is not None
+        return late.has_changed(job) or (missing is Missing.PAID and names_files)
+
+    def _fetch_again(self, job: Job, missing: Missing, kept: Path) -> Path:
+        """Fetch results once more; what is kept stays where that brings nothing better."""
+        before = late.missing_in(self._batches, self._engine, job)
+        try:
+            return self._fetch(job, missing, before=before)
+        except MistralBatchError as error:
+            goes_on = isinstance(error, NotEndedError)
+            if missing is Missing.ANY or (missing is Missing.NONE and not goes_on and not late.owes(job, before)):
                 return kept
-            return self._fetch(job, missing)
+            raise
 
     def _kept(self, job: Job) -> Path | None:
         return kept_results(self._batches.settings.home, job)
 
-    def _fetch(self, job: Job, missing: Missing) -> Path:
+    def _fetch(self, job: Job, missing: Missing, before: int | None = None) -> Path:
+        """Fetch the results of a job; where some are kept, with `before` rows missing, only what is no worse."""
         name = results_name(job)
         # One process at a time is here, so what lies there is what a killed one has left.
         scratch = self._directory / f"{SCRATCH}{job.key}"
@@ -262,14 +327,17 @@ class Collector:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             scratch.mkdir(mode=0o700)
             fetched = scratch / name
-            lines = self._download(job, scratch, fetched, missing)
+            job, written = self._download(job, scratch, fetched, missing)
             failpoint("before-keep", writes=True)
-            whole = lines is not None and job.ended  # what is gone from the workspace may come back
+            whole = written is not None and job.ended  # what is gone from the workspace may come back
+            if before is not None and (written is None or not whole or written.tally.missing > before):
+                return self._directory / name
+            lines = () if written is None else written.lines
             if not whole:
                 name = f"{PARTIAL}{name}"
             for path in lines_of(self._directory / name):  # beside results that were damaged
                 path.unlink(missing_ok=True)
-            for number, path in enumerate(lines or ()):
+            for number, path in enumerate(lines):
                 path.chmod(0o600)
                 path.replace(line_path(self._directory / name, number))
             fetched.replace(self._directory / name)
@@ -282,41 +350,35 @@ class Collector:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         kept = self._directory / name
-        if whole:
-            self._batches.ledger.keep_results(job, name, size_of(kept))
+        if whole and written is not None:
+            self._batches.ledger.keep_results(job, name, size_of(kept), written.tally.missing)
             (self._directory / f"{PARTIAL}{name}").unlink(missing_ok=True)
             if job.submission_id is not None and not self.requests_needed(job.submission_id, job.part):
                 self.drop_requests(job)
         return kept
 
-    def _download(self, job: Job, scratch: Path, target: Path, missing: Missing) -> tuple[Path, ...] | None:
-        """Write a job's results to `target`; return the files that have to stay beside it, None if it is not whole."""
+    def _download(self, job: Job, scratch: Path, target: Path, missing: Missing) -> tuple[Job, Written | None]:
+        """Write a job's results to `target`; return the job that they are of, and what was made; None if not whole."""
         told_anew = False
         for left in range(DOWNLOADS - 1, -1, -1):
-            files, gone = self._result_files(job, scratch)
-            if gone and missing is Missing.NONE:
-                raise IncompleteResultsError(
-                    f"The server does not have result file {gone[0]} of job {job.job_id} (any more), and its results "
-                    "were not read before. Nothing is submitted again by itself: partial := true reads what there is, "
-                    "the rest as missing, and mistral_batch_retry sends the missing ones."
-                )
+            files, lost = self._result_files(job, scratch)
             try:
-                with self._engine(scratch / "spill") as engine:
-                    written = write_results(engine, job, files, target, partial=False)
+                written = self._write(job, files, target)
             except IncompleteResultsError:
-                if left and (not gone or missing is Missing.GONE):
+                if left and (not lost or missing in (Missing.GONE, Missing.PAID)) and _are_gone(lost):
                     told_anew = True
                     with suppress(ApiError):  # the next download tells
                         job = self._told_anew(job)
                     continue
-                if missing is Missing.NONE or (missing is Missing.GONE and not gone):
+                if missing is not Missing.ANY:
+                    _raise_lost(job, lost, missing)
+                if missing is Missing.NONE or (missing is not Missing.ANY and not lost):
                     raise
-                with self._engine(scratch / "spill") as engine:
-                    write_results(engine, job, files, target, partial=True)
-                return None
+                self._write(job, files, target, partial=True)
+                return job, None
             tally = written.tally
             if (tally.missing or tally.unnamed) and job.ended and not told_anew:
-                # An end may be told before its counts and files are: what is kept as missing would stay so.
+                # An end may be told before its counts and files are.
                 told_anew, before = True, job
                 try:
                     job = self._told_anew(job)
@@ -324,50 +386,77 @@ class Collector:
                     pass
                 except ApiError:
                     if missing is Missing.ANY:
-                        return None
+                        return job, None
                     raise
                 if job.report != before.report:
                     continue
+            if lost and (tally.missing or tally.unnamed):
+                if missing is not Missing.ANY:
+                    _raise_lost(job, lost, missing)
+                return job, None
             if not tally.unnamed:
-                return written.lines
+                return job, written
             if missing is Missing.ANY:
-                return None
+                return job, None
             raise IncompleteResultsError(
                 f"The requests of job {job.job_id} are neither here nor at the server any more, and its result files "
                 f"hold {tally.held:,} of its {tally.held + tally.unnamed:,} rows: the custom_ids of the other "
                 f"{tally.unnamed:,} are not known. Nothing was kept. partial := true reads what there is; the other "
                 "rows have to be submitted from your own table."
             )
-        return None
+        return job, None
+
+    def _write(self, job: Job, files: ResultFiles, target: Path, *, partial: bool = False) -> Written:
+        with self._engine(target.parent / "spill") as engine:
+            return write_results(engine, job, files, target, partial=partial)
 
     def _told_anew(self, job: Job) -> Job:
-        """Return a job as the API has it now: its end may have been told a moment before its counts and files."""
+        """Return a job as the API has it now: its end may have been told a moment before its counts and files.
+
+        Raises NotEndedError where it goes on after all.
+        """
         batches = self._batches
         if job.job_id is not None:
-            batches.ledger.record(batches.client.get(job.job_id))
-        return batches.ledger.jobs_by_key([job.key])[0]
+            batches.ledger.record(batches.client.get(job.job_id), anew=job.ended)
+        (now,) = batches.ledger.jobs_by_key([job.key])
+        if job.ended and not now.ended:
+            raise NotEndedError(
+                f"{describe([now])} It had been told as {job.status} before. There are results once it has ended: "
+                f"FROM mistral_batch_wait('{job.job_id}') waits for it."
+            )
+        return now
 
-    def _result_files(self, job: Job, scratch: Path) -> tuple[ResultFiles, list[str]]:
-        """Download what the job names; also return the files that the server no longer has."""
+    def _result_files(self, job: Job, scratch: Path) -> tuple[ResultFiles, list[Lost]]:
+        """Download what the job names; also return what could not be had of it, after which the files come as far."""
         report = job.report
         named = [] if report is None else [report.output_file, report.error_file]
-        answers, gone = [], []
+        answers: list[Path] = []
+        lost: list[Lost] = []
+        requests = max(job.request_count, 0 if report is None else report.total_requests) or None
         for number, file_id in enumerate(file_id for file_id in named if file_id):
             path = scratch / f"answers-{number}.jsonl"
+            path.unlink(missing_ok=True)
             failpoint("before-download", writes=True)
             try:
-                self._batches.client.download(file_id, path)
-            except NotFoundError:
-                gone.append(file_id)
-            else:
+                # A server that is in trouble is waited for once, not for each file of each job.
+                with self._batches.retry.within(0 if self._in_trouble else math.inf):
+                    self._batches.client.download(file_id, path, requests)
+            except AuthenticationError:
+                raise
+            except (ApiError, ArgumentError) as error:
+                self._in_trouble |= isinstance(error, ApiError) and is_passing(error)
+                lost.append(Lost(file_id=file_id, error=error))
+                cut_to_lines(path)
+            if path.exists():
                 answers.append(path)
         submission = self._batches.ledger.submission(job.submission_id) if job.submission_id else None
         files = ResultFiles(
             answers=tuple(answers),
             submitted=self.submitted(job, scratch) or self._hashes(job),
             output=None if submission is None else submission.output,
+            lost=" ".join(str(one.error) for one in lost) or None,
         )
-        return files, gone
+        return files, lost
 
     def submitted(self, job: Job, scratch: Path) -> Path | None:
         """Return the file of a job's requests: as spooled here, else as the server has them, else None."""
@@ -447,6 +536,27 @@ class Collector:
         with suppress(OSError):  # other parts are still there
             path.parent.rmdir()
         return True
+
+
+def _are_gone(lost: Sequence[Lost]) -> bool:
+    return all(one.is_gone for one in lost)
+
+
+def _raise_lost(job: Job, lost: Sequence[Lost], missing: Missing) -> None:
+    """Raise IncompleteResultsError for files that could not be had, unless they are gone and may be."""
+    if not lost or (missing is not Missing.NONE and _are_gone(lost)):
+        return
+    first = next((one for one in lost if not one.is_gone), lost[0])
+    if first.is_gone:
+        raise IncompleteResultsError(
+            f"The server does not have result file {first.file_id} of job {job.job_id} (any more), and its results "
+            "were not read before. Nothing is submitted again by itself: partial := true reads what there is, "
+            "the rest as missing, and mistral_batch_retry sends the missing ones."
+        ) from None
+    raise IncompleteResultsError(
+        f"A result file of job {job.job_id} could not be read, and nothing was kept. {first.error} Run the statement "
+        "again, or read what there is with partial := true, the rest as missing."
+    ) from None
 
 
 def _without_running(jobs: Sequence[Job], gone: Collection[int] = ()) -> list[Job]:

@@ -220,9 +220,17 @@ class Job:
 
     @property
     def ended_badly(self) -> bool:
-        """Whether the job ended, and not with SUCCESS."""
-        word = self.report.word if self.report is not None else self.status
-        return self.ended and word in ENDED_BADLY
+        """Whether the job ended by a word that says that it failed as a whole."""
+        return self._word in ENDED_BADLY
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job ended with SUCCESS."""
+        return self._word == Status.SUCCESS
+
+    @property
+    def _word(self) -> str:
+        return self.report.word if self.report is not None else self.status
 
     def evolve(self, **changes: Any) -> Job:
         """Return this job with `changes`."""

@@ -284,6 +284,12 @@ class Ledger:
         with self._writing() as connection:
             connection.execute(jobs.update().where(jobs.c.key == job.key).values(**values))
 
+    def count_missing(self, job: Job, missing: int) -> None:
+        """Record how many rows of a job's kept results have no answer, of results that were kept without that."""
+        same = sa.and_(jobs.c.key == job.key, jobs.c.results == job.results)
+        with self._writing() as connection:
+            connection.execute(jobs.update().where(same).values(results_missing=missing))
+
     def adopt(self, report: JobReport, server_url: str) -> Job:
         """Record a job that another program created, so that its results can be kept."""
         row = {

@@ -25,7 +25,12 @@ LEFT = "outcome IN ('error', 'missing')"
 
 def left_in(engine: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> int:
     """Return how many rows of results files are left to be done, as an engine of our own counts them."""
-    counted = engine.execute(f"SELECT count(*) FROM read_parquet([{literals(files)}]) WHERE {LEFT}").fetchall()
+    return count_rows(engine, files, LEFT)
+
+
+def count_rows(engine: duckdb.DuckDBPyConnection, files: Sequence[Path], condition: str) -> int:
+    """Return of how many rows of results files a condition holds, as an engine of our own counts them."""
+    counted = engine.execute(f"SELECT count(*) FROM read_parquet([{literals(files)}]) WHERE {condition}").fetchall()
     return int(counted[0][0])
 
 

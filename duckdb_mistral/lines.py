@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from os import SEEK_END
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,24 @@ def raw_lines(path: Path) -> Iterator[pa.RecordBatch]:
             end = len(data) if end < 0 else end + 1
             yield _batch(data[start:end], start)
             start = end
+
+
+def cut_to_lines(path: Path) -> None:
+    """Cut a file after its last newline; one that has none, or that is not there, is gone after it."""
+    try:
+        with path.open("r+b") as file:
+            end = file.seek(0, SEEK_END)
+            while end:
+                start = max(end - REQUEST_BYTES, 0)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    file.truncate(start + newline + 1)
+                    return
+                end = start
+    except FileNotFoundError:
+        return
+    path.unlink()
 
 
 def register_requests(engine: duckdb.DuckDBPyConnection, name: str, paths: Iterable[Path]) -> None:

@@ -166,7 +166,7 @@ class HeaderPatience:
     def watch(self, client: Any) -> None:
         """Limit the reads of an HTTP client; one whose inside is of another kind keeps its own limits alone."""
         for transport in (client._transport, *client._mounts.values()):
-            pool = getattr(transport, "_pool", None)
+            pool: Any = getattr(transport, "_pool", None)
             if hasattr(pool, "_network_backend"):
                 pool._network_backend = _Backend(pool._network_backend, self)
 

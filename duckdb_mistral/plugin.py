@@ -12,6 +12,8 @@ from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.templates import macro_files
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import duckdb
 
     from duckdb_mistral.functions import Functions
@@ -74,10 +76,11 @@ def connect(
     return connection
 
 
-def trouble_of(connection: duckdb.DuckDBPyConnection) -> str | None:
-    """Return why the API could not be asked for jobs when the connection asked last; None where it answered."""
+def on_trouble(connection: duckdb.DuckDBPyConnection, listener: Callable[[str], object]) -> None:
+    """Let `listener` hear why the API could not be asked for jobs that a status shows all the same."""
     functions = _functions_of(connection)
-    return None if functions is None else functions.session.trouble
+    if functions is not None:
+        functions.session.on_trouble = listener
 
 
 def _functions_of(connection: duckdb.DuckDBPyConnection) -> Functions | None:

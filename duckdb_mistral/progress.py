@@ -11,22 +11,19 @@ from duckdb_mistral.printable import printable
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from duckdb_mistral.jobs import Job
 
 
 @contextmanager
-def watching(trouble: Callable[[], str | None] = lambda: None) -> Iterator[Watch]:
-    """Yield a function that shows jobs as they are; what it showed is closed at the end.
-
-    `trouble` tells why they may be otherwise by now, where the API could not be asked.
-    """
+def watching() -> Iterator[Watch]:
+    """Yield a function that shows jobs as they are; what it showed is closed at the end."""
     if sys.stderr.isatty():
-        with _bars(trouble) as watch:
+        with _bars() as watch:
             yield watch
     else:
-        yield _lines(trouble)
+        yield _lines()
 
 
 def follow(identifier: str | None) -> bool:
@@ -37,7 +34,7 @@ def follow(identifier: str | None) -> bool:
     and so are, where an id is given, those of another server.
     """
     with closing(Batches(Settings.resolve({}))) as batches:
-        with watching(lambda: batches.trouble) as watch:
+        with watching() as watch:
             try:
                 unsent = _follow(batches, identifier, watch)
             except KeyboardInterrupt:
@@ -53,31 +50,32 @@ def _follow(batches: Batches, identifier: str | None, watch: Watch) -> list[Job]
     server_url = batches.settings.server_url
     seen: set[int] = set()
     for pause in batches.intervals():
-        jobs, gone = (batches.status(identifier), []) if identifier is not None else batches.poll(None)
+        polled = batches.known(identifier)
+        jobs = polled.jobs
         unsent = batches.unsent(jobs)
         if identifier is not None:
             batches.check_server(job for job in jobs if not job.ended)
             if unsent:
                 raise batches.not_sent(unsent)
-        lost = {job.key for job in (*gone, *unsent)}
+        lost = {job.key for job in (*polled.asked.gone, *unsent)}
         jobs = [job for job in jobs if job.server_url == server_url and job.key not in lost]
         seen |= {job.key for job in jobs if identifier is not None or not job.ended}
         shown = [job for job in jobs if job.key in seen]
         if shown:
-            watch(shown)
+            watch(shown, polled.asked.trouble)
         if all(job.ended for job in shown):
             return unsent
         batches.retry.pause(pause)
     raise AssertionError("the intervals have no end")
 
 
-def _lines(trouble: Callable[[], str | None]) -> Watch:
+def _lines() -> Watch:
     """Return a function that writes a line when something has changed."""
     last = ""
 
-    def watch(jobs: Sequence[Job]) -> None:
+    def watch(jobs: Sequence[Job], trouble: str | None) -> None:
         nonlocal last
-        line = " ".join(filter(None, (describe(jobs), _asked_again(trouble()))))
+        line = " ".join(filter(None, (describe(jobs), _asked_again(trouble))))
         if line != last:
             last = line
             print(printable(line), file=sys.stderr, flush=True)  # noqa: T201  this is the place that talks
@@ -90,7 +88,7 @@ def _asked_again(trouble: str | None) -> str | None:
 
 
 @contextmanager
-def _bars(trouble: Callable[[], str | None]) -> Iterator[Watch]:
+def _bars() -> Iterator[Watch]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import (
@@ -114,18 +112,16 @@ def _bars(trouble: Callable[[], str | None]) -> Iterator[Watch]:
         tasks = {}
         told: str | None = None
 
-        def watch(jobs: Sequence[Job]) -> None:
+        def watch(jobs: Sequence[Job], trouble: str | None) -> None:
             nonlocal told
-            before, told = told, _asked_again(trouble())
+            before, told = told, _asked_again(trouble)
             if told not in (None, before):
                 progress.console.print(told, markup=False, highlight=False)
             for job in jobs:
                 if job.key not in tasks:
                     tasks[job.key] = progress.add_task("", total=job.request_count, speed="")
                 task = progress.tasks[progress.task_ids.index(tasks[job.key])]
-                done = (
-                    job.request_count if job.status == "SUCCESS" else job.report.completed_requests if job.report else 0
-                )
+                done = job.request_count if job.succeeded else job.report.completed_requests if job.report else 0
                 progress.update(
                     tasks[job.key],
                     description=escape(printable(f"{job.job_id[:8] if job.job_id else 'not created'} {job.status}")),

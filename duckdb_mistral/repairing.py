@@ -256,8 +256,8 @@ def _place(report: JobReport) -> tuple[int, str]:
 
 def _worth(report: JobReport) -> tuple[int, int, int, str]:
     """Return what sorts jobs of the same requests, the one first that stands for them."""
-    ends_well = report.status == Status.SUCCESS
-    may_end_well = not report.ended and report.status not in CANCELLING
+    ends_well = report.word == Status.SUCCESS
+    may_end_well = not report.ended and report.word not in CANCELLING
     order = 0 if ends_well else 1 if may_end_well else 2
     return order, -report.succeeded_requests, report.created_at or 0, report.job_id
 

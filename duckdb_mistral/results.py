@@ -72,6 +72,8 @@ class ResultFiles:
     submitted: Path | None
     #: The declared output that the answers are held against.
     output: str | None = None
+    #: Why other files of the job, or the rest of these, could not be had; None where all were.
+    lost: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,7 @@ def write_results(
         if tally.clean:
             read.replace(target)
         else:
-            _complete(engine, job, read, target)
+            _complete(engine, job, read, target, files.lost)
         if submitted is None:
             total = max(job.request_count, 0 if job.report is None else job.report.total_requests)
             tally = replace(tally, unnamed=max(total - tally.held, 0))
@@ -231,11 +233,13 @@ def _all_held(count: int) -> Tally:
     return Tally(held=count, missing=0, unknown=0, repeated=0)
 
 
-def _complete(engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path) -> None:
+def _complete(engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path, lost: str | None) -> None:
     unfinished = target.with_suffix(".unfinished")
     reason = f"no result: the job ended {job.status}" if job.ended else "no result: the workspace has no such job"
     if job.report is not None and job.report.errors:
         reason += f" ({'; '.join(message for message, _ in job.report.errors)})"
+    if lost is not None:
+        reason = f"no result: {lost}"
     complete = template("complete").substitute(
         _constants(job), results=literal(read), reason=literal(job.message or reason)
     )
@@ -323,7 +327,7 @@ def _promised(job: Job, submitted: int | None) -> int:
     # What was not counted here may have been found before the API counted it.
     counted_here = job.request_count if job.submission_id is not None else 0
     requests = max(counted_here or report.total_requests, submitted)
-    return requests if not counted and report.status == "SUCCESS" else min(counted, requests)
+    return requests if not counted and report.word == "SUCCESS" else min(counted, requests)
 
 
 def _names_no_file(job: Job) -> bool:

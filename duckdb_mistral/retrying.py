@@ -42,7 +42,7 @@ class Retrier:
         root = self._root(identifier)
         self._collector.check_workspace(self._batches.find(root))
         with self._batches.lock(f"retry-{root}"):
-            jobs = self._batches.status(root)
+            jobs = self._collector.ask_to_pay(self._batches.status(root))
             first = [job for job in jobs if (job.submission_id or job.job_id) == root]
             if not all(job.ended for job in first):
                 unsent = self._batches.unsent(first)

@@ -154,11 +154,13 @@ def _fetch_unread(
     unread = [
         job
         for job in _jobs_of(batches, endpoint, model)
-        if job.job_id is not None and kept_results(batches.settings.home, job) is None and _wanted(engine, batches, job)
+        if job.job_id is not None and _may_answer_more(batches, job) and _wanted(engine, batches, job)
     ]
-    gone = {job.key for job in batches.refresh(unread)}
-    if batches.trouble:
-        raise ApiError(f"{batches.trouble} {_PAID_TWICE}")
+    asked = [batches.refresh(unread), batches.ask_again(job for job in unread if job.results is not None)]
+    for one in asked:
+        if one.trouble is not None:
+            raise ApiError(f"{one.trouble} {_PAID_TWICE}")
+    gone = {job.key for one in asked for job in one.gone}
     for job in batches.ledger.jobs_by_key([job.key for job in unread if job.key not in gone]):
         if job.ended:
             try:
@@ -167,6 +169,11 @@ def _fetch_unread(
                 continue
             except MistralBatchError as error:
                 raise type(error)(f"{error} {_PAID_TWICE}") from None
+
+
+def _may_answer_more(batches: Batches, job: Job) -> bool:
+    """Tell whether a job may have answers that are not kept: no results are, or some of their rows have none."""
+    return kept_results(batches.settings.home, job) is None or job.results_missing != 0
 
 
 def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bool:

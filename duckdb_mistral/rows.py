@@ -172,7 +172,7 @@ def reported(report: JobReport, total: int | None = None) -> dict[str, Any]:
         "completed_requests": report.completed_requests,
         "succeeded_requests": report.succeeded_requests,
         "failed_requests": report.failed_requests,
-        "progress": 1.0 if report.status == Status.SUCCESS else done / total if total else 0.0,
+        "progress": 1.0 if report.word == Status.SUCCESS else done / total if total else 0.0,
         "created_at": report.created_at,
         "started_at": report.started_at,
         "completed_at": report.completed_at,

@@ -16,7 +16,7 @@ from duckdb_mistral.errors import ArgumentError, MistralBatchError, SourceError
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.jobs import Job, Plan
@@ -53,6 +53,8 @@ class Session:
         self._earlier: list[Batches] = []
         self._spools: dict[int, _Opened] = {}
         self._numbers = itertools.count(1)
+        #: Hears why the API could not be asked for jobs that a status shows all the same.
+        self.on_trouble: Callable[[str], object] = lambda _: None
         self.configure(given)
         _sessions.add(self)
 
@@ -79,11 +81,6 @@ class Session:
                     self._earlier.append(self._batches[1])  # a call on another thread may still be at it
                 self._batches = (settings, Batches(settings))
             return self._batches[1]
-
-    @property
-    def trouble(self) -> str | None:
-        """Why the API could not be asked for jobs the last time; None where it answered, or was not asked."""
-        return None if self._batches is None else self._batches[1].trouble
 
     def close(self) -> None:
         """Let go of connections to the API, and of spools whose statement never came to its end."""
@@ -293,10 +290,13 @@ class Session:
         return job_costs(batches.find(identifier), files, load_prices(self.settings.prices))
 
     def status(self, identifier: str | None) -> Iterable[dict[str, Any]]:
-        """Return a row per job of an id, or of every submission."""
+        """Return a row per job of an id, or of every submission; `on_trouble` hears why some may not be new."""
         from duckdb_mistral import rows
 
-        return map(rows.status_row, self.batches().status(identifier))
+        polled = self.batches().known(identifier)
+        if polled.asked.trouble is not None:
+            self.on_trouble(polled.asked.trouble)
+        return map(rows.status_row, polled.jobs)
 
     def wait(self, identifier: str | None, timeout_seconds: float | None) -> Iterable[dict[str, Any]]:
         """Wait for an id's jobs, showing how far they are; return a row per job."""
@@ -304,7 +304,7 @@ class Session:
         from duckdb_mistral.progress import watching
 
         batches = self.batches()
-        with watching(lambda: batches.trouble) as watch:
+        with watching() as watch:
             jobs = batches.wait(_required(identifier), timeout_seconds, watch)
         return map(rows.status_row, jobs)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.errors import ApiError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import COPIES_KEY, Job, Part, Plan, Step, Submission, now
+from duckdb_mistral.late import ask_anew
 from duckdb_mistral.reusing import divide, forget
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import SpooledPart
@@ -114,7 +115,10 @@ class Submitter:
             self._batches.refresh(self._batches.find(known.submission_id))
             found = self._batches.find(known.submission_id)
             jobs = [job for job in found if job.step is not Step.ANSWERED]
-            return not found or (bool(jobs) and all(job.ended_badly for job in jobs))
+            if not found or not jobs or not all(job.ended_badly for job in jobs):
+                return not found
+            ask_anew(self._batches, jobs)
+            return all(job.ended_badly for job in self._ledger.jobs_by_key([job.key for job in jobs]))
 
     def _retire(self, known: Submission | None) -> None:
         if known is None:

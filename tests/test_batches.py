@@ -293,9 +293,10 @@ def test_job_that_cannot_be_read(status: int, slow: Emulator, home: Path) -> Non
     )
     clock = Clock()
     with closing(clock.batches(slow, home)) as batches:
-        assert batches.refresh(batches.ledger.jobs()) == []
+        asked = batches.refresh(batches.ledger.jobs())
+        assert asked.gone == ()
         assert [job.ended for job in batches.ledger.jobs()] == [False, False, True]
-        assert f"Could not read job {ids[0]}: " in str(batches.trouble)
+        assert f"Could not read job {ids[0]}: " in str(asked.trouble)
     assert clock.now <= DEADLINE
 
 
@@ -307,9 +308,9 @@ def test_server_that_cannot_be_read(fault: dict[str, Any], slow: Emulator, home:
     reads = {"method": "GET", "path": f"{JOBS}/.+"}
     slow.faults(reads | fault, reads | {"change": {"status": "CANCELLED"}, "times": 2})
     with closing(Clock().batches(slow, home, deadline=0)) as batches:
-        batches.refresh(batches.ledger.jobs())
+        asked = batches.refresh(batches.ledger.jobs())
         assert not any(job.ended for job in batches.ledger.jobs())
-        assert batches.trouble is not None
+        assert asked.trouble is not None
 
 
 def test_wait_that_cannot_read(slow: Emulator, home: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
     """Where there is no terminal, a line is written for each change, and nothing on standard output."""
     with watching() as watch:
         for completed in (0, 0, 500, 500, 1000):
-            watch([job(completed)])
+            watch([job(completed)], None)
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines() == [
@@ -48,9 +48,9 @@ def test_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lines_of_trouble(capsys: pytest.CaptureFixture[str]) -> None:
     """Where the API could not be asked, the line says so, once, and that it is asked again."""
     said: list[str | None] = [None, "It gave no answer.", "It gave no answer.", None]
-    with watching(lambda: said.pop(0)) as watch:
-        for _ in range(4):
-            watch([job(0)])
+    with watching() as watch:
+        for trouble in said:
+            watch([job(0)], trouble)
     line = "Job job-1234-5678 is RUNNING: 0 of 1,000 requests are done."
     assert capsys.readouterr().err.splitlines() == [line, f"{line} It gave no answer. It is asked again.", line]
 
@@ -61,9 +61,9 @@ def test_trouble_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "120")
-    with watching(lambda: "[It] gave no answer.") as watch:
-        watch([job(0)])
-        watch([job(0)])
+    with watching() as watch:
+        watch([job(0)], "[It] gave no answer.")
+        watch([job(0)], "[It] gave no answer.")
     assert terminal.getvalue().count("[It] gave no answer. It is asked again.") == 1
 
 
@@ -79,9 +79,9 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
     with watching() as watch:
-        watch([job(0), job(0, key=2)])
-        watch([job(250), job(1000, "SUCCESS", key=2)])
-        watch([job(250), job(0, "SUCCESS", key=2).evolve(step=Step.CREATED)])
+        watch([job(0), job(0, key=2)], None)
+        watch([job(250), job(1000, "SUCCESS", key=2)], None)
+        watch([job(250), job(0, "SUCCESS", key=2).evolve(step=Step.CREATED)], None)
     shown = terminal.getvalue()
     assert capsys.readouterr().out == ""
     assert "job-1234 RUNNING" in shown
@@ -97,7 +97,7 @@ def test_bar_of_a_job_that_is_not_created(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "120")
     with watching() as watch:
-        watch([job(0).evolve(step=Step.HELD, report=None)])
+        watch([job(0).evolve(step=Step.HELD, report=None)], None)
     assert "not created HELD" in terminal.getvalue()
 
 
