@@ -250,6 +250,12 @@ class Ledger:
             values["sent_at"] = sent_at
         return self._update(job, values)
 
+    def hold(self, submission_id: str, message: str) -> None:
+        """Let all jobs of a submission that are planned wait for room."""
+        planned = sa.and_(jobs.c.submission_id == submission_id, jobs.c.step == Step.PLANNED)
+        with self._writing() as connection:
+            connection.execute(jobs.update().where(planned).values(step=Step.HELD, message=message))
+
     def created(self, job: Job, report: JobReport) -> bool:
         """Record the job that the API created; False where `job` has moved meanwhile."""
         # Whoever asked for it by its id before had it adopted as another program's.

@@ -109,8 +109,7 @@ class Sender:
                 break
             room, waiting = left, waiting[len(wave) :]
         if not held_only:
-            for job in self._at(submission, Step.PLANNED):
-                self._ledger.move(job, Step.HELD, message="waits for room under the pending limit")
+            self._ledger.hold(submission.submission_id, "waits for room under the pending limit")
 
     def _check_sizes(self, waiting: Iterable[Job]) -> None:
         """Raise ArgumentError for a job that no limit would ever let through."""
@@ -289,6 +288,7 @@ class Sender:
                 metadata=dict(submission.metadata) | tags(submission, job) | _told(submission, jobs),
                 timeout_hours=submission.timeout_hours,
             )
+            self._check_own(sending, report)
         except LimitError as error:
             self._ledger.move(sending, Step.HELD, message=str(error), refused=True)
             return False
@@ -305,6 +305,12 @@ class Sender:
         self._record(sending, report)
         failpoint("after-record")
         return True
+
+    def _check_own(self, sending: Job, report: JobReport) -> None:
+        """Raise ApiError where the answer to a create names the job of another one: then its own is to be looked for."""
+        known = self._ledger.job(report.job_id)
+        if known is not None and known.submission_id is not None and known.key != sending.key:
+            raise ApiError(f"The answer to the create names job {report.job_id}, which is another one.")
 
     def _record(self, sending: Job, report: JobReport) -> None:
         try:

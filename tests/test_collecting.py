@@ -82,14 +82,14 @@ def test_next_is_downloaded_meanwhile(emulator: Emulator, home: Path, monkeypatc
     converting = most_converting = most_ahead = converted = 0
     download = BatchClient.download
 
-    def counted(client: BatchClient, file_id: str, target: Path) -> None:
+    def counted(client: BatchClient, file_id: str, target: Path, requests: int | None) -> None:
         nonlocal begun, most_ahead
         with lock:
             begun += 1
             most_ahead = max(most_ahead, begun - converted)
             if begun > 1:
                 second.set()
-        download(client, file_id, target)
+        download(client, file_id, target, requests)
 
     def held_up(*given: Any, **options: Any) -> Any:
         nonlocal converting, most_converting, converted
@@ -254,15 +254,15 @@ def test_end_that_is_told_early(call: str, status: str, con: duckdb.DuckDBPyConn
 
 @pytest.mark.fault("F25")
 def test_end_without_answers(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
-    """A job that ended without answers is asked for anew once before its rows are kept as missing, and no more then."""
+    """A job that ended without answers is asked for anew before its rows are kept as missing, and at later reads."""
     submission_id = ended_early(con, emulator, "wait", "FAILED")
     nothing = {"status": "FAILED", "completed_requests": 0, "succeeded_requests": 0, "output_file": None}
     emulator.faults({"method": "GET", "path": "/v1/batch/jobs/.+", "times": 99, "change": nothing})
-    before = asked(emulator)
     for _ in range(2):
+        before = asked(emulator)
         found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
         assert [row["outcome"] for row in found] == ["missing"] * 3
-    assert asked(emulator) == before + 1
+        assert asked(emulator) > before
 
 
 @pytest.mark.fault("F25")

@@ -41,6 +41,11 @@ SHORT = {"status": 200, "headers": OCTETS, "body": ""}
 BARE = {"raw": "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n\r\n{}\n"}
 UNKNOWN = "is not known"
 ELSEWHERE = {"location": "http://127.0.0.1:9/elsewhere"}
+NOTHING: dict[str, Any] = {"completed_requests": 0, "succeeded_requests": 0, "output_file": None}
+RUNNING: dict[str, Any] = {"status": "RUNNING", "completed_at": None}
+ONE_ROW = '{"custom_id": "0", "response": {"body": {"choices": [{"message": {"content": "hi"}}]}}}\n'
+DEEP = "[" * 100_000 + "]" * 100_000
+OTHER_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
 
 # fmt: off
 CASES = [
@@ -61,7 +66,8 @@ CASES = [
     # The create is refused.
     Case(fault="F09", what="429, come back in a day", rules=[CREATE | {"status": 429, "headers": {"retry-after": "86400"}}]),  # noqa: E501
     Case(fault="F10", what="401 on upload", rules=[UPLOAD | {"status": 401}], submit="refused the API key"),
-    Case(fault="F10", what="403 on create", rules=[CREATE | {"status": 403}], submit="refused the API key"),
+    Case(fault="F10", what="403 on create", rules=[CREATE | {"status": 403}], submit="does not allow it to this API key"),  # noqa: E501
+    Case(fault="F10", what="402 on create", rules=[CREATE | {"status": 402}], submit="until billing is on"),
     Case(fault="F21", what="404 right after the upload", rules=[CREATE | {"status": 404}]),
     Case(fault="F36", what="307 to another address", rules=[CREATE | {"status": 307, "headers": ELSEWHERE}], submit="points elsewhere"),  # noqa: E501
     # The upload fails.
@@ -92,6 +98,24 @@ CASES = [
     Case(fault="F27", what="short for good", rules=[DOWNLOAD | SHORT | {"times": ALWAYS}], results="hold 0 of the 10 rows"),  # noqa: E501
     Case(fault="F27", what="HTML", rules=[DOWNLOAD | HTML | {"times": ALWAYS}], results="Could not download"),
     Case(fault="F28", what="no answer in time", rules=[DOWNLOAD | {"delay": 3.5}], results="gave no answer"),
+    Case(fault="F27", what="410 for good", rules=[DOWNLOAD | {"status": 410, "times": ALWAYS}], results="does not have result file"),  # noqa: E501
+    Case(fault="F27", what="403 for good", rules=[DOWNLOAD | {"status": 403, "times": ALWAYS}], results="partial := true"),  # noqa: E501
+    Case(fault="F27", what="500 for good", rules=[DOWNLOAD | {"status": 500, "times": ALWAYS}], results="partial := true"),  # noqa: E501
+    # What comes after the end.
+    Case(fault="F43", what="files after CANCELLED", rules=[POLL | {"change": NOTHING | {"status": "CANCELLED"}, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F43", what="files after FAILED", rules=[POLL | {"change": NOTHING | {"status": "FAILED"}, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F43", what="files after TIMEOUT_EXCEEDED", rules=[POLL | {"change": NOTHING | {"status": "TIMEOUT_EXCEEDED"}, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F43", what="files after SUCCESS", rules=[POLL | {"change": NOTHING, "times": ALWAYS}], results="hold 0 of the 10 rows|names no result file"),  # noqa: E501
+    Case(fault="F44", what="counts and file that grow", rules=[POLL | {"change": {"completed_requests": 1, "succeeded_requests": 1}, "times": ALWAYS}, DOWNLOAD | {"status": 200, "headers": OCTETS, "body": ONE_ROW, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F45", what="RUNNING after CANCELLED", rules=[POLL | {"change": NOTHING | {"status": "CANCELLED"}}, POLL | {"change": NOTHING | RUNNING, "times": ALWAYS}], results="It had been told as CANCELLED"),  # noqa: E501
+    Case(fault="F45", what="RUNNING after rows were kept as missing", rules=[POLL | {"change": NOTHING | {"status": "FAILED"}, "times": 2}, POLL | {"change": NOTHING | RUNNING, "times": 3}]),  # noqa: E501
+    # Answers that are none.
+    Case(fault="F54", what="an id that is none", rules=[CREATE | {"change": {"id": "../../models"}}]),
+    Case(fault="F54", what="the id of another file's job", rules=[CREATE | {"change": {"id": OTHER_ID, "input_files": [OTHER_ID]}}]),  # noqa: E501
+    Case(fault="F54", what="a poll that tells of another job", rules=[POLL | {"change": {"id": OTHER_ID}, "times": 3}]),
+    Case(fault="F55", what="JSON of 100,000 levels on create", rules=[CREATE | STORED | {"status": 200, "body": DEEP}]),
+    Case(fault="F55", what="JSON of 100,000 levels on poll", rules=[POLL | {"status": 200, "body": DEEP, "times": 2}]),
+    Case(fault="F55", what="JSON of 100,000 levels on list", rules=[CREATE | CLOSED | STORED, LIST | {"skip": 1, "status": 200, "body": DEEP}], submit=UNKNOWN, settings={"reconcile_seconds": 60}),  # noqa: E501
     Case(fault="F32", what="the server has forgotten the file", rules=[DOWNLOAD | {"status": 404, "times": ALWAYS}], results="does not have result file"),  # noqa: E501
 ]
 # fmt: on
