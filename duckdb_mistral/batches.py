@@ -174,7 +174,8 @@ class Batches:
             if timeout_seconds is not None and left <= 0:
                 told = " ".join(filter(None, (describe(jobs), trouble)))
                 raise WaitTimeoutError(
-                    f"{told} That is not the end, and {timeout_seconds:g} seconds have passed. The jobs run on; wait again whenever you like."
+                    f"{told} That is not the end, and {timeout_seconds:g} seconds have passed. "
+                    "The jobs run on; wait again whenever you like."
                 )
             self.retry.pause(min(interval, left))
         raise AssertionError("the intervals have no end")

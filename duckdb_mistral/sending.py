@@ -307,7 +307,7 @@ class Sender:
         return True
 
     def _check_own(self, sending: Job, report: JobReport) -> None:
-        """Raise ApiError where the answer to a create names the job of another one: then its own is to be looked for."""
+        """Raise ApiError where the answer to a create names the job of another one: its own is to be looked for."""
         known = self._ledger.job(report.job_id)
         if known is not None and known.submission_id is not None and known.key != sending.key:
             raise ApiError(f"The answer to the create names job {report.job_id}, which is another one.")
