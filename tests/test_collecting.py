@@ -8,6 +8,7 @@ import time
 import urllib.request
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import duckdb
 import pytest
@@ -427,3 +428,97 @@ def test_hashes_that_were_damaged(damage: str, con: duckdb.DuckDBPyConnection, e
     (requests,) = at_server(emulator, "GET", f"/v1/batch/jobs/{kept.stem}")["input_files"]
     at_server(emulator, "DELETE", f"/v1/files/{requests}")
     assert [row["outcome"] for row in answered(con, submission_id)] == ["ok"] * 3
+
+
+# Files that cannot be had
+
+UNREADABLE: dict[str, dict[str, Any]] = {
+    "404": {"status": 404},
+    "410": {"status": 410, "body": '{"detail": "expired"}'},
+    "403": {"status": 403},
+    "400": {"status": 400},
+    "402": {"status": 402},
+    "500": {"status": 500},
+    "503": {"status": 503},
+    "no answer": {"close": True},
+    "html": {"status": 200, "headers": {"content-type": "text/html"}, "body": "<html>"},
+}
+
+
+def one_of_each(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> tuple[str, dict[str, str]]:
+    """Submit three rows of which one fails, wait, and return the id and the paths of both files' content."""
+    con.execute(
+        "CREATE TABLE staging AS SELECT range::VARCHAR AS custom_id, "
+        "CASE WHEN range = 1 THEN '[[error 422]]' ELSE 'prompt' END AS prompt FROM range(3)"
+    )
+    submission_id = submitted(con)
+    (row,) = rows(con, "FROM mistral_batch_wait($id)", {"id": submission_id})
+    return submission_id, {name: f"/v1/files/{row[name]}/content" for name in ("output_file", "error_file")}
+
+
+@pytest.mark.fault("F32")
+@pytest.mark.parametrize("how", UNREADABLE)
+@pytest.mark.parametrize("file", ["output_file", "error_file"])
+def test_file_that_cannot_be_had(file: str, how: str, emulator: Emulator, home: Path) -> None:
+    """Without partial := true it is told, with it the other rows come, and nothing is kept for good."""
+    with connect(emulator, home, deadline_seconds=0.2) as con:
+        submission_id, paths = one_of_each(con, emulator)
+        emulator.faults({"method": "GET", "path": paths[file], "times": 1000} | UNREADABLE[how])
+        with pytest.raises(duckdb.Error, match=r"partial := true"):
+            rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id")
+        lost = {"0", "2"} if file == "output_file" else {"1"}
+        assert {row["custom_id"] for row in found if row["outcome"] == "missing"} == lost
+        assert all("no result: Could not download file" in row["error"] for row in found if row["custom_id"] in lost)
+        assert [path.name[:8] for path in (home / "results").glob("*.parquet")] == ["partial-"]
+        if how not in ("404", "410"):
+            with pytest.raises(duckdb.Error, match="Nothing was sent"):
+                rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+        emulator.faults()
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id")
+        assert [row["outcome"] for row in found] == ["ok", "error", "ok"]
+
+
+@pytest.mark.fault("F32")
+def test_lost_file_that_is_not_needed(emulator: Emulator, home: Path) -> None:
+    """A file that cannot be had holds nothing back where the others have all rows."""
+    with connect(emulator, home, deadline_seconds=0.2) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        emulator.faults(
+            {"method": "GET", "path": "/v1/batch/jobs/[^/]+", "change": {"error_file": str(uuid4())}, "times": 1000}
+        )
+        assert len(answered(con, submission_id)) == 3
+
+
+@pytest.mark.fault("F27")
+def test_rows_of_a_file_that_is_cut(emulator: Emulator, home: Path) -> None:
+    """With partial := true the rows come that are there before a download breaks."""
+    with connect(emulator, home, deadline_seconds=0.2) as con:
+        submission_id, paths = one_of_each(con, emulator)
+        emulator.faults({"method": "GET", "path": paths["output_file"], "cut": 600, "times": 1000})
+        with pytest.raises(duckdb.Error, match=r"partial := true"):
+            rows(con, f"FROM mistral_batch_results('{submission_id}')")
+        found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id")
+        assert [row["outcome"] for row in found] == ["ok", "error", "missing"]
+
+
+@pytest.mark.fault("F24")
+@pytest.mark.parametrize("word", ["EXPIRED", "PARTIAL", "success", " Success ", None])
+def test_end_by_another_word(word: str | None, con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A job that has ended by a word that is not known is read, waited for and retried as any other."""
+    con.execute(
+        "CREATE TABLE staging AS SELECT range::VARCHAR AS custom_id, "
+        "CASE WHEN range = 1 THEN '[[error 422]]' ELSE 'prompt' END AS prompt FROM range(3)"
+    )
+    emulator.faults({"method": "GET", "path": "/v1/batch/jobs/[^/]+", "change": {"status": word}, "times": 1000})
+    submission_id = submitted(con)
+    (row,) = rows(con, "FROM mistral_batch_wait($id, timeout_seconds := 30)", {"id": submission_id})
+    assert row["status"] == (word or "UNKNOWN")
+    found = rows(con, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id")
+    assert [row["outcome"] for row in found] == ["ok", "error", "ok"]
+    (again,) = rows(con, "FROM mistral_batch_submit('staging')")
+    assert again["reused"]
+    (retried,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert retried["total_requests"] == 1

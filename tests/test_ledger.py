@@ -394,3 +394,41 @@ def columns_of(path: Path) -> list[tuple[object, ...]]:
         found += connection.execute("SELECT value FROM meta").fetchall()
     connection.close()
     return found
+
+
+@pytest.mark.parametrize("version", ["abc", "-1", "0", "", "3.5", "²", "9" * 5000])
+def test_version_that_is_none(version: str, tmp_path: Path) -> None:
+    """A ledger whose version is none is told as damaged or as newer, in a sentence."""
+    Ledger(tmp_path)
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", [version])
+    connection.close()
+    with pytest.raises(LedgerError, match=r"is damaged \(its version is '"):
+        Ledger(tmp_path)
+
+
+def test_end_that_is_taken_back(ledger: Ledger) -> None:
+    """A job leaves its end only where it was asked for anew, and not once its results are whole."""
+    added(ledger)
+    (job, *_) = ledger.jobs()
+    assert ledger.move(job, Step.SENDING)
+    assert ledger.created(ledger.jobs_by_key([job.key])[0], report(status="FAILED"))
+    runs = report(status="RUNNING")
+
+    def status() -> str:
+        return ledger.jobs_by_key([job.key])[0].status
+
+    ledger.record(runs)
+    assert status() == "FAILED"
+    ledger.record(runs, anew=True)
+    assert status() == "RUNNING"
+    ledger.record(report(status="EXPIRED", completed_at=1))
+    ledger.record(runs)
+    assert status() == "EXPIRED"
+    ledger.keep_results(ledger.jobs_by_key([job.key])[0], "name.parquet", 1, 2)
+    ledger.record(runs, anew=True)
+    assert status() == "RUNNING"
+    ledger.record(report(status="SUCCESS"))
+    ledger.keep_results(ledger.jobs_by_key([job.key])[0], "name.parquet", 1, 0)
+    ledger.record(runs, anew=True)
+    assert status() == "SUCCESS"
