@@ -139,7 +139,7 @@ class Batches:
         """Return the jobs as `status` does, whether the workspace knows them or not."""
         jobs = self.find(identifier) if identifier is not None else self.ledger.jobs()
         if not self.ledger.writable:  # what the API says could not be written down
-            return jobs, []
+            return Polled(jobs=jobs, asked=Asked())
         here = [job for job in jobs if job.server_url == self.settings.server_url]
         reasons = self._pump(here, all_told=identifier is not None)
         asked = self.refresh(self._reread(here))

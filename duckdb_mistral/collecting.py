@@ -297,7 +297,9 @@ class Collector:
     def _is_outdated(self, job: Job, missing: Missing) -> bool:
         """Tell whether a job may have answers by now for rows that have none in its kept results."""
         report = job.report
-        if report is None or not job.ended or not late.missing_in(self._batches, self._engine, job):
+        if report is None or not job.ended or not self._batches.ledger.writable:
+            return False
+        if not late.missing_in(self._batches, self._engine, job):
             return False
         names_files = report.output_file is not None or report.error_file is not None
         return late.has_changed(job) or (missing is Missing.PAID and names_files)

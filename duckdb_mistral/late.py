@@ -39,7 +39,8 @@ def missing_in(batches: Batches, engine: Engine, job: Job) -> int:
     if job.results_missing is None:  # in the ledger of an older version, or in one that was built anew
         with engine() as opened:
             missing = count_rows(opened, [kept], "outcome = 'missing'")
-        batches.ledger.count_missing(job, missing)
+        if batches.ledger.writable:
+            batches.ledger.count_missing(job, missing)
         return missing
     return job.results_missing
 
@@ -50,7 +51,7 @@ def ask_to_read(batches: Batches, engine: Engine, jobs: Sequence[Job]) -> list[J
     Nothing is waited for: what is kept can be read without the API.
     """
     due = [job for job in jobs if _is_due(job) and missing_in(batches, engine, job)]
-    if not due:
+    if not due or not batches.ledger.writable:
         return list(jobs)
     with suppress(ApiError, SettingError), batches.retry.within(0):
         batches.ask_again(due)
