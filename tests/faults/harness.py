@@ -14,6 +14,7 @@ from duckdb_mistral.responses import lines_of
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from random import Random
 
     from duckdb_mistral.emulator import Emulator
 
@@ -24,6 +25,19 @@ UPLOAD = {"method": "POST", "path": "/v1/files"}
 LIST = {"method": "GET", "path": "/v1/batch/jobs"}
 POLL = {"method": "GET", "path": "/v1/batch/jobs/[^/]+"}
 DOWNLOAD = {"method": "GET", "path": "/v1/files/[^/]+/content"}
+#: A job of which nothing is told yet, although it has ended.
+NOTHING: dict[str, Any] = {"completed_requests": 0, "succeeded_requests": 0, "output_file": None}
+RUNNING: dict[str, Any] = {"status": "RUNNING", "completed_at": None}
+#: Ends that are told too early, or taken back, and come right later: whoever reads them has to ask again.
+LATE: tuple[dict[str, Any], ...] = (
+    NOTHING,
+    NOTHING | {"status": "EXPIRED"},
+    NOTHING | RUNNING,
+    RUNNING,
+    {"completed_requests": 1, "succeeded_requests": 1},
+)
+#: After these the same statement is sent anew where the API says so again.
+ENDED_BADLY = ("CANCELLED", "FAILED", "TIMEOUT_EXCEEDED")
 OCTETS = {"content-type": "application/octet-stream"}
 
 
@@ -84,6 +98,17 @@ class Story:
         except duckdb.Error as error:
             self.said.append(str(error))
             raise
+
+
+def late_end(dice: Random) -> dict[str, Any]:
+    """Return a rule by which a few polls tell an end too early, or take it back."""
+    return POLL | {"change": dice.choice(LATE), "skip": dice.randrange(3), "times": dice.randrange(1, 4)}
+
+
+def bad_end(dice: Random) -> dict[str, Any]:
+    """Return a rule by which one poll tells a bad end that is none."""
+    change = NOTHING | {"status": dice.choice(ENDED_BADLY)}
+    return POLL | {"change": change, "skip": dice.randrange(3), "times": 1}
 
 
 def check_invariants(story: Story, *, jobs: int = 1) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from faults.harness import CREATE, DOWNLOAD, LIST, OCTETS, POLL, UPLOAD, Story, check_invariants
+from faults.harness import CREATE, DOWNLOAD, LIST, NOTHING, OCTETS, POLL, RUNNING, UPLOAD, Story, check_invariants
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,8 +41,6 @@ SHORT = {"status": 200, "headers": OCTETS, "body": ""}
 BARE = {"raw": "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n\r\n{}\n"}
 UNKNOWN = "is not known"
 ELSEWHERE = {"location": "http://127.0.0.1:9/elsewhere"}
-NOTHING: dict[str, Any] = {"completed_requests": 0, "succeeded_requests": 0, "output_file": None}
-RUNNING: dict[str, Any] = {"status": "RUNNING", "completed_at": None}
 ONE_ROW = '{"custom_id": "0", "response": {"body": {"choices": [{"message": {"content": "hi"}}]}}}\n'
 DEEP = "[" * 100_000 + "]" * 100_000
 OTHER_ID = "3f2a9c1e-0000-4000-8000-00000000000a"

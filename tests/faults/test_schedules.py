@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from faults.harness import CREATE, DOWNLOAD, LIST, POLL, UPLOAD, Story, check_invariants
+from faults.harness import CREATE, DOWNLOAD, LIST, POLL, UPLOAD, Story, bad_end, check_invariants, late_end
 from faults.test_every_step import tell
 
 from duckdb_mistral.emulator import Emulator
@@ -51,6 +51,8 @@ def misbehave(emulator: Emulator, dice: random.Random) -> list[dict[str, Any]]:
         dice.choice(WHERE) | dice.choice(WHAT) | {"skip": dice.randrange(3), "times": dice.randrange(1, 3)}
         for _ in range(dice.randrange(1, 5))
     ]
+    if dice.randrange(2):
+        rules.insert(0, late_end(dice))
     emulator.faults(*rules)
     return rules
 
@@ -62,6 +64,9 @@ def run(seed: int, directory: Path) -> None:
     jobs = 3 if limits else 1
     with Emulator(directory / "server", job_seconds=dice.choice([0, 0.2])) as emulator:
         rules = misbehave(emulator, dice)
+        if dice.randrange(3) == 0:  # told twice, a bad end is one, and what failed as a whole is sent anew
+            rules.insert(0, bad_end(dice))
+            emulator.faults(*rules)
         said = ""
         if dice.randrange(KILLS) == 0 and not limits:
             _, said = tell(emulator, directory / "home", f"*:{dice.randrange(5, 60)}")
