@@ -7,22 +7,21 @@ around it. What is no MistralBatchError is a bug, and goes through as it is.
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from duckdb_mistral import interrupts, rows
 from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import duckdb
     import numpy as np
-
-    from duckdb_mistral.session import Session
 
 
 def _zeros(count: int) -> pa.Array:
@@ -52,17 +51,22 @@ class Functions:
     """The functions of one session, as DuckDB is given them."""
 
     def __init__(self, session: Session) -> None:
-        """Serve `session`, under a name by which another connection of the same database finds it."""
+        """Serve `session`."""
         self.session = session
-        self.name = str(uuid4())
+        #: DuckDB calls what it was given by its address, and the connection that gave it drops it when it is closed.
+        self._given: tuple[_Vectors, ...] = ()
 
     def create(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Create every function on the database of `connection`."""
-        for name, (function, parameters, returns) in self._all().items():
-            _say_parameters(function, len(parameters))
+        """Create every function on the database of `connection`.
+
+        They have to be kept for as long as that database may call them: by whoever keeps this object.
+        """
+        forms = _forms()
+        self._given = tuple(_Vectors(self.session, form, len(parameters)) for form, parameters, _ in forms.values())
+        for (name, (_, parameters, returns)), given in zip(forms.items(), self._given, strict=True):
             connection.create_function(
                 name,
-                function,
+                given,
                 parameters,
                 returns,
                 type=PythonUDFType.ARROW,
@@ -70,88 +74,109 @@ class Functions:
                 side_effects=name not in PURE,
             )
 
-    def _all(self) -> dict[str, tuple[Callable[..., pa.Array], list[Any], str]]:
-        session = self.session
-        text, number, hashed = "VARCHAR", "BIGINT", "UBIGINT"
-        return {
-            "mistral_internal_compile": (_texts(session.compile), [text, text], text),
-            "mistral_internal_open": (
-                _answers(lambda *given: {"token": session.open(*given)}, _OPENED),
-                [text, "VARCHAR[]", hashed, hashed],
-                rows.sql_type(_OPENED),
-            ),
-            "mistral_internal_check": (_texts(session.check), [text, "VARCHAR[]"], text),
-            "mistral_internal_spool": (self._spool, [number, text, hashed, text, text], "TINYINT"),
-            "mistral_internal_submit": _table(session.submit, [number, _SUMMARY], rows.SUBMIT),
-            "mistral_internal_tokens": (_count_tokens, [text, text], "BIGINT"),
-            "mistral_internal_estimate": _table(
-                session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]"], rows.ESTIMATE
-            ),
-            "mistral_internal_cost": _table(session.cost, [text], rows.COST),
-            "mistral_internal_status": _table(session.status, [text], rows.STATUS),
-            "mistral_internal_wait": _table(session.wait, [text, "DOUBLE"], rows.STATUS),
-            "mistral_internal_cancel": _table(session.cancel, [text], rows.STATUS),
-            "mistral_internal_retry": _table(session.retry, [text], rows.SUBMIT),
-            "mistral_internal_jobs": _table(session.workspace_jobs, [text, text, text, number], rows.WORKSPACE),
-            "mistral_internal_models": _table(session.models, ["BOOLEAN"], rows.MODELS),
-            LISTEN: (_texts(_listen), ["BOOLEAN"], text),
-            "mistral_internal_line": (_lines, [text, hashed], text),
-            # Last, because it tells that all are there.
-            "mistral_internal_session": (_texts(lambda _: self.name), ["BOOLEAN"], text),
-        }
 
-    def _spool(
-        self, tokens: pa.Array, custom_ids: pa.Array, id_hashes: pa.Array, requests: pa.Array, lines: pa.Array
-    ) -> pa.Array:
-        """Write one vector of lines and their keys; the answer says nothing, but has to be as long."""
-        try:
-            self._write(tokens.to_numpy(), lines, custom_ids, requests, id_hashes)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("Interrupted while the rows were read. Nothing was sent.") from None
-        return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else _zeros(len(lines))
+class _Vectors:
+    """One function of one session, with as many parameters as it has vectors; small, because it is never let go."""
 
-    def _write(self, tokens: np.ndarray[Any, Any], *columns: pa.Array) -> None:
-        if not len(tokens):
-            return
-        spool = self.session.spool(int(tokens[0]))
-        if (tokens != tokens[0]).any():
-            self.session.refuse_spools(set(tokens.tolist()))
-        elif spool is not None:
-            spool.write(*columns)
+    __slots__ = ("__signature__", "_form", "_session")
+
+    def __init__(self, session: Session, form: Callable[..., pa.Array], count: int) -> None:
+        """Call `form` with `session` and `count` vectors."""
+        self.__signature__ = _signature(count)
+        self._form = form
+        self._session = session
+
+    def __call__(self, *vectors: pa.Array) -> pa.Array:
+        """Return the vector of answers."""
+        return self._form(self._session, *vectors)
 
 
-def _listen(_: bool) -> None:
+@cache
+def _signature(count: int) -> inspect.Signature:
+    kind = inspect.Parameter.POSITIONAL_ONLY
+    return inspect.Signature([inspect.Parameter(f"vector_{number}", kind) for number in range(count)])
+
+
+@cache
+def _forms() -> dict[str, tuple[Callable[..., pa.Array], list[Any], str]]:
+    """Return the functions by name, each with its parameters and what it returns: the same for all sessions."""
+    text, number, hashed = "VARCHAR", "BIGINT", "UBIGINT"
+    return {
+        "mistral_internal_compile": (_texts(Session.compile), [text, text], text),
+        "mistral_internal_open": (
+            _answers(lambda *given: {"token": Session.open(*given)}, _OPENED),
+            [text, "VARCHAR[]", hashed, hashed],
+            rows.sql_type(_OPENED),
+        ),
+        "mistral_internal_check": (_texts(Session.check), [text, "VARCHAR[]"], text),
+        "mistral_internal_spool": (_spool, [number, text, hashed, text, text], "TINYINT"),
+        "mistral_internal_submit": _table(Session.submit, [number, _SUMMARY], rows.SUBMIT),
+        "mistral_internal_tokens": (_count_tokens, [text, text], "BIGINT"),
+        "mistral_internal_estimate": _table(Session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]"], rows.ESTIMATE),
+        "mistral_internal_cost": _table(Session.cost, [text], rows.COST),
+        "mistral_internal_status": _table(Session.status, [text], rows.STATUS),
+        "mistral_internal_wait": _table(Session.wait, [text, "DOUBLE"], rows.STATUS),
+        "mistral_internal_cancel": _table(Session.cancel, [text], rows.STATUS),
+        "mistral_internal_retry": _table(Session.retry, [text], rows.SUBMIT),
+        "mistral_internal_jobs": _table(Session.workspace_jobs, [text, text, text, number], rows.WORKSPACE),
+        "mistral_internal_models": _table(Session.models, ["BOOLEAN"], rows.MODELS),
+        LISTEN: (_texts(_listen), ["BOOLEAN"], text),
+        "mistral_internal_line": (_lines, [text, hashed], text),
+        # Last, because it tells that all are there.
+        "mistral_internal_session": (_texts(lambda session, _: session.name), ["BOOLEAN"], text),
+    }
+
+
+def _spool(
+    session: Session,
+    tokens: pa.Array,
+    custom_ids: pa.Array,
+    id_hashes: pa.Array,
+    requests: pa.Array,
+    lines: pa.Array,
+) -> pa.Array:
+    """Write one vector of lines and their keys; the answer says nothing, but has to be as long."""
+    try:
+        _write(session, tokens.to_numpy(), lines, custom_ids, requests, id_hashes)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Interrupted while the rows were read. Nothing was sent.") from None
+    return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else _zeros(len(lines))
+
+
+def _write(session: Session, tokens: np.ndarray[Any, Any], *columns: pa.Array) -> None:
+    if not len(tokens):
+        return
+    spool = session.spool(int(tokens[0]))
+    if (tokens != tokens[0]).any():
+        session.refuse_spools(set(tokens.tolist()))
+    elif spool is not None:
+        spool.write(*columns)
+
+
+def _listen(_: Session, __: bool) -> None:
     """Be ready for Ctrl-C: a call with a constant is made while the statement is planned, on the caller's thread."""
     interrupts.listen()
 
 
-def _lines(files: pa.Array, hashes: pa.Array) -> pa.Array:
+def _lines(_: Session, files: pa.Array, hashes: pa.Array) -> pa.Array:
     """Return the result lines of rows, where the column response is asked for."""
     from duckdb_mistral.responses import find_lines
 
     return find_lines(files, hashes)
 
 
-def _count_tokens(texts: pa.Array, models: pa.Array) -> pa.Array:
+def _count_tokens(_: Session, texts: pa.Array, models: pa.Array) -> pa.Array:
     """Return numbers whose sum is, for each model, the tokens of its texts."""
     from duckdb_mistral.tokens import count_tokens
 
     return count_tokens(texts, models)
 
 
-def _say_parameters(function: Callable[..., pa.Array], count: int) -> None:
-    """Let a function that takes any number of vectors look as DuckDB wants it: with `count` parameters."""
-    if not inspect.ismethod(function) and function is not _count_tokens:
-        kind = inspect.Parameter.POSITIONAL_ONLY
-        parameters = [inspect.Parameter(f"vector_{number}", kind) for number in range(count)]
-        function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-
-
 def _texts(call: Callable[..., str | None]) -> Callable[..., pa.Array]:
     """Return the vector form of a function that returns text."""
 
-    def function(*columns: pa.Array) -> pa.Array:
-        return pa.array([call(*values) for values in _values(columns)], pa.string())
+    def function(session: Session, *columns: pa.Array) -> pa.Array:
+        return pa.array([call(session, *values) for values in _values(columns)], pa.string())
 
     return function
 
@@ -159,12 +184,12 @@ def _texts(call: Callable[..., str | None]) -> Callable[..., pa.Array]:
 def _answers(call: Callable[..., dict[str, Any]], kind: pa.StructType) -> Callable[..., pa.Array]:
     """Return the vector form of a function that returns a struct, with its errors in the struct's field error."""
 
-    def function(*columns: pa.Array) -> pa.Array:
+    def function(session: Session, *columns: pa.Array) -> pa.Array:
         found = []
         for values in _values(columns):
             interrupts.begin()
             try:
-                found.append(call(*values) | {"error": None})
+                found.append(call(session, *values) | {"error": None})
             except MistralBatchError as error:
                 found.append({"error": str(error)})
             except KeyboardInterrupt:

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.functions import Functions
 
-#: DuckDB keeps the functions of an open database; what it has let go of is not kept here either.
-_databases: weakref.WeakValueDictionary[str, Functions] = weakref.WeakValueDictionary()
-_connections: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+#: Every session's functions by its name, for the life of the process: nothing tells when DuckDB, which calls them by
+#: their address, has let go of a database. They are 2 kB; what is heavy goes with the last connection.
+_databases: dict[str, Functions] = {}
+#: The connections and cursors that have the macros, with the functions of their database.
+_registered: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, Functions] = weakref.WeakKeyDictionary()
+#: The default connection: DuckDB makes a new object for it each time that nobody holds one.
+_default: list[duckdb.DuckDBPyConnection] = []
 #: Threads that register cursors of one database at once make its functions once.
 _registering = threading.Lock()
 
@@ -29,15 +33,16 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
     """Give a DuckDB connection the mistral functions.
 
     `con` is a connection or a cursor; without it, the default connection, which `duckdb.sql` uses. Calling it again
-    changes nothing but the settings that are given. No network connection is opened, no key is read, and nothing is
-    written to the user's database: the functions are TEMP.
+    changes nothing but the settings that are given: rows that were not fetched yet and a transaction stay as they are.
+    No network connection is opened, no key is read, and nothing is written to the user's database: the functions are
+    TEMP.
 
     Settings (see the README): api_key, server_url, home, model, max_requests_per_job, max_bytes_per_file,
     max_pending_requests, reconcile_seconds, poll_seconds, deadline_seconds, prices. What is not given comes from the
     environment at each call.
 
     Raises SettingError for a setting that does not exist or cannot be used, ArgumentError for what is no connection and
-    for the first call on a database in a transaction.
+    for the first call on a connection or cursor in a transaction.
     """
     import duckdb
 
@@ -47,15 +52,20 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
             f"register() takes a DuckDB connection, not {connection!r}. duckdb_mistral.connect() takes the name of a "
             "database, and returns a connection that has the functions."
         )
-    with _registering:
-        functions = _functions_of(connection)
-        if functions is None:
-            _create_functions(connection, settings)
-        else:
-            functions.session.configure(settings)
-    for path in macro_files():
-        connection.execute(path.read_text(encoding="utf-8"))
-    _connections.add(connection)
+    known = connection in _registered
+    if not known and _in_transaction(connection):
+        raise ArgumentError(
+            "register() was called in a transaction, whose ROLLBACK would take the functions away again. Nothing was "
+            "changed. Register before BEGIN, or after COMMIT."
+        )
+    functions = _functions_of(connection, settings)
+    if not known:
+        for path in macro_files():
+            connection.execute(path.read_text(encoding="utf-8"))
+        functions.session.join(connection)
+        _registered[connection] = functions
+    if con is None:
+        _default[:] = [connection]
 
 
 def connect(
@@ -78,36 +88,43 @@ def connect(
 
 def on_trouble(connection: duckdb.DuckDBPyConnection, listener: Callable[[str], object]) -> None:
     """Let `listener` hear why the API could not be asked for jobs that a status shows all the same."""
-    functions = _functions_of(connection)
+    functions = _registered.get(connection)
     if functions is not None:
         functions.session.on_trouble = listener
 
 
-def _functions_of(connection: duckdb.DuckDBPyConnection) -> Functions | None:
+def _functions_of(connection: duckdb.DuckDBPyConnection, settings: dict[str, Any]) -> Functions:
+    """Return the functions of a connection's database with `settings`, and create them where it has none.
+
+    All of it is done beside the connection: a statement on it would discard the rows that its caller has not fetched.
+    """
+    with _registering, closing(connection.cursor()) as cursor:
+        found = _found(cursor)
+        if found is None:
+            return _created(cursor, settings)
+        found.session.configure(settings)
+        return found
+
+
+def _found(cursor: duckdb.DuckDBPyConnection) -> Functions | None:
     """Return what an earlier register on the same database made, or None."""
     import duckdb
 
-    # Asked beside the connection: in a transaction of the caller's, a statement that fails would undo it.
-    with closing(connection.cursor()) as cursor:
-        try:
-            ((name,),) = cursor.execute("SELECT mistral_internal_session(true)").fetchall()
-        except duckdb.CatalogException:
-            return None
+    try:
+        ((name,),) = cursor.execute("SELECT system.main.mistral_internal_session(true)").fetchall()
+    except duckdb.CatalogException:
+        return None
     return _databases[name]
 
 
-def _create_functions(connection: duckdb.DuckDBPyConnection, settings: dict[str, Any]) -> None:
+def _created(cursor: duckdb.DuckDBPyConnection, settings: dict[str, Any]) -> Functions:
     from duckdb_mistral.functions import Functions
     from duckdb_mistral.session import Session
 
-    if _in_transaction(connection):
-        raise ArgumentError(
-            "register() was called in a transaction, whose ROLLBACK would leave half of the functions. Nothing was "
-            "changed. Register before BEGIN, or after COMMIT."
-        )
     functions = Functions(Session(settings))
-    functions.create(connection)
-    _databases[functions.name] = functions
+    _databases[functions.session.name] = functions  # before DuckDB has the first of them
+    functions.create(cursor)
+    return functions
 
 
 def _in_transaction(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -124,5 +141,5 @@ def _in_transaction(connection: duckdb.DuckDBPyConnection) -> bool:
 @atexit.register
 def _close() -> None:
     """Close what is still open when Python ends: DuckDB 2 complains of functions that outlive it."""
-    for connection in list(_connections):
+    for connection in list(_registered):
         connection.close()

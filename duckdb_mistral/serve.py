@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 9494
 SHORTEST_TOKEN = 4
+#: What DuckDB asks whether statements may run: it calls them by their address, also while a server is being closed.
+_asked: list[Callable[[str, str], bool]] = []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,7 @@ class DatabaseServer:
             watch(statement)
             return True
 
+        _asked.append(allowed)
         connection.create_function(
             "mistral_internal_statement", allowed, ["VARCHAR", "VARCHAR"], "BOOLEAN", side_effects=True
         )

@@ -10,13 +10,17 @@ import itertools
 import json
 import threading
 import weakref
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
 from duckdb_mistral.errors import ArgumentError, MistralBatchError, SourceError
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import duckdb
 
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.jobs import Job, Plan
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 MACRO_PARAMETER = "0_macro_parameters"
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+#: Spools of statements that failed, whose connections are gone.
+_left: SimpleQueue[Spool] = SimpleQueue()
 
 
 class _Opened(NamedTuple):
@@ -45,6 +51,8 @@ class Session:
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         """Keep the settings that were given; the rest comes from the environment at each call."""
+        #: By which another connection of the same database finds it.
+        self.name = str(uuid4())
         self._lock = threading.Lock()
         self._piloting = threading.Lock()
         self._pilots: dict[str, list[Pilot]] = {}
@@ -55,8 +63,30 @@ class Session:
         self._numbers = itertools.count(1)
         #: Hears why the API could not be asked for jobs that a status shows all the same.
         self.on_trouble: Callable[[str], object] = lambda _: None
+        #: The connections and cursors that have registered, by their address.
+        self._members: set[int] = set()
         self.configure(given)
         _sessions.add(self)
+
+    def join(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Work for a connection or cursor; when the last one is gone, so is what is heavy."""
+        _discard_left()
+        self._members.add(id(connection))
+        finalizer: Any = weakref.finalize(connection, self._leave, id(connection))
+        finalizer.atexit = False
+
+    def _leave(self, member: int) -> None:
+        """Be without a connection that is gone. This runs wherever Python collects it: so it waits for nothing."""
+        self._members.discard(member)
+        if not self._members and self._lock.acquire(blocking=False):  # held: somebody is at work
+            try:
+                self._batches = None
+                self._earlier.clear()
+                while self._spools:
+                    _left.put(self._spools.popitem()[1].spool)
+                self._pilots.clear()
+            finally:
+                self._lock.release()
 
     def configure(self, given: Mapping[str, Any]) -> None:
         """Take over the settings in `given` and keep the others; raises SettingError before changing any."""
@@ -176,7 +206,8 @@ class Session:
         return token
 
     def _discard_earlier(self, connection: int, query: int) -> None:
-        """Remove the spools that other queries of a connection have left."""
+        """Remove the spools that other queries of a connection have left, or of connections that are gone."""
+        _discard_left()
         with self._lock:
             left = [
                 token
@@ -343,6 +374,15 @@ class Session:
         return map(rows.model_row, self.batches().models())
 
 
+def _discard_left() -> None:
+    while True:
+        try:
+            spool = _left.get_nowait()
+        except Empty:
+            return
+        spool.discard()
+
+
 def _keep_results(batches: Batches, job: Job) -> None:
     from duckdb_mistral.collecting import Collector, Missing
 
@@ -365,6 +405,7 @@ def _plan(text: str) -> Plan:
 @atexit.register
 def _close_all() -> None:
     """Close what is still open when Python ends."""
+    _discard_left()
     for session in list(_sessions):
         session.close()
 

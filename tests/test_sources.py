@@ -393,7 +393,7 @@ def test_registered_cursor(con: duckdb.DuckDBPyConnection, home: Path) -> None:
 
 
 def test_registering_in_a_transaction(emulator: Emulator, home: Path) -> None:
-    """The first register of a database is refused in a transaction, which goes on; a second one is not."""
+    """The first register of a connection is refused in a transaction, which goes on; a second one is not."""
     settings = settings_of(emulator, home)
     with duckdb.connect() as con:
         con.execute("BEGIN")
