@@ -270,6 +270,13 @@ class Collector:
             with self._engines.one(spill) as engine:
                 yield engine
 
+    def declared_output(self, identifier: str) -> str | None:
+        """Return the declared output of an id of the ledger's; None where it has none, or is not known here."""
+        ledger = self._batches.ledger
+        job = ledger.job(identifier)
+        submission = ledger.submission(identifier if job is None else job.submission_id or identifier)
+        return None if submission is None else submission.output
+
     def _output(self, jobs: Sequence[Job]) -> str | None:
         """Return the declared output type, where all jobs share one."""
         ids = dict.fromkeys(job.submission_id for job in jobs)

@@ -10,6 +10,7 @@ import itertools
 import json
 import threading
 import weakref
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 #: While a macro is made, DuckDB 1.5 binds its body with names that begin so in the place of its parameters.
 MACRO_PARAMETER = "0_macro_parameters"
+#: What mistral_batch_results has in place of an id where none is given, which is not the same as NULL.
+EVERY = "every ended submission"
+NULL_ID = "The id is NULL; give the submission_id or the job_id that mistral_batch_submit returned."
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 #: Spools of statements that failed, whose connections are gone.
@@ -148,6 +152,8 @@ class Session:
                 return self._results(given)
             return self._requests(name, given)
         except MistralBatchError as error:
+            if name == "results":  # a relation or a view of what has not ended must fit what there will be
+                columns = columns | {"output": self._output_type(given["id"])}
             return statements.refusal(columns, str(error))
         except KeyboardInterrupt:
             return statements.refusal(columns, interrupts.INTERRUPTED)
@@ -174,10 +180,23 @@ class Session:
         from duckdb_mistral.statements import results_statement
 
         identifier, partial = given["id"], boolean("partial", given["partial"])
-        if identifier is not None and not isinstance(identifier, str):
+        if identifier is None:
+            raise ArgumentError(f"{NULL_ID} Without an id, the results of every ended submission are read.")
+        if not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
-        collected = Collector(self.batches()).collect(identifier, partial=partial)
+        collected = Collector(self.batches()).collect(None if identifier == EVERY else identifier, partial=partial)
         return results_statement(collected.families, collected.output)
+
+    def _output_type(self, identifier: Any) -> str:
+        """Return the type of the column output of an id's results, as far as it is known here."""
+        from duckdb_mistral.collecting import Collector
+        from duckdb_mistral.output_types import declared
+
+        output = None
+        if isinstance(identifier, str):
+            with suppress(MistralBatchError):
+                output = Collector(self.batches()).declared_output(identifier)
+        return "JSON" if output is None else declared(output).sql_type
 
     # While a submit runs
 
@@ -412,5 +431,5 @@ def _close_all() -> None:
 
 def _required(identifier: str | None) -> str:
     if identifier is None:
-        raise ArgumentError("The id is NULL; give the submission_id or the job_id that mistral_batch_submit returned.")
+        raise ArgumentError(NULL_ID)
     return identifier

@@ -14,6 +14,8 @@ CREATE OR REPLACE TEMP MACRO mistral_batch_submit(
 FROM query(mistral_internal_compile('submit', to_json({
   'source': source, 'model': model, 'endpoint': endpoint, 'system': system, 'params': params, 'output': output,
   'metadata': metadata, 'timeout_hours': timeout_hours, 'reuse': reuse, 'max_cost': max_cost, 'force': force
-})));
+})))
+-- In every macro: because of now(), a plan that is kept (PREPARE) is bound anew whenever it runs; it costs nothing.
+WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_submit IS
 'Sends one request per row of source (a table, a view, a CTE, or the text of a SELECT, with custom_id and prompt) to Mistral''s Batch API; one row per job. The same content again returns the jobs that exist.';

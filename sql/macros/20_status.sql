@@ -1,6 +1,7 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_status(id := NULL) AS TABLE
 SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
-FROM (SELECT mistral_internal_status(id::VARCHAR) AS answer);
+FROM (SELECT mistral_internal_status(id::VARCHAR) AS answer)
+WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_status IS
 'Asks the API how far the jobs of a submission or job id are; without id, of every submission. One row per job.';
 
@@ -9,6 +10,7 @@ SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.
 FROM (
   -- A constant is folded while the statement is planned, on the thread that Ctrl-C reaches.
   SELECT mistral_internal_wait(id::VARCHAR, timeout_seconds) AS answer WHERE mistral_internal_listen(true) IS NULL
-);
+)
+WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_wait IS
 'Returns once every job of a submission or job id has ended, showing progress; past timeout_seconds it raises, and the jobs run on. One row per job.';

@@ -1,5 +1,6 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_cancel(id) AS TABLE
 SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
-FROM (SELECT mistral_internal_cancel(id::VARCHAR) AS answer);
+FROM (SELECT mistral_internal_cancel(id::VARCHAR) AS answer)
+WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_cancel IS
 'Asks for the cancellation of the jobs of a submission or job id; what was answered so far is kept. One row per job.';

@@ -12,6 +12,7 @@ FROM (
       '1970-01-01 00:00:00+00'::TIMESTAMPTZ, least('9999-12-30 00:00:00+00'::TIMESTAMPTZ, created_after::TIMESTAMPTZ)
     ) END)
   ) AS answer
-);
+)
+WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_jobs IS
 'The jobs of the workspace as the API lists them, whoever created them, newest first; filtered by status, model, metadata and time of creation.';

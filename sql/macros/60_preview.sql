@@ -14,6 +14,7 @@ CREATE OR REPLACE TEMP MACRO mistral_batch_preview(
 FROM query(mistral_internal_compile('preview', to_json({
   'source': source, 'model': model, 'endpoint': endpoint, 'system': system, 'params': params, 'output': output,
   'metadata': metadata, 'timeout_hours': timeout_hours, 'reuse': reuse, 'max_cost': max_cost, 'force': force
-})));
+})))
+WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_preview IS
 'The request bodies that mistral_batch_submit would send for the same arguments. No network, no key.';
