@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
+from collections.abc import Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.settings import ENVIRONMENT, check_names
 from duckdb_mistral.templates import macro_files
 
 if TYPE_CHECKING:
@@ -73,17 +75,39 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """Return `duckdb.connect(database, **duckdb_arguments)` with the functions registered.
 
-    Raises SettingError for `settings` that cannot be used; the connection is then closed again.
+    Raises SettingError for `settings` that cannot be used, the connection is then closed again, and ArgumentError for
+    arguments that neither this function nor duckdb.connect takes.
     """
     import duckdb
 
-    connection = duckdb.connect(database, **duckdb_arguments)
+    check_names(_settings(settings, duckdb_arguments))
+    try:
+        connection = duckdb.connect(database, **duckdb_arguments)
+    except TypeError:  # whose words show the arguments, a key among them
+        raise ArgumentError(
+            f"duckdb.connect() does not take {' and '.join(duckdb_arguments) or 'this database'}. It takes the name "
+            "of a database as text or a path, read_only as True or False, and config as a dictionary of DuckDB's "
+            "settings; those of the functions go into settings={…}."
+        ) from None
     try:
         register(connection, **(settings or {}))
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _settings(settings: object, duckdb_arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings that connect() was given; raise ArgumentError where they stand elsewhere."""
+    misplaced = [name for name in duckdb_arguments if name in ENVIRONMENT]
+    if misplaced:
+        raise ArgumentError(
+            f"connect() takes settings in one dictionary: connect(…, settings={{'{misplaced[0]}': …}}). What stands "
+            f"beside it, such as {' and '.join(misplaced)} here, goes to duckdb.connect()."
+        )
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ArgumentError(f"settings must be a dictionary such as {{'model': …}}, not a {type(settings).__name__}.")
+    return settings or {}
 
 
 def on_trouble(connection: duckdb.DuckDBPyConnection, listener: Callable[[str], object]) -> None:

@@ -52,9 +52,7 @@ def view(con: duckdb.DuckDBPyConnection, query: str) -> Callable[[], list[Any]]:
 KEEPING = [prepared, prepared_in_a_view, prepared_with_a_parameter, relation, view]
 
 
-def parametrized(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test with each way to keep a plan."""
-    return pytest.mark.parametrize("keep", KEEPING, ids=[keep.__name__ for keep in KEEPING])(test)
+parametrized = pytest.mark.parametrize("keep", KEEPING, ids=[keep.__name__ for keep in KEEPING])
 
 
 @parametrized

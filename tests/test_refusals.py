@@ -406,6 +406,27 @@ def test_registering_on_no_connection(given: Any) -> None:
         duckdb_mistral.register(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"model": "x"}, r"connect\(…, settings=\{'model': …\}\)"),
+        ({"api_key": KEY, "read_only": False}, r"connect\(…, settings=\{'api_key': …\}\)"),
+        ({"modell": "x"}, r"does not take modell\. It takes the name of a database"),
+        ({"read_only": KEY}, r"does not take read_only\. It takes"),
+        ({"config": KEY}, r"does not take config\. It takes"),
+        ({"settings": KEY}, r"settings must be a dictionary such as \{'model': …\}, not a str"),
+        ({"settings": [KEY]}, "settings must be a dictionary"),
+        ({"settings": {5: KEY}}, "There is no setting 5"),
+    ],
+)
+def test_connecting_with_what_it_does_not_take(given: dict[str, Any], words: str) -> None:
+    """What stands in the wrong place is told by its name, in a sentence that shows no value."""
+    with pytest.raises(duckdb_mistral.MistralBatchError, match=words) as caught:
+        duckdb_mistral.connect(**given)
+    assert KEY not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
 def test_bad_setting_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that cannot be used is an error of the call that needs it, and names the variable."""
     with duckdb_mistral.connect() as con:
