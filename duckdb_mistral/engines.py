@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.forks import leave_to_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,7 @@ class Engines:
         self._engine = duckdb.connect(
             ":memory:", config={"temp_directory": directory, "autoinstall_known_extensions": False}
         )
+        leave_to_parent(self._engine)
         return self._engine
 
 

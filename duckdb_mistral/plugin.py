@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
+from duckdb_mistral import forks
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.settings import ENVIRONMENT, check_names
 from duckdb_mistral.templates import macro_files
@@ -65,6 +67,7 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
         for path in macro_files():
             connection.execute(path.read_text(encoding="utf-8"))
         functions.session.join(connection)
+        forks.leave_to_parent(connection)
         _registered[connection] = functions
     if con is None:
         _default[:] = [connection]
@@ -162,8 +165,22 @@ def _in_transaction(connection: duckdb.DuckDBPyConnection) -> bool:
     return first == second
 
 
+def _begin_child() -> None:
+    """Begin anew what another thread of the parent may have held when it forked."""
+    global _registering
+    _registering = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_child)
+
+
 @atexit.register
 def _close() -> None:
     """Close what is still open when Python ends: DuckDB 2 complains of functions that outlive it."""
+    import duckdb
+
     for connection in list(_registered):
-        connection.close()
+        if not forks.is_inherited(connection):
+            with suppress(duckdb.Error):  # DuckDB 2 does not close one that a thread is still using
+                connection.close()

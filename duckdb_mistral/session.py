@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from duckdb_mistral.errors import ArgumentError, MistralBatchError, SourceError
+from duckdb_mistral.forks import is_inherited, leave_to_parent
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Session:
         self._members: set[int] = set()
         self.configure(given)
         _sessions.add(self)
+        leave_to_parent(self)
 
     def join(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Work for a connection or cursor; when the last one is gone, so is what is heavy."""
@@ -426,7 +428,8 @@ def _close_all() -> None:
     """Close what is still open when Python ends."""
     _discard_left()
     for session in list(_sessions):
-        session.close()
+        if not is_inherited(session):
+            session.close()
 
 
 def _required(identifier: str | None) -> str:

@@ -11,6 +11,7 @@ import duckdb
 
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.estimate import fields, measures_sql
+from duckdb_mistral.forks import leave_to_parent
 from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.output_types import declared
 from duckdb_mistral.quoting import identifier, literal
@@ -151,7 +152,9 @@ def _complaint(text: str) -> str:
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
     """Return a connection of our own to parse with: the caller's is busy with the caller's statement."""
-    return duckdb.connect(":memory:")
+    parser = duckdb.connect(":memory:")
+    leave_to_parent(parser)
+    return parser
 
 
 def _typed_nulls(columns: Mapping[str, str]) -> str:

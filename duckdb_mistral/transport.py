@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
@@ -39,6 +40,7 @@ class Transport:
         SettingError where the environment names a proxy or certificates that cannot be used.
         """
         self._deadline = deadline_seconds
+        self._process = os.getpid()
         self._answers = threading.local()
         self._http = importlib.import_module("mistralai.client.httpclient").httpx
         http = self._http
@@ -86,8 +88,9 @@ class Transport:
             self._answers.streamed = False
 
     def close(self) -> None:
-        """Close the connections."""
-        self.client.close()
+        """Close the connections; those of a parent are left to it."""
+        if self._process == os.getpid():
+            self.client.close()
 
     def _prepare(self, request: Any) -> None:
         """Set the timeouts of every request in one place: the SDK's own differ between its versions."""

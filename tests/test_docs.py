@@ -122,6 +122,45 @@ def test_every_function_is_used(con: duckdb.DuckDBPyConnection) -> None:
     assert [name for (name,) in con.execute(query).fetchall() if f"{name}(" not in sql] == []
 
 
+def lazy(text: str) -> list[str]:
+    """Return the calls of `.sql` with our functions in a text of Python whose relation is not read: they run nothing."""
+    found = []
+    for call in re.finditer(r"(?:(\w+) = )?[\w.]+\.(?:sql|query|from_query)\((?=\s*[fFrR]*[\"'])", text):
+        depth, end = 1, call.end()
+        while depth and end < len(text):
+            depth += {"(": 1, ")": -1}.get(text[end], 0)
+            end += 1
+        rest = text[end:]
+        read = rest.lstrip().startswith(".") or (call.group(1) and re.search(rf"\b{call.group(1)}\b", rest))
+        if "mistral_" in text[call.end() : end] and not read:
+            found.append(text[call.start() : end])
+    return found
+
+
+SHOWN = [
+    *LINKED.values(),
+    *(path for folder in ("examples", "duckdb_mistral", "scripts", "sql") for path in (ROOT / folder).rglob("*.*")),
+]
+
+
+def test_python_that_is_shown_runs() -> None:
+    """Wherever a page, an example or a docstring shows a statement in Python, it is one that runs."""
+    texts = {
+        path: path.read_text(encoding="utf-8") for path in SHOWN if path.suffix in (".md", ".py", ".ipynb", ".toml")
+    }
+    assert len(texts) > len(LINKED)
+    assert {path.name: lazy(text) for path, text in texts.items() if lazy(text)} == {}
+
+
+def test_lazy_is_found() -> None:
+    """A relation that nobody reads is found, and what reads one is not."""
+    query = "duckdb.sql(\"FROM mistral_batch_submit('s')\")"
+    assert lazy(f"`{query}`") == [query]
+    assert lazy(f"con = 1\njobs = {query}\nprint(1)\n") == [f"jobs = {query}"]
+    assert lazy(f"{query}.show()\n({query}\n .fetchall())\njobs = {query}\njobs.show()") == []
+    assert lazy("duckdb.sql('FROM staging')") == []
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub and MyST make them."""
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
