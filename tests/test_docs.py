@@ -123,7 +123,7 @@ def test_every_function_is_used(con: duckdb.DuckDBPyConnection) -> None:
 
 
 def lazy(text: str) -> list[str]:
-    """Return the calls of `.sql` with our functions in a text of Python whose relation is not read: they run nothing."""
+    """Return the calls of `.sql` with our functions in a text of Python whose relation nobody reads."""
     found = []
     for call in re.finditer(r"(?:(\w+) = )?[\w.]+\.(?:sql|query|from_query)\((?=\s*[fFrR]*[\"'])", text):
         depth, end = 1, call.end()
