@@ -13,6 +13,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from duckdb_mistral.errors import ArgumentError, MistralBatchError, SourceError
+from duckdb_mistral.memory import check_room
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ class Session:
     """One database's functions at work; every connection and cursor of the database shares it."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        """Keep the settings that were given; the rest comes from the environment at each call."""
+        """Keep the settings that were given; the rest comes from the environment at each call.
+
+        Raises SettingError for settings that cannot be used, and where a limit leaves too little memory to work in.
+        """
+        check_room()
         self._lock = threading.Lock()
         self._piloting = threading.Lock()
         self._pilots: dict[str, list[Pilot]] = {}
