@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from duckdb_mistral.errors import ArgumentError, MistralBatchError, SourceError
 from duckdb_mistral.forks import is_inherited, leave_to_parent
+from duckdb_mistral.memory import check_room
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,7 +56,11 @@ class Session:
     """One database's functions at work; every connection and cursor of the database shares it."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        """Keep the settings that were given; the rest comes from the environment at each call."""
+        """Keep the settings that were given; the rest comes from the environment at each call.
+
+        Raises SettingError for settings that cannot be used, and where a limit leaves too little memory to work in.
+        """
+        check_room()
         #: By which another connection of the same database finds it.
         self.name = str(uuid4())
         self._lock = threading.Lock()
