@@ -7,13 +7,14 @@ DuckDB over the requests that wait here, the hashes kept of those that do not, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from duckdb_mistral.engines import disk_is_full, keep_build_sides, own_engine
 from duckdb_mistral.errors import ApiError, ArgumentError, LedgerError, MistralBatchError, NotFoundError
 from duckdb_mistral.lines import register_requests
+from duckdb_mistral.provenance import is_of, option
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.responses import kept_results, kept_rows, register_lines, stored_rows
 from duckdb_mistral.results import PARQUET
@@ -100,7 +101,8 @@ def keep_hashes(engine: duckdb.DuckDBPyConnection, requests: Path, home: Path, j
     scratch = target.with_suffix(f".job-{job.key}.unfinished")
     try:
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        engine.execute(f"COPY ({_keys_sql(engine, [requests])}) TO {literal(scratch)} ({PARQUET})")
+        options = f"{PARQUET}, {option(_requests_said(job))}"
+        engine.execute(f"COPY ({_keys_sql(engine, [requests])}) TO {literal(scratch)} ({options})")
         scratch.chmod(0o600)
         scratch.replace(target)
     except (OSError, duckdb.Error):
@@ -183,7 +185,7 @@ def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bo
     hashes = hashes_path(batches.settings.home, job)
     spooled = spool_path(batches.settings.home, job.submission_id, job.part)
     try:
-        if hashes.exists():
+        if kept_hashes(batches.settings.home, job) is not None:
             requests = f"SELECT request FROM read_parquet({literal(hashes)})"
         elif spooled.exists():
             requests = _keys_sql(engine, [spooled])
@@ -204,10 +206,10 @@ def _requests_of(batches: Batches, job: Job) -> str | None:
         return None
     home = batches.settings.home
     hashes = hashes_path(home, job)
-    if not hashes.exists():
+    if kept_hashes(home, job) is None:
         spooled = spool_path(home, job.submission_id, job.part)
         with batches.lock(f"results-{job.key}"):
-            if not hashes.exists() and not (spooled.exists() and _hashed(spooled, home, job)):
+            if kept_hashes(home, job) is None and not (spooled.exists() and _hashed(spooled, home, job)):
                 return None
     return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
 
@@ -228,7 +230,7 @@ def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, mo
         for path in (found, copies):
             path.parent.mkdir(mode=0o700, exist_ok=True)
         rows = _found(engine, batches, endpoint, model, submission_id)
-        copied = _written(engine, template("copied_requests").substitute(), copies)
+        copied = _written(engine, template("copied_requests").substitute(), copies, submission_id)
     except (OSError, duckdb.IOException) as error:
         reason = str(error).splitlines()[0]
         raise LedgerError(
@@ -244,7 +246,8 @@ def _found(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, m
     engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
     for left in range(LOOKS - 1, -1, -1):
         try:
-            return _written(engine, _found_sql(engine, batches, endpoint, model, submission_id), target)
+            select = _found_sql(engine, batches, endpoint, model, submission_id)
+            return _written(engine, select, target, submission_id)
         except (duckdb.IOException, duckdb.InvalidInputException) as error:
             if disk_is_full(error) or str(target) in str(error):
                 raise
@@ -276,11 +279,12 @@ def _found_sql(
     return " UNION ALL ".join(f"({select})" for select in selects)
 
 
-def _written(engine: duckdb.DuckDBPyConnection, select: str, target: Path) -> int:
+def _written(engine: duckdb.DuckDBPyConnection, select: str, target: Path, submission_id: str) -> int:
     """Write the rows of a SELECT as Parquet, where there are any; return their number."""
     if not select:
         return 0
-    ((count,),) = engine.execute(f"COPY ({select}) TO {literal(target)} ({PARQUET})").fetchall()
+    options = f"{PARQUET}, {option({'submission': submission_id})}"
+    ((count,),) = engine.execute(f"COPY ({select}) TO {literal(target)} ({options})").fetchall()
     target.chmod(0o600)
     if not count:
         target.unlink()
@@ -304,3 +308,16 @@ def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> st
 def hashes_path(home: Path, job: Job) -> Path:
     """Return the file that keeps the hashes of a job's requests, (custom_id, request), once the requests are gone."""
     return home / "requests" / f"{job.submission_id}-{job.part}.parquet"
+
+
+def kept_hashes(home: Path, job: Job) -> Path | None:
+    """Return the file that `hashes_path` names, where it is there and is that of the job's requests."""
+    path = hashes_path(home, job)
+    try:
+        return path if is_of(path, **_requests_said(job)) else None
+    except FileNotFoundError:
+        return None
+
+
+def _requests_said(job: Job) -> dict[str, Any]:
+    return {"submission": job.submission_id, "part": job.part}

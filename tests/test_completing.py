@@ -61,7 +61,8 @@ def test_every_submitted_id_comes_out_once(tmp_path: Path, with_ids: bool) -> No
     assert (a, b) == (("a", "ok", "one", None), ("b", "ok", "two", None))
     assert c[:2] == ("c", "error")
     assert c[3] == "the result files hold 2 different answers for this custom_id"
-    assert d == ("d", "missing", None, "no result: the job ended SUCCESS")
+    strangers = 'hold 2 answers to custom_ids that were never sent: "stranger", one without a custom_id.'
+    assert d == ("d", "missing", None, f"no result: the job ended SUCCESS. The result files of job job {strangers}")
 
 
 def requests_of(directory: Path, *custom_ids: str | None) -> Path:

@@ -166,7 +166,8 @@ def test_out_of_tokens_before_the_answer(tmp_path: Path) -> None:
     """A model that ran out of tokens before its first word was truncated: to ask again would cost the same again."""
     body = {"choices": [{"finish_reason": "length", "message": {"content": None}}], "usage": USAGE}
     row = one("/v1/chat/completions", body, tmp_path)
-    assert (row["outcome"], row["content"], row["error"]) == ("truncated", None, None)
+    assert (row["outcome"], row["content"]) == ("truncated", None)
+    assert row["error"] == "the model ran out of tokens after 4 of them (finish_reason length)"
 
 
 def test_errors_within_errors(tmp_path: Path) -> None:
