@@ -64,7 +64,7 @@ _SIZES = {"minItems": ("<", "shorter than"), "maxItems": (">", "longer than")}
 class _Root(NamedTuple):
     """A whole schema, and which of its parts are being looked at: one that holds itself is followed once."""
 
-    schema: Mapping[str, Any]
+    schema: Any
     followed: frozenset[str] = frozenset()
 
 
@@ -119,7 +119,7 @@ def type_misfit(value: str, kind: Any, path: str = _ROOT, depth: int = 0) -> str
     return _of_types(value, kinds, path, _NONE if kind.id == "varchar" else wrong)
 
 
-def schema_misfit(value: str, schema: Mapping[str, Any]) -> str:
+def schema_misfit(value: str, schema: Any) -> str:
     """Return the SQL of what keeps a JSON value from fitting a JSON schema, as far as that is looked at.
 
     Types, required and undeclared properties, enums, ranges and lengths are, in all that is nested; patterns and
@@ -153,10 +153,10 @@ def _schema_misfit(value: str, schema: Any, root: _Root, path: str, depth: int) 
     values = [schema["const"]] if "const" in schema else _list(schema.get("enum"))
     if values and all(each is None or isinstance(each, str | bool) or _is_number(each) for each in values):
         checks.append(_one_of(value, values, path))
-    kinds = schema.get("type")
-    if kinds is None:
+    kinds = _list(schema.get("type")) or [schema.get("type")]
+    if not all(isinstance(kind, str) and kind in _NAMES for kind in kinds):
         return _first(checks)
-    return _of_types(value, _list(kinds) or [kinds], path, _first(checks))
+    return _of_types(value, kinds, path, _first(checks))
 
 
 def _referred(target: str, root: Any) -> Any:
@@ -243,17 +243,16 @@ def _each(value: str, depth: int, misfit: str) -> str:
     return f"list_filter({misfits}, lambda wrong: wrong IS NOT NULL)[1]"
 
 
-def _of_types(value: str, kinds: Sequence[Any], path: str, then: str) -> str:
+def _of_types(value: str, kinds: Sequence[str], path: str, then: str) -> str:
     """Return what is wrong with the type of a value, or else what `then` says."""
-    known = [kind for kind in kinds if kind in _NAMES]
-    wanted = literal(f", not {' or '.join(_NAMES[kind][1] for kind in known)}")
+    wanted = literal(f", not {' or '.join(_NAMES[kind][1] for kind in kinds)}")
     words = " ".join(f"WHEN {literal(names[0])} THEN {literal(said)}" for names, said in _NAMES.values())
     found = (
         f"CASE json_type({value}) {words} WHEN 'UBIGINT' THEN 'a number' WHEN 'DOUBLE' THEN 'a number' ELSE 'null' END"
     )
-    right = literals(dict.fromkeys(name for kind in known for name in _NAMES[kind][0]))
+    right = literals(dict.fromkeys(name for kind in kinds for name in _NAMES[kind][0]))
     whole = ""
-    if "integer" in known and "number" not in known:
+    if "integer" in kinds and "number" not in kinds:
         is_fraction = f"json_type({value}) = 'DOUBLE' AND TRY_CAST({value} AS DOUBLE) % 1 IS DISTINCT FROM 0"
         whole = f"WHEN {is_fraction} THEN {_is(path)} || {_shown(value)} || {wanted}"
     return (

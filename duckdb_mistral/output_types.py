@@ -79,7 +79,8 @@ def _from_schema(text: str) -> Output:
         response_format = _format(str(schema.get("title") or "output"), schema, None)
     else:
         raise ArgumentError("output is a JSON object, but no JSON schema: it says no type. Nothing was sent.")
-    misfit = schema_misfit("parsed", response_format["json_schema"].get("schema", {}))
+    said = response_format["json_schema"]
+    misfit = schema_misfit("parsed", said.get("schema") if isinstance(said, dict) else None)
     return Output(json.dumps(schema, ensure_ascii=False), "JSON", response_format, _bindable(misfit))
 
 

@@ -251,7 +251,7 @@ def test_ids_of_one_hash(tmp_path: Path, large: bool, with_ids: bool, monkeypatc
 
 @pytest.mark.fault("F52")
 def test_requests_that_repeat_an_id(tmp_path: Path) -> None:
-    """Where another program sent a custom_id twice and another once, two answers of the latter are not taken for whole."""
+    """Where another program sent one custom_id twice, two answers of another one are not taken for whole results."""
     output, target = tmp_path / "output.jsonl", tmp_path / "results.parquet"
     output.write_text(answer("a", "one") + answer("b", "two") * 2)
     requests = tmp_path / "requests.jsonl"

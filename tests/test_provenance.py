@@ -104,7 +104,7 @@ def test_hashes_of_another_job(emulator: Emulator, home: Path) -> None:
 
 
 def test_what_a_file_says(tmp_path: Path) -> None:
-    """A file says what it was written with; what an older version wrote says nothing, and what is no Parquet is none."""
+    """A file says what it was written with; one of an older version says nothing, and what is no Parquet is none."""
     path = tmp_path / "a.parquet"
     with duckdb.connect() as engine:
         engine.execute(
