@@ -14,7 +14,7 @@ import duckdb
 from duckdb_mistral.engines import disk_is_full, keep_build_sides, own_engine
 from duckdb_mistral.errors import ApiError, ArgumentError, LedgerError, MistralBatchError, NotFoundError
 from duckdb_mistral.lines import register_requests
-from duckdb_mistral.provenance import is_of, option
+from duckdb_mistral.provenance import is_of, option, said_by
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.responses import kept_results, kept_rows, register_lines, stored_rows
 from duckdb_mistral.results import PARQUET
@@ -185,7 +185,7 @@ def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bo
     hashes = hashes_path(batches.settings.home, job)
     spooled = spool_path(batches.settings.home, job.submission_id, job.part)
     try:
-        if kept_hashes(batches.settings.home, job) is not None:
+        if _has_hashes(hashes, job):
             requests = f"SELECT request FROM read_parquet({literal(hashes)})"
         elif spooled.exists():
             requests = _keys_sql(engine, [spooled])
@@ -206,10 +206,10 @@ def _requests_of(batches: Batches, job: Job) -> str | None:
         return None
     home = batches.settings.home
     hashes = hashes_path(home, job)
-    if kept_hashes(home, job) is None:
+    if not _has_hashes(hashes, job):
         spooled = spool_path(home, job.submission_id, job.part)
         with batches.lock(f"results-{job.key}"):
-            if kept_hashes(home, job) is None and not (spooled.exists() and _hashed(spooled, home, job)):
+            if not _has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
                 return None
     return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
 
@@ -317,6 +317,22 @@ def kept_hashes(home: Path, job: Job) -> Path | None:
         return path if is_of(path, **_requests_said(job)) else None
     except FileNotFoundError:
         return None
+
+
+def _has_hashes(hashes: Path, job: Job) -> bool:
+    """Tell whether the file of a job's hashes is there; raises LedgerError where it is that of other requests.
+
+    Damage is told where it is read. Either way nothing is sent: what was answered would be paid for twice.
+    """
+    if not hashes.exists():
+        return False
+    if said_by(hashes) is not None and not is_of(hashes, **_requests_said(job)):
+        raise LedgerError(
+            f"The hashes in {hashes} are of other requests than those of submission {job.submission_id}, so what was "
+            "answered before is not known, and nothing was sent. Put the right file back, or remove this one to pay "
+            "for those requests again."
+        )
+    return True
 
 
 def _requests_said(job: Job) -> dict[str, Any]:

@@ -92,15 +92,19 @@ def test_results_that_lack_rows(emulator: Emulator, home: Path) -> None:
 
 @pytest.mark.fault("F53")
 def test_hashes_of_another_job(emulator: Emulator, home: Path) -> None:
-    """Hashes of another submission's requests lead to no answer of theirs, but to the requests being sent."""
+    """Hashes of another submission's requests lead to no answer of theirs, and nothing is sent without ours."""
     with connect(emulator, home) as con:
         ids, before = two(con)
-        con.execute("FROM mistral_batch_results()").fetchall()
         first, second = (home / "requests" / f"{each}-1.parquet" for each in ids)
+        paid = asked_for_money(emulator)
         swap(first, second)
         source = "SELECT custom_id + 10 AS custom_id, prompt FROM red"
+        with pytest.raises(duckdb.Error, match=r"are of other requests than those of .* nothing was sent"):
+            submitted(con, source, "reuse := 'requests'")
+        swap(first, second)
         again = answered(con, submitted(con, source, "reuse := 'requests'"))
         assert [row["content"] for row in again] == [row["content"] for row in before[0]]
+        assert asked_for_money(emulator) == paid
 
 
 def test_what_a_file_says(tmp_path: Path) -> None:
