@@ -31,7 +31,7 @@ from duckdb_mistral.provenance import said_by
 from duckdb_mistral.responses import kept_results, line_path, lines_of, size_of
 from duckdb_mistral.results import ResultFiles, Written, write_results
 from duckdb_mistral.retry import is_passing
-from duckdb_mistral.reusing import copies_path, keep_hashes, kept_hashes
+from duckdb_mistral.reusing import keep_hashes, kept_copies, kept_hashes
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import keys_path
 from duckdb_mistral.together import together
@@ -241,12 +241,11 @@ class Collector:
             files.append(fetched.get(job.key) or self.file(job, missing))
         for model, generations in by_model.items():
             first = next(iter(generations))
-            copies = copies_path(self._batches.settings.home, first or "")
             yield Family(
                 model=model,
                 generations=tuple(map(tuple, generations.values())),
                 submission_id=first,
-                copies=copies if copies.exists() else None,
+                copies=kept_copies(self._batches.settings.home, first or ""),
             )
 
     def _fetched(self, jobs: Sequence[Job], missing: Missing) -> dict[int, Path]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from duckdb_mistral.mending import with_whole_pairs
 from duckdb_mistral.quoting import literal, literals
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ SCHEMA_TYPES = frozenset(_NAMES)
 #: What DuckDB takes for JSON besides what is: a comma before a bracket, and numbers that are none.
 _LENIENT = r"(?i),\s*[}\]]|nan|inf"
 _STRING = r'"(?:[^"\\]|\\.)*"'
+_HALF = r"\\u[dD][89a-fA-F]"
 #: DuckDB knows dates by name (epoch, infinity), and before Christ.
 _DATE_TEXT = r"^[0-9][^(]*$"
 #: A schema is followed so many levels down; what lies deeper is not held against it.
@@ -69,7 +71,18 @@ class _Root(NamedTuple):
 
 
 def strict_json(text: str) -> str:
-    """Return the SQL of a text as JSON; NULL where it is none, also where DuckDB would take it for some."""
+    """Return the SQL of a text as JSON; NULL where it is none, also where DuckDB would take it for some.
+
+    Half a character, which JSON may spell and DuckDB does not read, becomes U+FFFD.
+    """
+    whole = f"list_transform([{with_whole_pairs(text)}], lambda whole: {strict_json_as_it_is('whole')})[1]"
+    return (
+        f"coalesce({strict_json_as_it_is(text)}, CASE WHEN regexp_matches({text}, {literal(_HALF)}) THEN {whole} END)"
+    )
+
+
+def strict_json_as_it_is(text: str) -> str:
+    """Return the SQL of a text as JSON, as `strict_json`; half a character makes it none."""
     lenient = f"regexp_matches(regexp_replace({text}, {literal(_STRING)}, '', 'g'), {literal(_LENIENT)})"
     return (
         f"CASE WHEN regexp_matches({text}, {literal(_LENIENT)}) AND CASE WHEN json_valid({text}) THEN {lenient} END "

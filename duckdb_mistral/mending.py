@@ -46,14 +46,28 @@ def _string(token: str) -> str:
         escape = _SHORT.get(chr(number), f"\\u{number:04x}")
         made = f"replace({made}, chr({number}), {literal(escape)})"
     made = f"CASE WHEN regexp_matches({token}, '[\\x00-\\x1f]') THEN {made} ELSE {token} END"
-    made = f"replace({made}, {literal(chr(92) * 2)}, {_BACKSLASH})"
-    for pattern, replacement in (
-        (rf"\\(u[dD][89abAB]{_HEX}{{2}})\\(u[dD][c-fC-F]{_HEX}{{2}})", rf"{_ESCAPE} || '\1' || {_ESCAPE} || '\2'"),
-        (rf"\\u[dD][89a-fA-F]{_HEX}{{2}}", literal(_REPLACEMENT)),
+    return _escaped(
+        made,
         (rf"\\(u{_HEX}{{4}}|[\"/bfnrt])", rf"{_ESCAPE} || '\1'"),
         (rf"\\x({_HEX}{{2}})", rf"{_ESCAPE} || 'u00\1'"),
         (r"\\'", literal("'")),
         (r"\\", _BACKSLASH),
+    )
+
+
+def with_whole_pairs(text: str) -> str:
+    """Return the SQL of JSON in which U+FFFD stands for halves of surrogate pairs, and all else is what it was."""
+    return f"CASE WHEN NOT regexp_matches({text}, '[\\x01\\x02]') THEN {_escaped(text)} END"
+
+
+def _escaped(text: str, *others: tuple[str, str]) -> str:
+    """Return the SQL of a text without halves of surrogate pairs, and with what `others` replace among its escapes."""
+    made = f"replace({text}, {literal(chr(92) * 2)}, {_BACKSLASH})"
+    pairs = rf"\\(u[dD][89abAB]{_HEX}{{2}})\\(u[dD][c-fC-F]{_HEX}{{2}})"
+    for pattern, replacement in (
+        (pairs, rf"{_ESCAPE} || '\1' || {_ESCAPE} || '\2'"),
+        (rf"\\u[dD][89a-fA-F]{_HEX}{{2}}", literal(_REPLACEMENT)),
+        *others,
     ):
         made = f"regexp_replace({made}, {literal(pattern)}, {replacement}, 'g')"
     return f"replace(replace({made}, {_ESCAPE}, {literal(chr(92))}), {_BACKSLASH}, {literal(chr(92) * 2)})"

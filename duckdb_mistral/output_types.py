@@ -13,7 +13,15 @@ from typing import Any
 import duckdb
 
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.fitting import SCALARS, SCHEMA_TYPES, no_json, schema_misfit, strict_json, type_misfit
+from duckdb_mistral.fitting import (
+    SCALARS,
+    SCHEMA_TYPES,
+    no_json,
+    schema_misfit,
+    strict_json,
+    strict_json_as_it_is,
+    type_misfit,
+)
 from duckdb_mistral.quoting import literal
 
 JSON_BEGINS = r"^\s*([\[{\"0-9-]|(true|false|null)\s*$)"
@@ -50,9 +58,8 @@ def parsed_sql(text: str, output: Output | None) -> str:
     if output is not None:
         return strict_json(text)
     # Most answers are prose, which json_valid tells at its first letter.
-    return (
-        f"CASE WHEN json_valid({text}) AND regexp_matches({text}, {literal(JSON_BEGINS)}) THEN {strict_json(text)} END"
-    )
+    is_json = f"json_valid({text}) AND regexp_matches({text}, {literal(JSON_BEGINS)})"
+    return f"CASE WHEN {is_json} THEN {strict_json_as_it_is(text)} END"
 
 
 def misfit_sql(text: str, output: Output | None) -> str:

@@ -117,6 +117,22 @@ def copies_path(home: Path, submission_id: str) -> Path:
     return home / "requests" / f"{COPIES}{submission_id}.parquet"
 
 
+def kept_copies(home: Path, submission_id: str) -> Path | None:
+    """Return the file that `copies_path` names, None where there is none.
+
+    Raises LedgerError where it is another submission's: rows would get answers to what they did not ask.
+    """
+    path = copies_path(home, submission_id)
+    if not path.exists():
+        return None
+    if said_by(path) is not None and not is_of(path, submission=submission_id):
+        raise LedgerError(
+            f"The file {path} says which rows share a request, but is not that of submission {submission_id}. Put the "
+            "right file back, or submit the same rows with force := true: what is still kept is not sent again."
+        )
+    return path
+
+
 def found_path(home: Path, submission_id: str) -> Path:
     """Return the file of the results that a submission found answered before."""
     return home / "results" / f"{FOUND}{submission_id}.parquet"

@@ -107,6 +107,20 @@ def test_hashes_of_another_job(emulator: Emulator, home: Path) -> None:
         assert asked_for_money(emulator) == paid
 
 
+@pytest.mark.fault("F53")
+def test_copies_of_another_submission(emulator: Emulator, home: Path) -> None:
+    """A list of rows that share a request is read with its own submission alone."""
+    with connect(emulator, home) as con:
+        sources = [f"SELECT range AS custom_id, '{word}' AS prompt FROM range(3)" for word in ("red", "sky")]
+        ids = [submitted(con, source, "reuse := 'requests'") for source in sources]
+        before = [answered(con, each) for each in ids]
+        swap(*(home / "requests" / f"copies-{each}.parquet" for each in ids))
+        with pytest.raises(duckdb.Error, match=f"is not that of submission {ids[0]}"):
+            rows(con, f"FROM mistral_batch_results('{ids[0]}')")
+        swap(*(home / "requests" / f"copies-{each}.parquet" for each in ids))
+        assert [rows(con, f"FROM mistral_batch_results('{each}') ORDER BY custom_id") for each in ids] == before
+
+
 def test_what_a_file_says(tmp_path: Path) -> None:
     """A file says what it was written with; one of an older version says nothing, and what is no Parquet is none."""
     path = tmp_path / "a.parquet"
