@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from duckdb_mistral.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,9 +32,12 @@ def counted(message: str) -> int:
 def _name(custom_id: str | None, meant: str | None) -> str:
     if custom_id is None:
         return "one without a custom_id"
-    return _quoted(custom_id) if meant is None else f"{_quoted(custom_id)} (sent was {_quoted(meant)})"
+    if meant is None:
+        return printable(_quoted(custom_id, ascii_alone=False))
+    # So that two do not look the same, what is not ASCII is escaped.
+    return f"{_quoted(custom_id)} (sent was {_quoted(meant)})"
 
 
-def _quoted(custom_id: str, most: int = 60) -> str:
-    """Return an id so that no two look the same: what is not ASCII is escaped as well."""
-    return json.dumps(custom_id if len(custom_id) <= most else custom_id[:most] + "…")
+def _quoted(custom_id: str, *, ascii_alone: bool = True, most: int = 60) -> str:
+    shortened = custom_id if len(custom_id) <= most else custom_id[:most] + "…"
+    return json.dumps(shortened, ensure_ascii=ascii_alone)

@@ -267,14 +267,15 @@ def test_strangers_are_named(tmp_path: Path) -> None:
     """Answers to what was never sent are named, a few of them, beside the custom_id that is nearly the same."""
     output, target = tmp_path / "output.jsonl", tmp_path / "results.parquet"
     ids = ["caf\u00e9", "Order", "b", "1"]
-    came = ["cafe\u0301", "order ", "b\0", "01", *(f"stranger {number}" for number in range(10))]
+    came = ["cafe\u0301", "order ", "b\0", "\u6771", *(f"stranger {number}" for number in range(10))]
     output.write_text("".join(answer(name, "x") for name in came))
     files = ResultFiles(answers=(output,), submitted=spooled(tmp_path, *ids))
     written = write_results(ended_job(4), files, target, partial=True)
     assert [row[:2] for row in read(target)] == [(name, "missing") for name in sorted(ids)]
     assert written.strangers == (
         "The result files of job job hold 14 answers to custom_ids that were never sent: "
-        r'"cafe\u0301" (sent was "caf\u00e9"), "order " (sent was "Order"), "01", "b\u0000", "stranger 0" and 9 more.'
+        r'"cafe\u0301" (sent was "caf\u00e9"), "order " (sent was "Order"), "b\u0000", '
+        '"stranger 0", "stranger 1" and 9 more.'
     )
     assert counted(written.strangers) == 14
     assert read(target)[0][3].endswith(written.strangers)
