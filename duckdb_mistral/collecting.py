@@ -27,10 +27,11 @@ from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import Step, results_name
 from duckdb_mistral.leftovers import left_in
 from duckdb_mistral.lines import cut_to_lines
+from duckdb_mistral.provenance import said_by
 from duckdb_mistral.responses import kept_results, line_path, lines_of, size_of
 from duckdb_mistral.results import ResultFiles, Written, write_results
 from duckdb_mistral.retry import is_passing
-from duckdb_mistral.reusing import copies_path, hashes_path, keep_hashes
+from duckdb_mistral.reusing import keep_hashes, kept_copies, kept_hashes
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import keys_path
 from duckdb_mistral.together import together
@@ -240,12 +241,11 @@ class Collector:
             files.append(fetched.get(job.key) or self.file(job, missing))
         for model, generations in by_model.items():
             first = next(iter(generations))
-            copies = copies_path(self._batches.settings.home, first or "")
             yield Family(
                 model=model,
                 generations=tuple(map(tuple, generations.values())),
                 submission_id=first,
-                copies=copies if copies.exists() else None,
+                copies=kept_copies(self._batches.settings.home, first or ""),
             )
 
     def _fetched(self, jobs: Sequence[Job], missing: Missing) -> dict[int, Path]:
@@ -360,7 +360,9 @@ class Collector:
             shutil.rmtree(scratch, ignore_errors=True)
         kept = self._directory / name
         if whole and written is not None:
-            self._batches.ledger.keep_results(job, name, size_of(kept), written.tally.missing)
+            self._batches.ledger.keep_results(
+                job, name, size_of(kept), written.tally.missing, strangers=written.strangers
+            )
             (self._directory / f"{PARTIAL}{name}").unlink(missing_ok=True)
             if job.submission_id is not None and not self.requests_needed(job.submission_id, job.part):
                 self.drop_requests(job)
@@ -501,16 +503,11 @@ class Collector:
 
     def _hashes(self, job: Job) -> Path | None:
         """Return what is kept of a job's requests once they are gone: their custom_ids and hashes."""
-        from pyarrow import ArrowInvalid, parquet
-
         if job.submission_id is None:
             return None
-        path = hashes_path(self._batches.settings.home, job)
-        try:
-            count = parquet.read_metadata(path).num_rows
-        except (OSError, ArrowInvalid):  # gone, or damaged
-            return None
-        return path if job.request_count in (count, 0) else None
+        path = kept_hashes(self._batches.settings.home, job)
+        found = None if path is None else said_by(path)
+        return path if found is not None and job.request_count in (found[1], 0) else None
 
     def requests_needed(self, submission_id: str, part: int) -> bool:
         """Tell whether a part's spooled requests may be read again: not once every model has answered them all."""

@@ -280,15 +280,26 @@ class Ledger:
                     .values(request_count=counted, **reported_values(report))
                 )
 
-    def keep_results(self, job: Job, name: str | None, size: int | None = None, missing: int | None = None) -> None:
+    def keep_results(
+        self,
+        job: Job,
+        name: str | None,
+        size: int | None = None,
+        missing: int | None = None,
+        *,
+        strangers: str | None = None,
+    ) -> None:
         """Record the file, under `home`, that holds all results of a job, and its bytes; None where none does.
 
-        `missing` is how many rows have no answer in it, as far as `job` tells.
+        `missing` is how many rows have no answer in it, as far as `job` tells; `strangers` what is told of answers to
+        custom_ids that were never sent.
         """
         told = job.report.told if job.report is not None and missing is not None else None
         values = {"results": name, "results_bytes": size, "results_missing": missing, "results_told": told}
+        # A job that was never created keeps what was told of that.
+        message = {} if job.report is None else {"message": strangers}
         with self._writing() as connection:
-            connection.execute(jobs.update().where(jobs.c.key == job.key).values(**values))
+            connection.execute(jobs.update().where(jobs.c.key == job.key).values(**values, **message))
 
     def count_missing(self, job: Job, missing: int) -> None:
         """Record how many rows of a job's kept results have no answer, of results that were kept without that."""

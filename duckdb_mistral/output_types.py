@@ -10,33 +10,21 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.quoting import literal, literals
+import duckdb
 
-#: The JSON schema of each type that has no parts.
-_SCALARS: dict[str, dict[str, str]] = {
-    name: schema
-    for names, schema in (
-        ("tinyint smallint integer bigint utinyint usmallint uinteger ubigint", {"type": "integer"}),
-        ("float double decimal", {"type": "number"}),
-        ("timestamp timestamp_s timestamp_ms timestamp_ns", {"type": "string", "format": "date-time"}),
-        ("varchar", {"type": "string"}),
-        ("boolean", {"type": "boolean"}),
-        ("date", {"type": "string", "format": "date"}),
-        ("time", {"type": "string", "format": "time"}),
-        ("uuid", {"type": "string", "format": "uuid"}),
-    )
-    for name in names.split()
-} | {"timestamp with time zone": {"type": "string", "format": "date-time"}}
+from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.fitting import (
+    SCALARS,
+    SCHEMA_TYPES,
+    no_json,
+    schema_misfit,
+    strict_json,
+    strict_json_as_it_is,
+    type_misfit,
+)
+from duckdb_mistral.quoting import literal
+
 JSON_BEGINS = r"^\s*([\[{\"0-9-]|(true|false|null)\s*$)"
-_SCHEMA_TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
-#: What DuckDB calls the JSON values that fit a schema's type.
-_JSON_NAMES = {
-    "integer": "('BIGINT', 'UBIGINT', 'DOUBLE')",
-    "number": "('BIGINT', 'UBIGINT', 'DOUBLE')",
-    "string": "('VARCHAR')",
-    "boolean": "('BOOLEAN')",
-}
 
 
 @dataclass(frozen=True)
@@ -46,8 +34,8 @@ class Output:
     text: str
     sql_type: str
     response_format: dict[str, Any]
-    #: The SQL condition that a JSON value named `parsed` is an answer.
-    fits: str
+    #: The SQL of what keeps a JSON value named `parsed` from being an answer, NULL where nothing does.
+    misfit: str
 
 
 def declared(text: str) -> Output:
@@ -62,18 +50,23 @@ def declared(text: str) -> Output:
         )
     schema = _schema(kind, "output")
     # The type's own words tell apart what JSON cannot, such as DOUBLE and DECIMAL(9,2).
-    return Output(str(kind), str(kind), _format("output", schema, str(kind)), _fits("parsed", kind))
+    return Output(str(kind), str(kind), _format("output", schema, str(kind)), type_misfit("parsed", kind))
 
 
-def output_sql(text: str, output: Output | None) -> str:
-    """Return the SQL of the column output, as JSON, from the SQL of an answer's text; NULL where that is none."""
-    parsed = f"TRY_CAST({text} AS JSON)"
-    if output is None:  # most answers are prose, which json_valid tells at its first letter; it takes NaN, though
-        return f"CASE WHEN json_valid({text}) AND regexp_matches({text}, {literal(JSON_BEGINS)}) THEN {parsed} END"
-    if output.fits == "true":
-        return parsed
-    # A list of one value names the value, so that it is parsed once.
-    return f"list_transform([{parsed}], lambda parsed: CASE WHEN {output.fits} THEN parsed END)[1]"
+def parsed_sql(text: str, output: Output | None) -> str:
+    """Return the SQL of an answer's text as JSON; NULL where it is none."""
+    if output is not None:
+        return strict_json(text)
+    # Most answers are prose, which json_valid tells at its first letter.
+    is_json = f"json_valid({text}) AND regexp_matches({text}, {literal(JSON_BEGINS)})"
+    return f"CASE WHEN {is_json} THEN {strict_json_as_it_is(text)} END"
+
+
+def misfit_sql(text: str, output: Output | None) -> str:
+    """Return the SQL of why an answer's text, whose JSON is `parsed`, is not what was declared."""
+    if output is None:
+        return "NULL::VARCHAR"
+    return f"CASE WHEN parsed IS NULL THEN {no_json(text)} ELSE ({output.misfit})::VARCHAR END"
 
 
 def _from_schema(text: str) -> Output:
@@ -84,7 +77,7 @@ def _from_schema(text: str) -> Output:
     kinds = schema.get("type", [])
     if schema.get("type") == "json_schema" and "json_schema" in schema:
         response_format = schema
-    elif not set(kinds if isinstance(kinds, list) else [kinds]) <= _SCHEMA_TYPES:
+    elif not set(kinds if isinstance(kinds, list) else [kinds]) <= SCHEMA_TYPES:
         raise ArgumentError(
             f"output says the type {json.dumps(kinds)}, which no JSON schema has. For JSON of any form use params := "
             "{'response_format': {'type': 'json_object'}} in place of output. Nothing was sent."
@@ -93,7 +86,19 @@ def _from_schema(text: str) -> Output:
         response_format = _format(str(schema.get("title") or "output"), schema, None)
     else:
         raise ArgumentError("output is a JSON object, but no JSON schema: it says no type. Nothing was sent.")
-    return Output(json.dumps(schema, ensure_ascii=False), "JSON", response_format, "true")
+    said = response_format["json_schema"]
+    misfit = schema_misfit("parsed", said.get("schema") if isinstance(said, dict) else None)
+    return Output(json.dumps(schema, ensure_ascii=False), "JSON", response_format, _bindable(misfit))
+
+
+def _bindable(misfit: str) -> str:
+    """Return the SQL of a misfit where DuckDB takes it: no schema, however odd, keeps answers from being read."""
+    try:
+        with _engine() as engine:
+            engine.execute(f"SELECT {misfit} FROM (SELECT NULL::JSON AS parsed)")
+    except duckdb.Error:
+        return "NULL"
+    return misfit
 
 
 def _format(name: str, schema: dict[str, Any], description: str | None) -> dict[str, Any]:
@@ -104,10 +109,8 @@ def _format(name: str, schema: dict[str, Any], description: str | None) -> dict[
 
 def _parsed(text: str) -> Any:
     """Return the type, as DuckDB reads it on a connection of our own."""
-    import duckdb
-
     try:
-        with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as engine:
+        with _engine() as engine:
             query = f"SELECT CAST(NULL AS {text}\n) AS output"
             if len(engine.extract_statements(query)) != 1:
                 raise duckdb.ParserException("more than one statement")
@@ -121,6 +124,10 @@ def _parsed(text: str) -> Any:
     if len(types) != 1:
         raise ArgumentError(f"output must be one DuckDB type, but is {text!r}. Nothing was sent.")
     return types[0]
+
+
+def _engine() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:", config={"enable_external_access": "false"})
 
 
 def _schema(kind: Any, name: str) -> dict[str, Any]:
@@ -142,12 +149,12 @@ def _schema(kind: Any, name: str) -> dict[str, Any]:
             return {"type": "array", "items": items, "minItems": size, "maxItems": size}
         case "enum":
             return {"type": "string", "enum": list(kind.children[0][1])}
-    if kind.id not in _SCALARS or str(kind) == "JSON":
+    if kind.id not in SCALARS or str(kind) == "JSON":
         raise ArgumentError(
             f"output has {name} as {kind}, which has no strict form in JSON. Use text, numbers, BOOLEAN, DATE, TIME, "
             "TIMESTAMP, UUID, ENUM, and lists and STRUCTs of them. Nothing was sent."
         )
-    return dict(_SCALARS[kind.id])
+    return dict(SCALARS[kind.id])
 
 
 def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
@@ -156,30 +163,3 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
     if "enum" in schema:
         changed["enum"] = [*schema["enum"], None]
     return schema | changed
-
-
-def _fits(value: str, kind: Any, depth: int = 0) -> str:
-    """Return the SQL condition that a JSON value is one of the type; NULL and false both mean that it is not."""
-    match kind.id:
-        case "struct":
-            fields = [(f"({value}->{_pointer(field)})", part) for field, part in kind.children]
-            checks = [f"(json_type{member} = 'NULL' OR {_fits(member, part, depth)})" for member, part in fields]
-            keys = f"len(json_keys({value})) = {len(fields)}"
-            return f"(json_type({value}) = 'OBJECT' AND {' AND '.join([keys, *checks])})"
-        case "list" | "array":
-            items = f"json_transform({value}, '[\"JSON\"]')"
-            item = f"item_{depth}"
-            check = _fits(item, kind.children[0][1], depth + 1)
-            each = f"list_transform({items}, lambda {item}: coalesce({check}, false))"
-            sized = f" AND len({items}) = {kind.children[1][1]}" if kind.id == "array" else ""
-            return f"(json_type({value}) = 'ARRAY' AND coalesce(list_bool_and({each}), true){sized})"
-        case "enum":
-            return f"(json_type({value}) = 'VARCHAR' AND ({value}->>'$') IN ({literals(kind.children[0][1])}))"
-    accepted = _JSON_NAMES[_SCALARS[kind.id]["type"]]
-    whole = f" AND TRY_CAST({value} AS DOUBLE) % 1 = 0" if _SCALARS.get(kind.id, {}).get("type") == "integer" else ""
-    return f"(json_type({value}) IN {accepted} AND TRY_CAST({value} AS {kind}) IS NOT NULL{whole})"
-
-
-def _pointer(name: str) -> str:
-    """Return a JSON pointer to a member, as an SQL literal."""
-    return literal("/" + name.replace("~", "~0").replace("/", "~1"))

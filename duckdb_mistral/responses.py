@@ -20,9 +20,11 @@ import pyarrow.compute as pc
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from duckdb_mistral.engines import own_engine
+from duckdb_mistral.jobs import Step
 from duckdb_mistral.lines import BOM
+from duckdb_mistral.provenance import digests, said_by
 from duckdb_mistral.quoting import literal, literals
-from duckdb_mistral.results import COLUMNS, LINED
+from duckdb_mistral.results import COLUMNS, LINED, said_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,13 +67,14 @@ def size_of(results: Path) -> int:
 
 
 def kept_results(home: Path, job: Job) -> Path | None:
-    """Return the file of a job's results that are kept; one that is gone or damaged counts as not kept."""
+    """Return the file of a job's results that are kept; one that is gone, damaged or another job's is not."""
     if job.results is None:
         return None
     path = home / "results" / job.results
     try:
         size = size_of(path)
-        whole = job.results_bytes in (size, None) and _is_parquet(path)  # None in the ledger of an older version
+        # None in the ledger of an older version
+        whole = job.results_bytes in (size, None) and _is_parquet(path) and _is_of(path, job)
     except FileNotFoundError:
         return None
     return path if whole else None
@@ -83,6 +86,18 @@ def _is_parquet(path: Path) -> bool:
         begins = file.read(len(PARQUET_MARK))
         file.seek(-min(len(PARQUET_MARK), path.stat().st_size), SEEK_END)
         return begins == file.read() == PARQUET_MARK
+
+
+def _is_of(path: Path, job: Job) -> bool:
+    """Tell whether results, and the lines beside them, are those of a job, by what they say of themselves."""
+    found = said_by(path)
+    if found is None:
+        return False
+    said, rows = found
+    expected = {"submission": job.submission_id} if job.step is Step.ANSWERED else said_of(job)
+    # What an older version wrote says nothing; of another program's requests the number is not ours.
+    ours = not said or (expected.items() <= said.items() and said.get("lines", []) == digests(lines_of(path)))
+    return ours and (job.submission_id is None or job.request_count in (rows, 0))
 
 
 def stored_rows(files: Sequence[Path]) -> str:

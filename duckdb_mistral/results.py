@@ -18,9 +18,14 @@ from duckdb_mistral.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
 from duckdb_mistral.engines import disk_is_full
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.lines import LINES, raw_lines
-from duckdb_mistral.output_types import declared, output_sql
+from duckdb_mistral.mending import finite, mended
+from duckdb_mistral.output_types import declared, misfit_sql, parsed_sql
+from duckdb_mistral.packed import register_floats
+from duckdb_mistral.provenance import digests, option
 from duckdb_mistral.quoting import literal, literals
+from duckdb_mistral.reasons import is_error, told
 from duckdb_mistral.spool import read_keys
+from duckdb_mistral.strangers import MOST, sentence
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -98,6 +103,8 @@ class Written:
     """What was made of a job's files."""
 
     tally: Tally
+    #: What is told of answers to custom_ids that were never sent; None without any.
+    strangers: str | None = None
     #: Those of its answers whose responses are not in the Parquet file, so that they have to stay beside it.
     lines: tuple[Path, ...] = ()
 
@@ -111,23 +118,26 @@ def write_results(
     and OSError where the disk is full; `target` then does not exist.
     """
     read = target.with_suffix(".read")
-    submitted = _submitted_sql(engine, job, files)
+    submitted = _submitted(engine, job, files)
+    if RESULT_FAMILIES.get(job.endpoint) == "embedding":
+        register_floats(engine)
     try:
-        large = _large(job, files) if submitted is not None else ()
-        if large and _convert_large(engine, job, files, large, read):
-            engine.execute(f"CREATE TEMP VIEW submitted AS {submitted}")
-            same = _same_ids(engine, read)
-            if same is not None:
+        large = _large(job, files)
+        if submitted is not None and large and _convert_large(engine, job, files, large, read):
+            engine.execute(f"CREATE TEMP VIEW submitted AS {submitted.select}")
+            same = _same_ids(engine, read, submitted)
+            if same is not None and _hashes_differ(engine, read):
                 read.replace(target)
                 return Written(tally=_all_held(same), lines=large)
             engine.execute("DROP VIEW submitted")
         _convert(engine, job, files, read)
-        engine.execute(f"CREATE TEMP VIEW submitted AS {submitted or _ids_of(read)}")
-        same = None if submitted is None else _same_ids(engine, read)
+        engine.execute(f"CREATE TEMP VIEW submitted AS {_ids_of(read) if submitted is None else submitted.select}")
+        same = None if submitted is None else _same_ids(engine, read, submitted)
         if same is not None:
             tally = _all_held(same)
         else:
             tally = Tally(**_row(engine, template("verify").substitute(results=literal(read))))
+        strangers = _strangers(engine, job, read) if tally.unknown else None
         promised = _promised(job, None if submitted is None else tally.held + tally.missing)
         if tally.held < promised and not partial and not files.answers and _names_no_file(job):
             raise IncompleteResultsError(
@@ -138,20 +148,27 @@ def write_results(
         if tally.held < promised and not partial:
             raise IncompleteResultsError(
                 f"The result files of job {job.job_id} hold {tally.held:,} of the {promised:,} rows that its "
-                "counts promise. Nothing was kept. Run the statement again to download them again, or read "
-                "what there is with partial := true."
+                f"counts promise. {f'{strangers} ' if strangers else ''}Nothing was kept. Run the statement again to "
+                "download them again, or read what there is with partial := true."
             )
         if tally.clean:
             read.replace(target)
         else:
-            _complete(engine, job, read, target, files.lost)
+            _complete(engine, job, read, target, strangers, files.lost)
         if submitted is None:
             total = max(job.request_count, 0 if job.report is None else job.report.total_requests)
             tally = replace(tally, unnamed=max(total - tally.held, 0))
-        return Written(tally=tally)
+        return Written(tally=tally, strangers=strangers)
     finally:
         read.unlink(missing_ok=True)
         target.chmod(0o600) if target.exists() else None
+
+
+def said_of(job: Job) -> dict[str, Any]:
+    """Return what a job's results say of themselves, beside the digests of the lines that are kept with them."""
+    if job.job_id is not None:
+        return {"job": job.job_id}
+    return {"submission": job.submission_id, "part": job.part, "model": job.model}
 
 
 def _large(job: Job, files: ResultFiles) -> tuple[Path, ...]:
@@ -179,7 +196,7 @@ def _convert_large(
             " UNION ALL ".join(rows),
             target,
             columns=_few_valued(job) | ({"response": "JSON", LINED: "BOOLEAN"} if small else {}),
-            options=PLAIN_PARQUET,
+            options=f"{PLAIN_PARQUET}, {option(said_of(job) | {'lines': digests(large)})}",
         )
     except (duckdb.Error, UnicodeDecodeError):
         return False
@@ -188,14 +205,18 @@ def _convert_large(
 
 def _convert(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, target: Path) -> None:
     """Read the result files into Parquet: by DuckDB's own reader, or line by line where a line is bad."""
+    options = f"{PARQUET}, {option(said_of(job))}"
     quick = [template("answers").substitute(file=literal(path)) for path in files.answers]
     try:
-        _copy(engine, _judged(job, _read(job, quick), files.output), target)
+        _copy(engine, _judged(job, _read(job, quick), files.output), target, options=options)
     except (duckdb.Error, UnicodeDecodeError):
         for number, path in enumerate(files.answers):
             engine.register(f"lines_{number}", pa.RecordBatchReader.from_batches(LINES, raw_lines(path)))
-        slow = [template("salvaged_answers").substitute(lines=f"lines_{n}") for n in range(len(files.answers))]
-        _copy(engine, _judged(job, _read(job, slow), files.output), target)
+        slow = [
+            template("salvaged_answers").substitute(lines=f"lines_{n}", mended=mended("line"))
+            for n in range(len(files.answers))
+        ]
+        _copy(engine, _judged(job, _read(job, slow), files.output), target, options=options)
 
 
 def _read(job: Job, answers: list[str]) -> str:
@@ -211,40 +232,72 @@ def _read(job: Job, answers: list[str]) -> str:
 def _judged(job: Job, read: str, output: str | None, *, whole: bool = True) -> str:
     """Return the SELECT of results from what was read; `whole` tells whether that has the responses' text."""
     text = OUTPUT_TEXTS.get(job.endpoint, "content")
+    kind = None if output is None else declared(output)
     return template("judged").substitute(
         _constants(job),
         read=read,
         responded="body IS NOT NULL AND body <> 'null'" if whole else "answer IS NOT NULL",
-        output=output_sql(text, None if output is None else declared(output)),
+        response=finite("body") if whole else "body",
+        is_error=is_error("error"),
+        told=told("said"),
+        parsed=parsed_sql(text, kind),
+        misfit=misfit_sql(text, kind),
         # An answer in chat may be a call of a tool; one that is asked for beside the content has to be there.
         declared="false" if output is None else "content IS NOT NULL" if text == "content" else "true",
     )
 
 
-def _same_ids(engine: duckdb.DuckDBPyConnection, read: Path) -> int | None:
-    """Return how many custom_ids came back if they are those submitted, by their number and the sum of their hashes."""
-    counted = "SELECT count(*) AS rows, sum(hash(custom_id)) AS hashes FROM"
-    both = f"{counted} submitted UNION {counted} read_parquet({literal(read)})"
-    counts = engine.execute(both).fetchall()
-    return int(counts[0][0]) if len(counts) == 1 else None
+def _same_ids(engine: duckdb.DuckDBPyConnection, read: Path, submitted: _Submitted) -> int | None:
+    """Return how many custom_ids came back if they are exactly those submitted.
+
+    They are if as many came back as were submitted, none of these twice, and each of these is among them.
+    """
+    returned = f"read_parquet({literal(read)})"
+    sent = "count(*)" if submitted.distinct else "count(DISTINCT custom_id)"
+    counts = f"SELECT (SELECT count(*) FROM {returned}), count(*), {sent} FROM submitted"
+    ((came, rows, ids),) = engine.execute(counts).fetchall()
+    if not came == rows == ids:
+        return None
+    ((held,),) = engine.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM submitted SEMI JOIN {returned} AS returned USING (custom_id))"
+    ).fetchall()
+    return int(held) if held == ids else None
+
+
+def _hashes_differ(engine: duckdb.DuckDBPyConnection, read: Path) -> bool:
+    """Tell whether no two custom_ids share the hash by which their lines are found; nearly none do, unless made to."""
+    hashes = engine.execute(f"SELECT hash(custom_id) AS hash FROM read_parquet({literal(read)})").fetchnumpy()["hash"]
+    hashes.sort()
+    return not (hashes[1:] == hashes[:-1]).any()
 
 
 def _all_held(count: int) -> Tally:
     return Tally(held=count, missing=0, unknown=0, repeated=0)
 
 
-def _complete(engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path, lost: str | None) -> None:
+def _strangers(engine: duckdb.DuckDBPyConnection, job: Job, read: Path) -> str:
+    """Return what is told of the custom_ids that came back and were never sent."""
+    select = template("strangers").substitute(results=literal(read), most=MOST)
+    ((count, named),) = engine.execute(select).fetchall()
+    return sentence(job.job_id, count, [(each["custom_id"], each["meant"]) for each in named])
+
+
+def _complete(
+    engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path, strangers: str | None, lost: str | None
+) -> None:
     unfinished = target.with_suffix(".unfinished")
     reason = f"no result: the job ended {job.status}" if job.ended else "no result: the workspace has no such job"
     if job.report is not None and job.report.errors:
         reason += f" ({'; '.join(message for message, _ in job.report.errors)})"
     if lost is not None:
         reason = f"no result: {lost}"
-    complete = template("complete").substitute(
-        _constants(job), results=literal(read), reason=literal(job.message or reason)
-    )
+    if strangers is not None:
+        reason += f". {strangers}"
+    if job.report is None and job.message:
+        reason = job.message
+    complete = template("complete").substitute(_constants(job), results=literal(read), reason=literal(reason))
     try:
-        _copy(engine, complete, unfinished)
+        _copy(engine, complete, unfinished, options=f"{PARQUET}, {option(said_of(job))}")
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -292,19 +345,28 @@ def _constants(job: Job) -> dict[str, str]:
     }
 
 
-def _submitted_sql(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles) -> str | None:
-    """Return a SELECT of the submitted custom_ids, or None where they cannot be had."""
+@dataclass(frozen=True)
+class _Submitted:
+    """A SELECT of the submitted custom_ids; `distinct` where it is known that none is there twice."""
+
+    select: str
+    distinct: bool
+
+
+def _submitted(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles) -> _Submitted | None:
+    """Return the submitted custom_ids, or None where they cannot be had."""
     if files.submitted is None:
         return None
     if files.submitted.suffix == ".parquet":
-        return f"SELECT custom_id FROM read_parquet({literal(files.submitted)})"
+        return _Submitted(f"SELECT custom_id FROM read_parquet({literal(files.submitted)})", distinct=False)
     keys = read_keys(files.submitted)
     if keys is not None and len(keys) == job.request_count:
         engine.register("submitted_keys", keys)
-        return "SELECT custom_id FROM submitted_keys"
-    return (
+        return _Submitted("SELECT custom_id FROM submitted_keys", distinct=True)  # else the submit was refused
+    return _Submitted(
         f"SELECT custom_id FROM read_json({literal(files.submitted)}, format = 'newline_delimited', "
-        "columns = {custom_id: 'VARCHAR'}, maximum_object_size = 536870912)"
+        "columns = {custom_id: 'VARCHAR'}, maximum_object_size = 536870912)",
+        distinct=False,
     )
 
 

@@ -7,13 +7,14 @@ DuckDB over the requests that wait here, the hashes kept of those that do not, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from duckdb_mistral.engines import disk_is_full, keep_build_sides, own_engine
 from duckdb_mistral.errors import ApiError, ArgumentError, LedgerError, MistralBatchError, NotFoundError
 from duckdb_mistral.lines import register_requests
+from duckdb_mistral.provenance import is_of, option, said_by
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.responses import kept_results, kept_rows, register_lines, stored_rows
 from duckdb_mistral.results import PARQUET
@@ -100,7 +101,8 @@ def keep_hashes(engine: duckdb.DuckDBPyConnection, requests: Path, home: Path, j
     scratch = target.with_suffix(f".job-{job.key}.unfinished")
     try:
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        engine.execute(f"COPY ({_keys_sql(engine, [requests])}) TO {literal(scratch)} ({PARQUET})")
+        options = f"{PARQUET}, {option(_requests_said(job))}"
+        engine.execute(f"COPY ({_keys_sql(engine, [requests])}) TO {literal(scratch)} ({options})")
         scratch.chmod(0o600)
         scratch.replace(target)
     except (OSError, duckdb.Error):
@@ -113,6 +115,22 @@ def keep_hashes(engine: duckdb.DuckDBPyConnection, requests: Path, home: Path, j
 def copies_path(home: Path, submission_id: str) -> Path:
     """Return the file that says which custom_ids of a submission share the request of another: (custom_id, sent_as)."""
     return home / "requests" / f"{COPIES}{submission_id}.parquet"
+
+
+def kept_copies(home: Path, submission_id: str) -> Path | None:
+    """Return the file that `copies_path` names, None where there is none.
+
+    Raises LedgerError where it is another submission's: rows would get answers to what they did not ask.
+    """
+    path = copies_path(home, submission_id)
+    if not path.exists():
+        return None
+    if said_by(path) is not None and not is_of(path, submission=submission_id):
+        raise LedgerError(
+            f"The file {path} says which rows share a request, but is not that of submission {submission_id}. Put the "
+            "right file back, or submit the same rows with force := true: what is still kept is not sent again."
+        )
+    return path
 
 
 def found_path(home: Path, submission_id: str) -> Path:
@@ -183,7 +201,7 @@ def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bo
     hashes = hashes_path(batches.settings.home, job)
     spooled = spool_path(batches.settings.home, job.submission_id, job.part)
     try:
-        if hashes.exists():
+        if _has_hashes(hashes, job):
             requests = f"SELECT request FROM read_parquet({literal(hashes)})"
         elif spooled.exists():
             requests = _keys_sql(engine, [spooled])
@@ -204,10 +222,10 @@ def _requests_of(batches: Batches, job: Job) -> str | None:
         return None
     home = batches.settings.home
     hashes = hashes_path(home, job)
-    if not hashes.exists():
+    if not _has_hashes(hashes, job):
         spooled = spool_path(home, job.submission_id, job.part)
         with batches.lock(f"results-{job.key}"):
-            if not hashes.exists() and not (spooled.exists() and _hashed(spooled, home, job)):
+            if not _has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
                 return None
     return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
 
@@ -228,7 +246,7 @@ def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, mo
         for path in (found, copies):
             path.parent.mkdir(mode=0o700, exist_ok=True)
         rows = _found(engine, batches, endpoint, model, submission_id)
-        copied = _written(engine, template("copied_requests").substitute(), copies)
+        copied = _written(engine, template("copied_requests").substitute(), copies, submission_id)
     except (OSError, duckdb.IOException) as error:
         reason = str(error).splitlines()[0]
         raise LedgerError(
@@ -244,7 +262,8 @@ def _found(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, m
     engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
     for left in range(LOOKS - 1, -1, -1):
         try:
-            return _written(engine, _found_sql(engine, batches, endpoint, model, submission_id), target)
+            select = _found_sql(engine, batches, endpoint, model, submission_id)
+            return _written(engine, select, target, submission_id)
         except (duckdb.IOException, duckdb.InvalidInputException) as error:
             if disk_is_full(error) or str(target) in str(error):
                 raise
@@ -276,11 +295,12 @@ def _found_sql(
     return " UNION ALL ".join(f"({select})" for select in selects)
 
 
-def _written(engine: duckdb.DuckDBPyConnection, select: str, target: Path) -> int:
+def _written(engine: duckdb.DuckDBPyConnection, select: str, target: Path, submission_id: str) -> int:
     """Write the rows of a SELECT as Parquet, where there are any; return their number."""
     if not select:
         return 0
-    ((count,),) = engine.execute(f"COPY ({select}) TO {literal(target)} ({PARQUET})").fetchall()
+    options = f"{PARQUET}, {option({'submission': submission_id})}"
+    ((count,),) = engine.execute(f"COPY ({select}) TO {literal(target)} ({options})").fetchall()
     target.chmod(0o600)
     if not count:
         target.unlink()
@@ -304,3 +324,32 @@ def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> st
 def hashes_path(home: Path, job: Job) -> Path:
     """Return the file that keeps the hashes of a job's requests, (custom_id, request), once the requests are gone."""
     return home / "requests" / f"{job.submission_id}-{job.part}.parquet"
+
+
+def kept_hashes(home: Path, job: Job) -> Path | None:
+    """Return the file that `hashes_path` names, where it is there and is that of the job's requests."""
+    path = hashes_path(home, job)
+    try:
+        return path if is_of(path, **_requests_said(job)) else None
+    except FileNotFoundError:
+        return None
+
+
+def _has_hashes(hashes: Path, job: Job) -> bool:
+    """Tell whether the file of a job's hashes is there; raises LedgerError where it is that of other requests.
+
+    Damage is told where it is read. Either way nothing is sent: what was answered would be paid for twice.
+    """
+    if not hashes.exists():
+        return False
+    if said_by(hashes) is not None and not is_of(hashes, **_requests_said(job)):
+        raise LedgerError(
+            f"The hashes in {hashes} are of other requests than those of submission {job.submission_id}, so what was "
+            "answered before is not known, and nothing was sent. Put the right file back, or remove this one to pay "
+            "for those requests again."
+        )
+    return True
+
+
+def _requests_said(job: Job) -> dict[str, Any]:
+    return {"submission": job.submission_id, "part": job.part}

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from duckdb_mistral.jobs import Job, JobReport, Status, Step
+from duckdb_mistral.strangers import counted
 
 TEXT = pa.string()
 COUNT = pa.int64()
@@ -147,7 +148,7 @@ def _answered(job: Job) -> JobReport | None:
 def status_row(job: Job) -> dict[str, Any]:
     """Return one row of mistral_batch_status, _wait and _cancel."""
     report = job.report or _answered(job) or JobReport(job_id="", status=job.status)
-    errors = report.errors or (((job.message, 1),) if job.message else ())
+    errors = (*report.errors, *(((job.message, counted(job.message)),) if job.message else ()))
     return reported(report, total=job.request_count) | {
         "submission_id": job.submission_id,
         "job_id": job.job_id,

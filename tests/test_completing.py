@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pyarrow as pa
 import pytest
-from support import ended_job, write_results
+from support import connect, ended_job, make_staging, submitted, write_results
 
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.results import ResultFiles, Tally
 from duckdb_mistral.spool import Spool, keys_path
+from duckdb_mistral.strangers import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from duckdb_mistral.emulator import Emulator
 
 
 def answer(custom_id: str | None, content: str) -> str:
@@ -61,7 +64,8 @@ def test_every_submitted_id_comes_out_once(tmp_path: Path, with_ids: bool) -> No
     assert (a, b) == (("a", "ok", "one", None), ("b", "ok", "two", None))
     assert c[:2] == ("c", "error")
     assert c[3] == "the result files hold 2 different answers for this custom_id"
-    assert d == ("d", "missing", None, "no result: the job ended SUCCESS")
+    strangers = 'hold 2 answers to custom_ids that were never sent: "stranger", one without a custom_id.'
+    assert d == ("d", "missing", None, f"no result: the job ended SUCCESS. The result files of job job {strangers}")
 
 
 def requests_of(directory: Path, *custom_ids: str | None) -> Path:
@@ -181,3 +185,116 @@ def test_output_is_json_where_the_content_is(tmp_path: Path, content: str, outpu
     with duckdb.connect() as engine:
         found = engine.execute(f"SELECT content, output::VARCHAR FROM read_parquet('{target}')").fetchone()
     assert found == (content, output)
+
+
+#: Two custom_ids for which DuckDB's hash() says the same.
+SAME_HASH = ("order-01customer", "order-_5customd1")
+
+
+def error(custom_id: str, message: str, status: int = 429) -> str:
+    """Return a line of an error file."""
+    response = {"status_code": status, "body": {"message": message}}
+    return json.dumps({"custom_id": custom_id, "response": response, "error": None}) + "\n"
+
+
+@pytest.mark.fault("F29")
+def test_answer_and_error(tmp_path: Path) -> None:
+    """Of an answer and an error of one custom_id the answer counts, in whichever file, and however many errors."""
+    output, errors, target = (tmp_path / name for name in ("output.jsonl", "errors.jsonl", "results.parquet"))
+    cut = answer("c", "cut").replace('"stop"', '"length"')
+    output.write_text(answer("a", "one") + error("b", "busy") + cut + answer("d", "four") + "nonsense\n")
+    errors.write_text(error("a", "busy") + error("a", "busy again") + answer("b", "two") + error("c", "busy") + cut)
+    files = ResultFiles(answers=(output, errors), submitted=spooled(tmp_path, "a", "b", "c", "d"))
+    write_results(ended_job(4), files, target, partial=False)
+    found = read(target)
+    assert [row[:3] for row in found] == [
+        ("a", "ok", "one"),
+        ("b", "ok", "two"),
+        ("c", "truncated", "cut"),
+        ("d", "ok", "four"),
+    ]
+    assert [row[3] is None for row in found] == [True, True, False, True]
+
+
+@pytest.mark.fault("F29")
+def test_two_errors(tmp_path: Path) -> None:
+    """Two different errors of one custom_id are both told; the same one twice is told once."""
+    output, target = tmp_path / "output.jsonl", tmp_path / "results.parquet"
+    output.write_text(error("a", "busy") + error("a", "no such model", 404) + error("b", "busy") * 2)
+    write_results(
+        ended_job(2), ResultFiles(answers=(output,), submitted=spooled(tmp_path, "a", "b")), target, partial=False
+    )
+    assert read(target) == [("a", "error", None, "busy; no such model"), ("b", "error", None, "busy")]
+
+
+@pytest.mark.fault("F52")
+@pytest.mark.parametrize("with_ids", [True, False], ids=["ids kept", "ids lost"])
+@pytest.mark.parametrize("large", [True, False], ids=["large", "small"])
+def test_ids_of_one_hash(tmp_path: Path, large: bool, with_ids: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's answer is not taken for a lost one, although the hash of both custom_ids is the same."""
+    sent, stranger = SAME_HASH
+    with duckdb.connect() as engine:
+        assert engine.execute("SELECT hash($1) = hash($2)", SAME_HASH).fetchone() == (True,)
+    monkeypatch.setattr("duckdb_mistral.results.LARGE_BYTES", 0 if large else 1 << 60)
+    output, target = tmp_path / "output.jsonl", tmp_path / "results.parquet"
+    output.write_text(answer("a", "one") + answer(stranger, "two"))
+    requests = spooled(tmp_path, "a", sent)
+    if not with_ids:
+        keys_path(requests).unlink()
+    files = ResultFiles(answers=(output,), submitted=requests)
+    with pytest.raises(IncompleteResultsError, match=f'hold 1 of the 2 .* never sent: "{stranger}"'):
+        write_results(ended_job(2), files, target, partial=False)
+    written = write_results(ended_job(2), files, target, partial=True)
+    assert written.tally == Tally(held=1, missing=1, unknown=1, repeated=0)
+    assert [row[:3] for row in read(target)] == [("a", "ok", "one"), (sent, "missing", None)]
+
+
+@pytest.mark.fault("F52")
+def test_requests_that_repeat_an_id(tmp_path: Path) -> None:
+    """Where another program sent one custom_id twice, two answers of another one are not taken for whole results."""
+    output, target = tmp_path / "output.jsonl", tmp_path / "results.parquet"
+    output.write_text(answer("a", "one") + answer("b", "two") * 2)
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text("".join(json.dumps({"custom_id": name, "body": {}}) + "\n" for name in "aab"))
+    files = ResultFiles(answers=(output,), submitted=requests)
+    written = write_results(ended_job(3, completed=2), files, target, partial=False)
+    assert written.tally.repeated == 1
+    assert [row[:3] for row in read(target)] == [("a", "ok", "one"), ("b", "ok", "two")]
+
+
+@pytest.mark.fault("F29")
+def test_strangers_are_named(tmp_path: Path) -> None:
+    """Answers to what was never sent are named, a few of them, beside the custom_id that is nearly the same."""
+    output, target = tmp_path / "output.jsonl", tmp_path / "results.parquet"
+    ids = ["caf\u00e9", "Order", "b", "1"]
+    came = ["cafe\u0301", "order ", "b\0", "\u6771", *(f"stranger {number}" for number in range(10))]
+    output.write_text("".join(answer(name, "x") for name in came))
+    files = ResultFiles(answers=(output,), submitted=spooled(tmp_path, *ids))
+    written = write_results(ended_job(4), files, target, partial=True)
+    assert [row[:2] for row in read(target)] == [(name, "missing") for name in sorted(ids)]
+    assert written.strangers == (
+        "The result files of job job hold 14 answers to custom_ids that were never sent: "
+        r'"cafe\u0301" (sent was "caf\u00e9"), "order " (sent was "Order"), "b\u0000", '
+        '"stranger 0", "stranger 1" and 9 more.'
+    )
+    assert counted(written.strangers) == 14
+    assert read(target)[0][3].endswith(written.strangers)
+
+
+@pytest.mark.fault("F29")
+def test_strangers_in_status(emulator: Emulator, home: Path) -> None:
+    """Once results were read, the status counts the answers that nobody asked for, and names them."""
+    with connect(emulator, home) as con:
+        make_staging(con, 2)
+        submission_id = submitted(con)
+        con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+        ((output,),) = con.execute("SELECT output_file FROM mistral_batch_status($1)", [submission_id]).fetchall()
+        data = "".join(answer(name, "x") for name in ("0", "stranger", "1", "another"))
+        told = {"status": 200, "headers": {"content-type": "application/octet-stream"}, "body": data}
+        emulator.faults({"method": "GET", "path": f"/v1/files/{output}/content"} | told)
+        results = "SELECT custom_id, outcome FROM mistral_batch_results($1) ORDER BY ALL"
+        assert con.execute(results, [submission_id]).fetchall() == [("0", "ok"), ("1", "ok")]
+        ((errors,),) = con.execute("SELECT errors FROM mistral_batch_status($1)", [submission_id]).fetchall()
+    (told,) = errors
+    assert told["count"] == 2
+    assert told["message"].endswith('2 answers to custom_ids that were never sent: "another", "stranger".')

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -114,6 +116,61 @@ def test_completion_in_the_middle(tmp_path: Path) -> None:
     assert row["total_tokens"] == body["usage"]["total_tokens"]
 
 
+CALLS = [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]
+THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+ALONE = "the response holds thinking alone, and no answer"
+MESSAGES: dict[str, tuple[dict[str, Any], str, tuple[str, str | None, str | None]]] = {
+    "a call and an empty text": ({"content": "", "tool_calls": CALLS}, "tool_calls", ("ok", None, None)),
+    "a call and blanks": ({"content": " \n", "tool_calls": CALLS}, "tool_calls", ("ok", None, None)),
+    "a call and null": ({"content": None, "tool_calls": CALLS}, "tool_calls", ("ok", None, None)),
+    "a call and no chunks": ({"content": [], "tool_calls": CALLS}, "tool_calls", ("ok", None, None)),
+    "a call and thinking": ({"content": [THINKING], "tool_calls": CALLS}, "tool_calls", ("ok", None, None)),
+    "a call and words": ({"content": "so", "tool_calls": CALLS}, "tool_calls", ("ok", "so", None)),
+    "an empty text": ({"content": "", "tool_calls": []}, "stop", ("ok", "", None)),
+    "thinking alone": ({"content": [THINKING]}, "stop", ("error", None, ALONE)),
+    "thinking and an empty text": ({"content": [THINKING, {"type": "text", "text": ""}]}, "stop", ("ok", "", None)),
+    "thinking cut": (
+        {"content": [THINKING]},
+        "length",
+        ("truncated", None, "the model ran out of tokens after 4 of them (finish_reason length)"),
+    ),
+    "no chunks": ({"content": []}, "stop", ("error", None, "the response holds no answer")),
+    "other chunks": ({"content": [{"type": "reference"}]}, "stop", ("error", None, "the response holds no answer")),
+    "chunks without a type": ({"content": [{"text": "a"}, {"type": "text", "text": "b"}]}, "stop", ("ok", "ab", None)),
+}
+
+
+@pytest.mark.fault("F31")
+@pytest.mark.parametrize("large", [True, False], ids=["large", "small"])
+@pytest.mark.parametrize(("message", "finish", "expected"), MESSAGES.values(), ids=MESSAGES)
+def test_messages(
+    message: dict[str, Any],
+    finish: str,
+    expected: tuple[str, str | None, str | None],
+    large: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever a message is made of, it is read as text, as a call, or told as no answer, however large its file."""
+    monkeypatch.setattr("duckdb_mistral.results.LARGE_BYTES", 0 if large else 1 << 60)
+    answers, submitted, target = (tmp_path / name for name in ("answers.jsonl", "submitted.jsonl", "results.parquet"))
+    body = {"choices": [{"finish_reason": finish, "message": message}], "usage": USAGE}
+    line = {"custom_id": "0", "response": {"status_code": 200, "body": body}}
+    answers.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    submitted.write_text('{"custom_id": "0"}\n', encoding="utf-8")
+    write_results(ended_job(1), ResultFiles(answers=(answers,), submitted=submitted), target, partial=False)
+    with duckdb.connect() as con:
+        found = con.execute(f"SELECT outcome, content, error FROM read_parquet('{target}')").fetchall()
+    assert found == [expected]
+
+
+def test_conversation_of_thinking_alone(tmp_path: Path) -> None:
+    """A conversation that ended in thinking is no answer."""
+    body = {"outputs": [{"type": "message.output", "content": [THINKING]}], "usage": USAGE}
+    row = one("/v1/conversations", body, tmp_path)
+    assert (row["outcome"], row["content"], row["error"]) == ("error", None, "the response holds no answer")
+
+
 def test_chunks_and_tool_calls(tmp_path: Path) -> None:
     """Text chunks are joined, other chunks are not, and tool calls alone are an answer without content."""
     chunks = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
@@ -152,21 +209,53 @@ def test_embeddings(tmp_path: Path) -> None:
 
 
 def test_embeddings_of_another_kind(tmp_path: Path) -> None:
-    """An embedding in another encoding is in the response; one that is not there is an error."""
+    """An embedding in base64 is read; bytes that are no embedding's stay in the response; none at all is an error."""
+    numbers = [0.25, -0.5, 0.0, 1.0]
+    packed = base64.b64encode(struct.pack("<4f", *numbers)).decode()
+    eights = base64.b64encode(struct.pack("8b", *range(-4, 4))).decode()
     bodies: list[dict[str, Any]] = [
-        {"data": [{"embedding": "AACAPwAAAEA="}]},
+        {"data": [{"embedding": packed}]},
+        {"data": [{"embedding": eights}]},
+        {"data": [{"embedding": base64.b64encode(b"12345").decode()}]},
+        {"data": [{"embedding": packed}, {"embedding": packed}]},
+        {"data": [{"embedding": "no base64 at all"}]},
+        {"data": [{"embedding": ""}]},
         {"data": [{"embedding": None}]},
         {"data": [{"index": 0}]},
+        {"data": [{"embedding": numbers}]},
     ]
     found = replay("/v1/embeddings", bodies, tmp_path)
-    assert [(row["outcome"], row["embedding"]) for row in found] == [("ok", None), ("error", None), ("error", None)]
+    assert [(row["outcome"], row["embedding"]) for row in found] == [
+        ("ok", numbers),
+        ("ok", None),
+        ("ok", None),
+        ("ok", None),
+        ("error", None),
+        ("error", None),
+        ("error", None),
+        ("error", None),
+        ("ok", numbers),
+    ]
+
+
+def test_many_packed_embeddings(tmp_path: Path) -> None:
+    """Each of many embeddings in base64, over several vectors of rows, comes with its own row."""
+    vectors = [[float(number), number / 4, 1.0][: 1 + number % 3] for number in range(1, 1000)]
+    bodies = [
+        {"data": [{"embedding": base64.b64encode(struct.pack(f"<{len(each)}f", *each)).decode()}]} for each in vectors
+    ]
+    found = replay("/v1/embeddings", bodies * 3, tmp_path)
+    assert {row["custom_id"]: row["embedding"] for row in found} == {
+        str(number): vector for number, vector in enumerate(vectors * 3)
+    }
 
 
 def test_out_of_tokens_before_the_answer(tmp_path: Path) -> None:
     """A model that ran out of tokens before its first word was truncated: to ask again would cost the same again."""
     body = {"choices": [{"finish_reason": "length", "message": {"content": None}}], "usage": USAGE}
     row = one("/v1/chat/completions", body, tmp_path)
-    assert (row["outcome"], row["content"], row["error"]) == ("truncated", None, None)
+    assert (row["outcome"], row["content"]) == ("truncated", None)
+    assert row["error"] == "the model ran out of tokens after 4 of them (finish_reason length)"
 
 
 def test_errors_within_errors(tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ def test_quoting_imports_no_dialect() -> None:
     printed = python(
         """
         import sys
-        from duckdb_mistral.output_types import declared, output_sql
+        from duckdb_mistral.output_types import declared, misfit_sql, parsed_sql
         from duckdb_mistral.quoting import identifier
-        identifier("a"), output_sql("content", None), output_sql("content", declared("STRUCT(a ENUM('b', 'c'))"))
+        identifier("a"), parsed_sql("content", None), misfit_sql("content", declared("STRUCT(a ENUM('b', 'c'))"))
         print("sqlglot" in sys.modules, "sqlglot.dialects.duckdb" in sys.modules)
         """
     )

@@ -358,6 +358,16 @@ def test_a_hash_of_two_custom_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             engine.execute(f"FROM {kept_rows([directory / 'results.parquet'])}").fetchall()
 
 
+@pytest.mark.fault("F52")
+def test_two_custom_ids_of_one_hash(tmp_path: Path) -> None:
+    """Where the hash of two custom_ids is the same, both have their responses: they are kept whole, not found by it."""
+    ids = ["order-01customer", "order-_5customd1"]
+    assert len(set(hashes_of(ids).to_pylist())) == 1
+    found, kept = read(tmp_path / "same", [line(each, said(each)) for each in ids], ids, large=True)
+    assert kept == 0
+    assert [json.loads(row[13])["choices"][0]["message"]["content"] for row in found] == ids
+
+
 def test_a_file_that_was_fetched_again(tmp_path: Path) -> None:
     """A result file that is another one since is read anew."""
     target = tmp_path / "results.parquet"

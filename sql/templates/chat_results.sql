@@ -1,5 +1,5 @@
 -- What a chat or completion job answered. A string and a list of chunks are told apart by their
--- JSON type, asked only where the text could be a list.
+-- JSON type, asked only where the text could be a list. Text chunks are joined; without any there is no content.
 WITH
   parsed AS (
     SELECT
@@ -11,27 +11,37 @@ WITH
       }') AS answer
     FROM answers
   ),
+  chunked AS (
+    SELECT
+      *,
+      answer.choices[1].message.content AS text,
+      answer.choices[1].finish_reason AS finish_reason,
+      coalesce(answer.choices[1].message.tool_calls NOT IN ('null', '[]'), false) AS calls,
+      CASE WHEN (text LIKE '[{%' OR text = '[]') AND json_type(body, '$$.choices[0].message.content') = 'ARRAY'
+        THEN json_transform(body->'$$.choices[0].message.content', '[{"type": "VARCHAR", "text": "VARCHAR"}]')
+      END AS chunks
+    FROM parsed
+  ),
   read AS (
     SELECT
       *,
-      answer.choices[1].finish_reason AS finish_reason,
-      answer.choices[1].message.tool_calls AS tool_calls,
       CASE
-        WHEN answer.choices[1].message.content IS NULL OR answer.choices[1].message.content NOT LIKE '[%'
-          THEN answer.choices[1].message.content
-        WHEN json_type(body, '$$.choices[0].message.content') <> 'ARRAY' THEN answer.choices[1].message.content
-        ELSE array_to_string(list_transform(
-          list_filter(
-            json_transform(body->'$$.choices[0].message.content', '[{"type": "VARCHAR", "text": "VARCHAR"}]'),
-            lambda chunk: chunk.type = 'text'
-          ),
-          lambda chunk: chunk.text
-        ), '')
+        WHEN chunks IS NOT NULL THEN list_aggregate(list_transform(
+          list_filter(chunks, lambda chunk: coalesce(chunk.type, 'text') = 'text'), lambda chunk: chunk.text
+        ), 'string_agg', '')
+        -- A call of a tool comes with an empty text, or with none.
+        WHEN NOT calls THEN text
+        WHEN trim(text, E' \n') <> '' THEN text
       END AS content
-    FROM parsed
+    FROM chunked
   )
 SELECT
-  *,
+  * REPLACE (coalesce(problem, CASE
+    WHEN chunks IS NOT NULL AND content IS NULL AND NOT calls
+      AND coalesce(finish_reason, '') NOT IN ('length', 'model_length', 'error')
+      AND list_contains(list_transform(chunks, lambda chunk: chunk.type), 'thinking')
+    THEN 'the response holds thinking alone, and no answer'
+  END) AS problem),
   NULL::FLOAT[] AS embedding,
-  content IS NOT NULL OR coalesce(tool_calls NOT IN ('null', '[]'), false) AS answered
+  content IS NOT NULL OR calls AS answered
 FROM read

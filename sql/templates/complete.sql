@@ -8,21 +8,32 @@ WITH
   plain AS (
     FROM read_parquet($results) SEMI JOIN submitted USING (custom_id) ANTI JOIN repeated USING (custom_id)
   ),
-  ranked AS (
-    SELECT
-      *,
-      row_number() OVER (PARTITION BY custom_id ORDER BY outcome <> 'ok', response) AS place,
-      count(DISTINCT coalesce(response::VARCHAR, '')) OVER (PARTITION BY custom_id) AS versions
+  graded AS (
+    SELECT *, CASE outcome WHEN 'ok' THEN 0 WHEN 'error' THEN 2 ELSE 1 END AS grade
     FROM read_parquet($results) SEMI JOIN submitted USING (custom_id) SEMI JOIN repeated USING (custom_id)
   ),
+  -- An answer counts more than the error that a first try ended in.
+  best AS (
+    SELECT graded.*
+    FROM graded JOIN (SELECT custom_id, min(grade) AS grade FROM graded GROUP BY custom_id) USING (custom_id, grade)
+  ),
+  summed AS (
+    SELECT
+      custom_id,
+      count(DISTINCT coalesce(response::VARCHAR, '')) FILTER (WHERE grade < 2) AS versions,
+      string_agg(DISTINCT error, '; ' ORDER BY error) AS errors
+    FROM best GROUP BY custom_id
+  ),
   folded AS (
-    SELECT * EXCLUDE (place, versions) REPLACE (
+    SELECT * EXCLUDE (grade, versions, errors) REPLACE (
       CASE WHEN versions > 1 THEN 'error' ELSE outcome END AS outcome,
       CASE WHEN versions > 1
-        THEN 'the result files hold ' || versions || ' different answers for this custom_id' ELSE error
+        THEN 'the result files hold ' || versions || ' different answers for this custom_id'
+        WHEN grade = 2 THEN errors ELSE error
       END AS error
     )
-    FROM ranked WHERE place = 1
+    FROM best JOIN summed USING (custom_id)
+    QUALIFY row_number() OVER (PARTITION BY custom_id ORDER BY status_code DESC NULLS LAST, response) = 1
   ),
   returned AS (
     SELECT custom_id FROM read_parquet($results) WHERE custom_id IS NOT NULL

@@ -2,16 +2,24 @@
 SELECT
   *,
   NULL::VARCHAR AS content,
-  CASE WHEN len(answer.data) = 1 THEN answer.data[1].embedding END AS embedding,
+  CASE WHEN len(answer.data) = 1
+    THEN coalesce(answer.data[1].embedding, mistral_internal_floats(TRY(from_base64(packed))))
+  END AS embedding,
   NULL::VARCHAR AS finish_reason,
-  -- Numbers, or what else was asked for (encoding_format), which is in `response`.
-  answer.data[1].embedding IS NOT NULL
-    OR coalesce(json_type(body, '$$.data[0].embedding'), 'NULL') <> 'NULL' AS answered
+  -- Numbers, or what else was asked for (encoding_format, output_dtype), which is in `response`.
+  answer.data[1].embedding IS NOT NULL OR TRY(from_base64(packed)) IS NOT NULL AS answered
 FROM (
-  SELECT *, json_transform(body, '{
-    "model": "VARCHAR",
-    "usage": {"prompt_tokens": "BIGINT", "completion_tokens": "BIGINT", "total_tokens": "BIGINT"},
-    "data": [{"embedding": ["FLOAT"]}]
-  }') AS answer
-  FROM answers
+  SELECT
+    *,
+    CASE WHEN answer.data[1].embedding IS NULL AND json_type(body, '$$.data[0].embedding') = 'VARCHAR'
+      THEN nullif(body->>'$$.data[0].embedding', '')
+    END AS packed
+  FROM (
+    SELECT *, json_transform(body, '{
+      "model": "VARCHAR",
+      "usage": {"prompt_tokens": "BIGINT", "completion_tokens": "BIGINT", "total_tokens": "BIGINT"},
+      "data": [{"embedding": ["FLOAT"]}]
+    }') AS answer
+    FROM answers
+  )
 )

@@ -1,37 +1,55 @@
 -- One row per answered request: what an endpoint answers is read from its lines, and judged here.
 WITH
   read AS ($read),
-  judged AS (
+  parsed AS (
+    SELECT
+      *,
+      $parsed AS parsed,
+      -- Most lines have none, and are told from the others by that alone.
+      CASE WHEN error IS NULL THEN CASE WHEN status_code >= 400 THEN body END
+        WHEN $is_error THEN error
+        WHEN status_code >= 400 THEN body
+      END AS said
+    FROM read
+  ),
+  held AS (
     SELECT
       *,
       CASE
         WHEN problem IS NOT NULL THEN problem
-        WHEN error IS NOT NULL AND error NOT IN ('null', 'false', '""', '{}')
-          THEN coalesce(error->>'$$.message', error->>'$$.error.message', error->>'$$.detail', error->>'$$')
-        WHEN status_code >= 400
-          THEN coalesce(
-            body->>'$$.message', body->>'$$.error.message', body->>'$$.detail', body->>'$$', 'HTTP ' || status_code
-          )
+        WHEN said IS NOT NULL OR status_code >= 400 THEN coalesce($told, 'HTTP ' || status_code, said::VARCHAR)
         WHEN NOT ($responded) THEN 'the result line holds no response'
         WHEN finish_reason = 'error' THEN 'the model ended with finish_reason error'
         WHEN NOT answered AND coalesce(finish_reason, '') NOT IN ('length', 'model_length')
           THEN 'the response holds no answer'
       END AS failure,
-      $output AS output
-    FROM read
+      -- Of an answer that is none, or not whole, nothing is said but that.
+      CASE WHEN $declared THEN $misfit END AS misfit
+    FROM parsed
+  ),
+  judged AS (
+    SELECT
+      *,
+      CASE
+        WHEN failure IS NOT NULL THEN 'error'
+        WHEN finish_reason IN ('length', 'model_length') THEN 'truncated'
+        WHEN misfit IS NOT NULL THEN 'invalid_output'
+        ELSE 'ok'
+      END AS outcome
+    FROM held
   )
 SELECT
   custom_id,
-  CASE
-    WHEN failure IS NOT NULL THEN 'error'
-    WHEN finish_reason IN ('length', 'model_length') THEN 'truncated'
-    WHEN $declared AND output IS NULL THEN 'invalid_output'
-    ELSE 'ok'
-  END AS outcome,
+  outcome,
   content,
-  output,
+  CASE WHEN misfit IS NULL THEN parsed END AS output,
   embedding,
-  failure AS error,
+  CASE outcome
+    WHEN 'error' THEN failure
+    WHEN 'truncated' THEN 'the model ran out of tokens'
+      || coalesce(' after ' || answer.usage.completion_tokens || ' of them', '') || ' (finish_reason ' || finish_reason || ')'
+    WHEN 'invalid_output' THEN 'the answer does not fit the declared output: ' || misfit
+  END AS error,
   status_code,
   false AS reused,
   finish_reason,
@@ -39,7 +57,7 @@ SELECT
   answer.usage.completion_tokens AS completion_tokens,
   answer.usage.total_tokens AS total_tokens,
   coalesce(answer.model, $model) AS model,
-  body AS response,
+  $response AS response,
   $job_id AS job_id,
   $submission_id AS submission_id
 FROM judged

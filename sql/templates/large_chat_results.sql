@@ -4,16 +4,17 @@
 -- and so is a line that is longer than DuckDB is told here, since the smaller buffers that go with it are quicker.)
 SELECT
   *,
+  answer.choices[1].message.content AS text,
+  coalesce(answer.choices[1].message.tool_calls NOT IN ('null', '[]'), false) AS calls,
   CASE
-    WHEN status_code >= 400
-      OR answer.choices[1].message.content LIKE '[{%' OR answer.choices[1].message.content = '[]'
+    WHEN status_code >= 400 OR text LIKE '[{%' OR text = '[]'
     THEN error('this line needs the text of its response')
-    ELSE answer.choices[1].message.content
+    WHEN NOT calls THEN text
+    WHEN trim(text, E' \n') <> '' THEN text
   END AS content,
   answer.choices[1].finish_reason AS finish_reason,
   NULL::FLOAT[] AS embedding,
-  answer.choices[1].message.content IS NOT NULL
-    OR coalesce(answer.choices[1].message.tool_calls NOT IN ('null', '[]'), false) AS answered
+  text IS NOT NULL OR calls AS answered
 FROM (
   SELECT
     custom_id, error, response.status_code AS status_code, response.body AS answer,

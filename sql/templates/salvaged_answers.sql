@@ -1,4 +1,5 @@
--- The same columns from raw lines, where some are not what they should be: each bad line is told, none is lost.
+-- The same columns from raw lines, where some are not what they should be: what can be read is, each bad line is told,
+-- none is lost.
 SELECT
   coalesce(
     document->>'$$.custom_id',
@@ -7,9 +8,18 @@ SELECT
   ) AS custom_id,
   try_cast(document->>'$$.response.status_code' AS INTEGER) AS status_code,
   document->'$$.response.body' AS body,
-  document->'$$.error' AS error,
+  -- In the place of a response may stand what somebody said in between.
+  CASE WHEN json_type(document->'$$.response') NOT IN ('OBJECT', 'NULL')
+    THEN document->'$$.response' ELSE document->'$$.error'
+  END AS error,
   CASE WHEN json_type(document) IS DISTINCT FROM 'OBJECT'
     THEN 'its result line is not valid JSON (byte ' || start || ' of the file)'
   END AS problem
-FROM (SELECT line, start, try_cast(line AS JSON) AS document FROM $lines)
-WHERE trim(line, E' \t\r\n') <> ''
+FROM (
+  SELECT
+    line,
+    start,
+    CASE WHEN json_valid(line) THEN line::JSON ELSE try_cast($mended AS JSON) END AS document
+  FROM $lines
+)
+WHERE trim(line, E' \t\r\n' || chr(0)) <> ''
