@@ -44,7 +44,7 @@ _SUMMARY = (
 #: By the model that requests name themselves.
 _MEASURED = (
     "STRUCT(model VARCHAR, requests BIGINT, input_bytes BIGINT, input_tokens BIGINT, max_output_tokens BIGINT, "
-    "unlimited BIGINT, uncounted BIGINT)[]"
+    "unlimited BIGINT, uncounted BIGINT, hidden BIGINT)[]"
 )
 
 

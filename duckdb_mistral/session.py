@@ -234,7 +234,8 @@ class Session:
     def _check_cost(self, plan: Plan, sent: Sequence[SpooledPart]) -> None:
         """Refuse what may cost more than the caller allows."""
         if plan.max_cost is not None:
-            from duckdb_mistral.estimate import measure, refuse_above
+            from duckdb_mistral.estimate import refuse_above
+            from duckdb_mistral.measuring import measure
 
             refuse_above(plan.max_cost, self._estimated(plan, measure(plan.endpoint, sent)))
 
