@@ -57,8 +57,6 @@ class Price:
 
     def remarks(self, model: str, today: date) -> Iterator[str]:
         """Yield what a person should know who reads a cost of `model` on the day `today`."""
-        if self.alias_of is not None:
-            yield f"{model} is priced as {self.alias_of}"
         if self.until is not None:
             past = today > self.until
             yield (

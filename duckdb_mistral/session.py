@@ -302,11 +302,13 @@ class Session:
     def wait(self, identifier: str | None, timeout_seconds: float | None) -> Iterable[dict[str, Any]]:
         """Wait for an id's jobs, showing how far they are; return a row per job."""
         from duckdb_mistral import rows
-        from duckdb_mistral.progress import watching
+        from duckdb_mistral.failures import what_to_do
+        from duckdb_mistral.progress import tell, watching
 
         batches = self.batches()
         with watching() as watch:
             jobs = batches.wait(_required(identifier), timeout_seconds, watch)
+        tell(what_to_do(jobs))
         return map(rows.status_row, jobs)
 
     def cancel(self, identifier: str | None) -> Iterable[dict[str, Any]]:
