@@ -85,7 +85,7 @@ class Functions:
             "mistral_internal_submit": _table(session.submit, [number, _SUMMARY], rows.SUBMIT),
             "mistral_internal_tokens": (_count_tokens, [text, text], "BIGINT"),
             "mistral_internal_estimate": _table(
-                session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]"], rows.ESTIMATE
+                session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]", "VARCHAR[]"], rows.ESTIMATE
             ),
             "mistral_internal_cost": _table(session.cost, [text], rows.COST),
             "mistral_internal_status": _table(session.status, [text], rows.STATUS),

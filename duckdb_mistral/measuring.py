@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral import tokens
-from duckdb_mistral.endpoints import CHAT, CONVERSATIONS, FIM
+from duckdb_mistral.endpoints import WRITING
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.lines import register_requests
 from duckdb_mistral.prices import MILLION
@@ -25,8 +25,6 @@ SAFETY_PROMPT_TOKENS = 64
 _USUAL_TIERS = ("standard", "standard_only", "default")
 #: What stands for a number that is too large for one.
 BIGGEST = 2**63 - 1
-#: Endpoints whose answers are paid by the token.
-WRITING = frozenset({CHAT, FIM, CONVERSATIONS})
 #: Where the text of a request lies, by the field of its body and the paths in it.
 _TALKS = {
     "messages": ("[*].content", "[*].content[*].text"),
