@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from duckdb_mistral.command_words import in_command_words
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.job_tables import STATUS_COLUMNS, goes_on, tell_failures
 from duckdb_mistral.printable import printable
@@ -96,7 +97,7 @@ def told_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*arguments, **options)
         except MistralBatchError as error:
-            fail(str(error))
+            fail(in_command_words(str(error)))
         except duckdb.Error as error:
             fail(_told(error))
         except KeyboardInterrupt:
@@ -112,8 +113,8 @@ def fail(message: str, status: ExitCode = ExitCode.NOT_DONE) -> NoReturn:
 
 
 def _told(error: duckdb.Error) -> str:
-    """Return the sentence of an error without the word that DuckDB puts before it."""
-    return str(error).removeprefix("Invalid Input Error: ")
+    """Return the sentence of an error without the word that DuckDB puts before it, and with advice for this place."""
+    return in_command_words(str(error).removeprefix("Invalid Input Error: "))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
