@@ -25,12 +25,14 @@ WITH
     SELECT
       *,
       prompt_tokens IS NOT NULL OR counts[1] IS NOT NULL OR counts[2] IS NOT NULL OR counts[3] IS NOT NULL AS told,
-      counts[2] IS NULL AND counts[1] > 0 AND (
-        response->>'$$.document_annotation' IS NOT NULL
-        OR len(list_filter(
-          json_extract(response, '$$.pages[*].images[*].image_annotation'), lambda annotation: json_type(annotation) <> 'NULL'
+      -- Only CASE spares most rows another look at the response.
+      CASE WHEN counts[2] IS NULL AND counts[1] > 0
+        THEN response->>'$$.document_annotation' IS NOT NULL OR len(list_filter(
+          json_extract(response, '$$.pages[*].images[*].image_annotation'),
+          lambda annotation: json_type(annotation) <> 'NULL'
         )) > 0
-      ) AS all_annotated
+        ELSE false
+      END AS all_annotated
     FROM read
   ),
   judged AS (
