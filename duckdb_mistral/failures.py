@@ -63,6 +63,6 @@ def sentence(refused: int, left: int, total: int) -> str:
 
 
 def _unasked(job: Job) -> int:
-    if not job.ended_badly or job.step is Step.ANSWERED:
+    if not job.ended or job.succeeded or job.step is Step.ANSWERED:
         return 0
     return max(job.request_count - (job.report.completed_requests if job.report is not None else 0), 0)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from duckdb_mistral.failures import MOST_NAMED, sentence
-from duckdb_mistral.jobs import ENDED, ENDED_BADLY
-from duckdb_mistral.quoting import literals
+from duckdb_mistral.jobs import ENDED, PENDING, Status
+from duckdb_mistral.quoting import literal, literals
 
 if TYPE_CHECKING:
     import duckdb
@@ -18,14 +18,17 @@ STATUS_COLUMNS = (
     "submission_id, job_id, part, status, model, completed_requests || '/' || total_requests AS requests, "
     "failed_requests AS failed"
 )
+_WORD = "upper(trim(status))"
+#: Whether a job has ended: by its word, or by its time of completion where the word is not known.
+_ENDED = f"({_WORD} IN ({literals(ENDED)}) OR ({_WORD} NOT IN ({literals(PENDING)}) AND completed_at IS NOT NULL))"
 #: What the rows of a job table say of requests that nothing will come of any more.
 _LEFT = f"""
 SELECT
   coalesce(submission_id, job_id) AS id,
   sum(total_requests)::BIGINT AS total,
-  sum(CASE WHEN status IN ({literals(ENDED)}) THEN failed_requests ELSE 0 END)::BIGINT AS failed,
+  sum(CASE WHEN {_ENDED} THEN failed_requests ELSE 0 END)::BIGINT AS failed,
   sum(CASE
-    WHEN status IN ({literals(ENDED_BADLY)}) THEN greatest(total_requests - completed_requests, 0) ELSE 0
+    WHEN {_ENDED} AND {_WORD} <> {literal(Status.SUCCESS)} THEN greatest(total_requests - completed_requests, 0) ELSE 0
   END)::BIGINT AS unasked
 FROM shown_rows GROUP BY id ORDER BY id
 """
@@ -50,5 +53,5 @@ def tell_failures(connection: duckdb.DuckDBPyConnection) -> bool:
 
 def goes_on(connection: duckdb.DuckDBPyConnection, identifier: str) -> bool:
     """Tell whether a job of an id has not ended, as far as the API tells now."""
-    statuses = connection.execute("SELECT status FROM mistral_batch_status($id)", {"id": identifier}).fetchall()
-    return any(status not in ENDED for (status,) in statuses)
+    rows = connection.execute(f"SELECT 1 FROM mistral_batch_status($id) WHERE NOT {_ENDED}", {"id": identifier})
+    return rows.fetchone() is not None

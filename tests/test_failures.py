@@ -32,6 +32,10 @@ if(range < 2, '{"prompt": "x"}', '{"messages": [{"role": "user", "content": "hi"
             ended_job(3, completed=2, status="CANCELLED", failed_requests=1),
             "2 of 3 requests are done, and 1 failed and 1 has no answer.",
         ),
+        (
+            ended_job(3, completed=1, status="EXPIRED", completed_at=1),
+            "1 of 3 requests are done, and 2 have no answer.",
+        ),
         (ended_job(3, completed=0, status="FAILED"), "0 of 3 requests are done, and 3 have no answer."),
         (ended_job(3, completed=2, status="RUNNING", failed_requests=1), "2 of 3 requests are done, and 1 failed."),
     ],
