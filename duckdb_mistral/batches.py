@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from duckdb_mistral import failures
 from duckdb_mistral.accounts import check_account
 from duckdb_mistral.asking import Asked, Asker
 from duckdb_mistral.client import BatchClient, checked_id
@@ -382,6 +383,7 @@ def describe(jobs: Sequence[Job]) -> str:
         return f"All {total:,} requests were answered before."
     if len(jobs) == 1:
         return (
-            f"Job {jobs[0].job_id or '(not created yet)'} is {jobs[0].status}: {done:,} of {total:,} requests are done."
+            f"Job {jobs[0].job_id or '(not created yet)'} is {jobs[0].status}: {done:,} of {total:,} requests are done"
+            f"{failures.told(jobs)}."
         )
-    return f"Of {len(jobs)} jobs, {words}: {done:,} of {total:,} requests are done."
+    return f"Of {len(jobs)} jobs, {words}: {done:,} of {total:,} requests are done{failures.told(jobs)}."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from contextlib import contextmanager
 from enum import IntEnum
 from functools import wraps
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from duckdb_mistral.command_words import in_command_words
 from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.job_tables import STATUS_COLUMNS, goes_on, tell_failures
 from duckdb_mistral.printable import printable
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.showing import show, shown_as
 from duckdb_mistral.sql_file import call, check_database, request_options, source_of, spending_options, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import duckdb
 
@@ -35,8 +38,9 @@ ESTIMATE_COLUMNS = (
     "requests, jobs, input_tokens, max_output_tokens, "
     "format('{:.6f}', cost) AS cost, format('{:.6f}', expected_cost) AS expected_cost, note"
 )
-STATUS_COLUMNS = "submission_id, job_id, part, status, model, completed_requests || '/' || total_requests AS requests"
 RESULT_COLUMNS = "custom_id, outcome, content, error"
+#: Rows that a terminal shows of requests and results.
+MOST_ROWS = 100
 
 
 class ExitCode(IntEnum):
@@ -45,6 +49,9 @@ class ExitCode(IntEnum):
     DONE = 0
     NOT_DONE = 1
     WRONG_USAGE = 2
+    #: With --exit-status alone.
+    NOT_ENDED = 3
+    SOME_FAILED = 4
 
 
 class Seconds(click.FloatRange):
@@ -90,19 +97,24 @@ def told_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*arguments, **options)
         except MistralBatchError as error:
-            fail(str(error))
+            fail(in_command_words(str(error)))
         except duckdb.Error as error:
-            fail(str(error).removeprefix("Invalid Input Error: "))
+            fail(_told(error))
         except KeyboardInterrupt:
             fail("Interrupted. What was submitted goes on; the same command continues from here.")
 
     return guarded
 
 
-def fail(message: str) -> NoReturn:
+def fail(message: str, status: ExitCode = ExitCode.NOT_DONE) -> NoReturn:
     """Say what was not done, and end."""
     click.echo(printable(message), err=True)
-    sys.exit(ExitCode.NOT_DONE)
+    sys.exit(status)
+
+
+def _told(error: duckdb.Error) -> str:
+    """Return the sentence of an error without the word that DuckDB puts before it, and with advice for this place."""
+    return in_command_words(str(error).removeprefix("Invalid Input Error: "))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -270,15 +282,16 @@ def status(identifier: str | None, watched: bool, shown: str) -> None:
     from duckdb_mistral.progress import follow
 
     left = watched and not follow(identifier)
-    columns = STATUS_COLUMNS if shown == "table" else "*"
     connection = _connect()
     troubles: list[str] = []
     on_trouble(connection, troubles.append)
-    rows = show(connection, f"SELECT {columns} FROM mistral_batch_status($id)", {"id": identifier}, shown)
+    rows = show(connection, "SELECT * FROM mistral_batch_status($id)", {"id": identifier}, shown, STATUS_COLUMNS)
     if not rows:
         click.echo("Nothing was submitted from here yet.", err=True)
     for trouble in troubles[:1]:
         click.echo(f"{trouble} Shown is what it told last.", err=True)
+    if rows and identifier is not None:
+        tell_failures(connection)
     if left:
         fail("Not all jobs have ended. Those that were sent go on; the same command watches them again.")
 
@@ -286,16 +299,39 @@ def status(identifier: str | None, watched: bool, shown: str) -> None:
 @cli.command()
 @click.argument("identifier", metavar="ID")
 @click.option("--timeout", "timeout_seconds", type=Seconds(), help="Give up after so many seconds; the jobs run on.")
+@click.option(
+    "--exit-status", "by_status", is_flag=True, help="End with 3 where jobs have not ended, 4 where requests failed."
+)
 @shown_as
 @told_errors
-def wait(identifier: str, timeout_seconds: float | None, shown: str) -> None:
-    """Wait until every job of ID has ended, showing progress."""
-    columns = STATUS_COLUMNS if shown == "table" else "*"
+def wait(identifier: str, timeout_seconds: float | None, by_status: bool, shown: str) -> None:
+    """Wait until every job of ID has ended, showing progress.
+
+    The exit status is 0 once they have, however they ended, also FAILED or CANCELLED and with requests that failed:
+    the last lines tell how many, and what to do. With --exit-status it is 4 then.
+    """
     given = {"id": identifier, "timeout": timeout_seconds}
     connection = _connect()
     # With more, DuckDB 1.5 may keep a core busy for as long as another thread than the caller's waits.
     connection.execute("SET threads = 1")
-    show(connection, f"SELECT {columns} FROM mistral_batch_wait($id, timeout_seconds := $timeout)", given, shown)
+    select = "SELECT * FROM mistral_batch_wait($id, timeout_seconds := $timeout)"
+    with _not_ended(connection, identifier, by_status):
+        rows = show(connection, select, given, shown, STATUS_COLUMNS)
+    if rows and tell_failures(connection) and by_status:
+        sys.exit(ExitCode.SOME_FAILED)
+
+
+@contextmanager
+def _not_ended(connection: duckdb.DuckDBPyConnection, identifier: str, by_status: bool) -> Iterator[None]:
+    """Where a wait fails while jobs go on, end with the status of that if it is wanted."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        if by_status and goes_on(connection, identifier):
+            fail(_told(error), ExitCode.NOT_ENDED)
+        raise
 
 
 @cli.command()
@@ -309,10 +345,10 @@ def wait(identifier: str, timeout_seconds: float | None, shown: str) -> None:
 def results(identifier: str, output: Path | None, partial: bool, shown: str) -> None:
     """Write the results of ID to a file, or show them."""
     connection = _connect()
-    columns = RESULT_COLUMNS if shown == "table" and output is None else "*"
-    select = f"SELECT {columns} FROM mistral_batch_results({literal(identifier)}, partial := {partial})"
+    read = f"mistral_batch_results({literal(identifier)}, partial := {partial})"
     if output is None:
-        show(connection, select, None, shown)
+        columns = RESULT_COLUMNS if shown == "table" else "*"
+        show(connection, f"SELECT {columns} FROM {read}", None, shown, most=MOST_ROWS)
         return
     form = RESULT_FORMATS.get(output.suffix.lower())
     if form is None:
@@ -320,7 +356,7 @@ def results(identifier: str, output: Path | None, partial: bool, shown: str) -> 
     source = click.get_current_context().get_parameter_source("shown")
     if source is click.core.ParameterSource.COMMANDLINE and output.suffix.lower() != f".{shown}":
         raise click.UsageError(f"The name {output.name} says another format than --format {shown}. Leave one out.")
-    written = connection.execute(f"COPY ({select}) TO {literal(output)} (FORMAT {form})").fetchone()
+    written = connection.execute(f"COPY (FROM {read}) TO {literal(output)} (FORMAT {form})").fetchone()
     click.echo(f"{written[0] if written else 0:,} results written to {output}", err=True)
 
 
@@ -330,8 +366,7 @@ def results(identifier: str, output: Path | None, partial: bool, shown: str) -> 
 @told_errors
 def cancel(identifier: str, shown: str) -> None:
     """Ask for the cancellation of the jobs of ID; what was answered so far is kept."""
-    columns = STATUS_COLUMNS if shown == "table" else "*"
-    show(_connect(), f"SELECT {columns} FROM mistral_batch_cancel($id)", {"id": identifier}, shown)
+    show(_connect(), "SELECT * FROM mistral_batch_cancel($id)", {"id": identifier}, shown, STATUS_COLUMNS)
 
 
 @cli.command()
@@ -401,4 +436,5 @@ def _show_built(function: str, columns: str, shown: str, options: dict[str, Any]
     text = text_of(options.pop("file"))
     connection = _connect(database)
     called, given = call(function, source_of(connection, text), options)
-    show(connection, f"SELECT {columns if shown == 'table' else '*'} FROM {called}", given, shown)
+    most = MOST_ROWS if function == "mistral_batch_preview" else None
+    show(connection, f"SELECT {columns if shown == 'table' else '*'} FROM {called}", given, shown, most=most)

@@ -14,6 +14,7 @@ import duckdb
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.interrupts import INTERRUPTED
 from duckdb_mistral.plugin import connect
+from duckdb_mistral.showing import print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,8 @@ STATUS = """\
 SELECT job_id, status, total_requests, progress FROM mistral_batch_status();"""
 WAIT = """\
 SELECT job_id, status, succeeded_requests FROM mistral_batch_wait('%s');"""
+#: What is printed of the rows that submit returns.
+SUBMITTED = "submission_id, job_id, part, status, model, total_requests, reused"
 RESULTS = """\
 SELECT a.year, a.president, r.outcome, r.content
 FROM addresses a JOIN mistral_batch_results('%s') r ON r.custom_id = a.id::VARCHAR
@@ -65,11 +68,13 @@ def run(*, rows: int, job_seconds: float) -> None:
             connection.execute(PROMPTS)
             _say(f"\n{SUBMIT}")
             connection.execute(f"CREATE TEMP TABLE submitted AS {SUBMIT}")
-            _print(connection.sql("FROM submitted"))
+            _print_jobs(connection.sql(f"SELECT {SUBMITTED} FROM submitted"))
             submission_id = connection.execute("SELECT submission_id FROM submitted").fetchall()[0][0]
-            for statement in (STATUS, WAIT % submission_id, RESULTS % submission_id):
+            for statement in (STATUS, WAIT % submission_id):
                 _say(f"\n{statement}")
-                _print(connection.sql(statement))
+                _print_jobs(connection.sql(statement))
+            _say(f"\n{RESULTS % submission_id}")
+            _print(connection.sql(RESULTS % submission_id))
     _say(
         "\nThat was the whole of it. With a key of your own (export MISTRAL_API_KEY=…) the same statements, without "
         "the local server, get Mistral's answers at the batch price."
@@ -92,6 +97,12 @@ def _interrupts_told() -> Iterator[None]:
 def _say(text: str) -> None:
     click.echo(text, err=True)
     sys.stderr.flush()
+
+
+def _print_jobs(relation: duckdb.DuckDBPyRelation) -> None:
+    """Print rows with their ids whole, which DuckDB's own box cuts where a terminal is narrow."""
+    print_table(relation)
+    sys.stdout.flush()
 
 
 def _print(relation: object) -> None:

@@ -6,8 +6,13 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.errors import ArgumentError
+from duckdb_mistral.sdk_fields import sdk_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 CHAT = "/v1/chat/completions"
 EMBEDDINGS = "/v1/embeddings"
@@ -35,6 +40,8 @@ CONTENT_COLUMNS = {
 }
 #: Where a system message goes before the content.
 TAKES_SYSTEM = frozenset({CHAT, CHAT_MODERATIONS, CHAT_CLASSIFICATIONS, CONVERSATIONS})
+#: Endpoints whose answers are written, and paid by the token.
+WRITING = frozenset({CHAT, FIM, CONVERSATIONS})
 #: The model of an endpoint that the chat models do not serve.
 USUAL_MODELS = {
     EMBEDDINGS: "mistral-embed",
@@ -60,6 +67,8 @@ RESULT_FAMILIES = {
 #: The field of the body that asks for a declared output, and the SQL of the text that answers it.
 OUTPUT_FIELDS = {CHAT: "response_format", OCR: "document_annotation_format"}
 OUTPUT_TEXTS = {OCR: "(body->>'$.document_annotation')"}
+#: The JSON types of a field of which only the name is known.
+ANY_TYPE = frozenset({"array", "boolean", "integer", "number", "object", "string"})
 #: Columns of `source` that are never a field of a request body.
 OWN_COLUMNS = ("custom_id", "body")
 
@@ -70,6 +79,8 @@ class Endpoint:
 
     path: str
     fields: dict[str, frozenset[str]]
+    #: The fields that are newer than the API's text.
+    added: frozenset[str] = frozenset()
 
     @property
     def content_columns(self) -> tuple[str, ...]:
@@ -96,10 +107,10 @@ class Endpoint:
 @cache
 def all_endpoints() -> dict[str, Endpoint]:
     """Return every endpoint that the API takes batches for, by its path."""
-    text = (resources.files("duckdb_mistral") / "endpoints.json").read_text(encoding="utf-8")
+    added = _table("added_fields")
     return {
-        path: Endpoint(path, {name: frozenset(types) for name, types in entry["fields"].items()})
-        for path, entry in json.loads(text).items()
+        path: Endpoint(path, _types(entry["fields"] | added.get(path, {})), frozenset(added.get(path, {})))
+        for path, entry in _table("endpoints").items()
     }
 
 
@@ -109,7 +120,26 @@ def endpoint_of(name: str) -> Endpoint:
     path = name if name in known else f"/v1/{name.strip('/').removeprefix('v1/')}"
     if path not in known:
         raise ArgumentError(f"There is no batch endpoint {name!r}; the API has {', '.join(known)}. Nothing was sent.")
-    return known[path]
+    return _with_sdk_fields(known[path])
+
+
+def _with_sdk_fields(endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint with the fields that the installed SDK knows besides."""
+    newer = sorted(sdk_fields(endpoint.path) - set(endpoint.fields))
+    if not newer:
+        return endpoint
+    fields = endpoint.fields | dict.fromkeys(newer, ANY_TYPE)
+    return Endpoint(endpoint.path, fields, endpoint.added | set(newer))
+
+
+def _table(name: str) -> dict[str, Any]:
+    text = (resources.files("duckdb_mistral") / f"{name}.json").read_text(encoding="utf-8")
+    table: dict[str, Any] = json.loads(text)
+    return table
+
+
+def _types(fields: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
+    return {name: frozenset(types) for name, types in fields.items()}
 
 
 def usual_model(endpoint: Endpoint, model: str, default: str) -> str:

@@ -5,143 +5,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral import tokens
-from duckdb_mistral.endpoints import CHAT, CONVERSATIONS, FIM
-from duckdb_mistral.engines import own_engine
+from duckdb_mistral.endpoints import OCR, TRANSCRIPTIONS
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.lines import register_requests
-from duckdb_mistral.prices import MILLION
-from duckdb_mistral.quoting import literals
-from duckdb_mistral.templates import template
+from duckdb_mistral.measuring import ASSUMED_OUTPUT_TOKENS
+from duckdb_mistral.prices import MILLION, today
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import date
 
-    from duckdb_mistral.prices import Prices
+    from duckdb_mistral.prices import Price, Prices
     from duckdb_mistral.settings import Settings
-    from duckdb_mistral.spool import SpooledPart
 
-#: What a request without max_tokens is taken to answer with at most.
-ASSUMED_OUTPUT_TOKENS = 4096
-#: What stands for a number that is too large for one.
-BIGGEST = 2**63 - 1
-#: Endpoints whose answers are paid by the token.
-WRITING = frozenset({CHAT, FIM, CONVERSATIONS})
-#: What is read of a body, at once: each look would parse it again.
-_FIELDS = (
-    "model",
-    "messages",
-    "input",
-    "inputs",
-    "prompt",
-    "suffix",
-    "instructions",
-    "tools",
-    "max_tokens",
-    "completion_args.max_tokens",
-    "n",
+#: Endpoints whose requests name a file, which nothing here opens.
+_OF_FILES = frozenset({OCR, TRANSCRIPTIONS})
+_SUMMED = ("requests", "input_bytes", "input_tokens", "max_output_tokens", "unlimited", "uncounted", "hidden")
+_BYTES_NOTE = (
+    f"input tokens are an estimate of one per {tokens.BYTES_PER_TOKEN} bytes of text: pip install "
+    "'duckdb-mistral[tokens]' counts them"
 )
-#: Where the text of a request lies, in any endpoint's body: the field, and the path in it.
-_TEXTS = (
-    ("messages", "[*].content"),
-    ("messages", "[*].content[*].text"),
-    ("input", "[*]"),
-    ("input", "[*].content"),
-    ("input", "[*].content[*].text"),
-    ("input", "[*][*].content"),
-    ("input", ".messages[*].content"),
-    ("input", "[*].messages[*].content"),
-    ("inputs", "[*].content"),
-    ("inputs", "[*].content[*].text"),
-)
-_TEXT = ("input", "inputs", "prompt", "suffix", "instructions", "tools")
-#: Where a request says of what kind the parts of its messages are.
-_KINDS = (
-    ("messages", "[*].content[*].type"),
-    ("input", "[*].content[*].type"),
-    ("input", "[*][*].content[*].type"),
-    ("input", ".messages[*].content[*].type"),
-    ("inputs", "[*].content[*].type"),
-)
-
-
-def fields() -> str:
-    """Return the SQL of the paths that `measures` wants of a body, as one list."""
-    return f"[{literals(f'$.{name}' for name in _FIELDS)}]"
-
-
-def _field(name: str) -> str:
-    return f"fields[{_FIELDS.index(name) + 1}]"
-
-
-def measures(endpoint: str) -> dict[str, str]:
-    """Return the SQL aggregates that measure the requests that name one model themselves: {name: SQL}.
-
-    They are of the columns line, model, which is NULL for the job's own, and fields, what is at the paths `fields`.
-    """
-    found = ", ".join([*(f"{_field(name)}->'${path}'" for name, path in _TEXTS), *(f"[{_field(n)}]" for n in _TEXT)])
-    said = f"list_filter(flatten([{found}]), lambda part: starts_with(part::VARCHAR, '\"'))"
-    text = (
-        f"(array_to_string(list_transform({said}, lambda part: part->>'$'), '') || "
-        f"coalesce({_field('tools')}->>'$', ''))"
-    )
-    counted = f"mistral_internal_tokens({text}, model)"
-    if tokens.tokens_from() == tokens.BYTES:
-        counted = f"ceil(strlen({text}) / {tokens.BYTES_PER_TOKEN}.0)"
-    # What a message costs besides its text: a token before it and one after it, and one at the start.
-    messages = f"json_array_length({_field('messages')})"
-    marks = f"CASE WHEN {messages} > 0 THEN 1 + 2 * {messages} ELSE 0 END"
-    limit = f"coalesce({_whole('max_tokens')}, {_whole('completion_args.max_tokens')})"
-    # A negative number is refused by the API; it must not make up for what others cost.
-    # Nor may one be so large that the sum of many is no number any more.
-    limited, times = (
-        f"least(greatest(coalesce({given}, {usual}), 0), {most})"
-        for given, usual, most in ((limit, ASSUMED_OUTPUT_TOKENS, MILLION * 1000), (_whole("n"), 1, 1000))
-    )
-    most = f"{limited} * {times}"
-    # Images and documents have tokens too, which nothing here counts. To look for the word first is far quicker.
-    kinds = ", ".join(f"{_field(name)}->'${path}'" for name, path in _KINDS)
-    worded = " OR ".join(f"contains({_field(name)}::VARCHAR, '\"type\"')" for name in dict(_KINDS))
-    other = f"list_filter(flatten([{kinds}]), lambda kind: kind::VARCHAR <> '\"text\"')"
-    writes = endpoint in WRITING
-    return {
-        "model": "model",
-        "requests": "count(*)",
-        "input_bytes": "sum(strlen(line))::BIGINT",
-        "input_tokens": f"coalesce(sum({counted} + {marks}), 0)::BIGINT",
-        "max_output_tokens": f"sum({most})::BIGINT" if writes else "0::BIGINT",
-        "unlimited": f"count(*) FILTER (WHERE {limit} IS NULL)" if writes else "0::BIGINT",
-        "uncounted": f"count(*) FILTER (WHERE ({worded}) AND len({other}) > 0)",
-    }
-
-
-def measures_sql(endpoint: str) -> str:
-    """Return what a statement SELECTs to measure requests."""
-    return ", ".join(f"{sql} AS {name}" for name, sql in measures(endpoint).items())
-
-
-def _whole(name: str) -> str:
-    number = f"{_field(name)}->>'$'"
-    return f"coalesce(TRY_CAST({number} AS BIGINT), CASE WHEN TRY_CAST({number} AS DOUBLE) > 0 THEN {BIGGEST} END)"
-
-
-def measure(endpoint: str, parts: Sequence[SpooledPart]) -> list[dict[str, Any]]:
-    """Measure the requests of a finished spool by model, as a statement measures a source."""
-    if not parts:
-        return []
-    statement = template("measured_requests").substitute(fields=fields(), measures=measures_sql(endpoint))
-    with own_engine() as engine:
-        tokens.create_function(engine)
-        register_requests(engine, "request_lines", (part.path for part in parts))
-        return [dict(zip(measures(endpoint), row, strict=True)) for row in engine.execute(statement).fetchall()]
 
 
 def estimate(
-    models: Sequence[str], endpoint: str, measured: Sequence[Mapping[str, Any]], settings: Settings, prices: Prices
+    models: Sequence[str],
+    endpoint: str,
+    measured: Sequence[Mapping[str, Any]],
+    settings: Settings,
+    prices: Prices,
+    unsent: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the row of mistral_batch_estimate for requests that were measured; costs are US dollars, in a batch."""
+    """Return the row of mistral_batch_estimate for requests that were measured; costs are US dollars, in a batch.
+
+    `unsent` names the columns of the source that are not sent.
+    """
     total = {name: sum(part[name] for part in measured) for name in _SUMMED}
     most = min(settings.max_requests_per_job, settings.max_pending_requests)
     parts = max(-(-total["requests"] // most), -(-total["input_bytes"] // settings.max_bytes_per_file))
+    # A request that names a model runs on that one in every job.
+    runs = [
+        (model if part["model"] is None else part["model"], part)
+        for model in models
+        for part in measured or [total | {"model": None}]
+    ]
+    known = dict.fromkeys(model for model, _ in runs)
     row = {
         "requests": total["requests"] * len(models),
         "input_bytes": total["input_bytes"],
@@ -149,26 +55,18 @@ def estimate(
         "input_tokens": total["input_tokens"] * len(models),
         "max_output_tokens": total["max_output_tokens"] * len(models),
         "tokens_from": tokens.tokens_from(),
-        "prices_date": prices.date,
+        "prices_date": prices_date(known, prices),
     }
-    notes = [] if row["tokens_from"] == tokens.TOKENIZER else [_BYTES_NOTE]
-    if total["unlimited"]:
-        told = "1 request has" if total["unlimited"] == 1 else f"{total['unlimited']:,} requests have"
-        taken = "is" if total["unlimited"] == 1 else "are"
-        notes.append(
-            f"{told} no max_tokens and {taken} taken to answer with at most {ASSUMED_OUTPUT_TOKENS:,} tokens each"
-        )
-    # A request that names a model runs on that one in every job.
-    costs = [
-        _costs(model if part["model"] is None else part["model"], endpoint, part, prices)
-        for model in models
-        for part in measured or [total | {"model": None}]
+    costs = [_costs(model, endpoint, part, prices) for model, part in runs]
+    notes = [
+        *dict.fromkeys(cost for cost in costs if isinstance(cost, str)),
+        *([] if row["tokens_from"] == tokens.TOKENIZER else [_BYTES_NOTE]),
+        *_unlimited(total["unlimited"]),
+        *_remarks(known, prices, today()),
+        *_left_out(unsent),
     ]
-    notes += dict.fromkeys(cost for cost in costs if isinstance(cost, str))
-    known = [cost for cost in costs if not isinstance(cost, str)]
-    whole = len(known) == len(costs)
-    paid = sum(cost[0] for cost in known) if whole else None
-    output = sum(cost[1] for cost in known) if whole else None
+    told = [cost for cost in costs if not isinstance(cost, str)]
+    paid, output = (sum(cost[kind] for cost in told) if len(told) == len(costs) else None for kind in (0, 1))
     return row | {
         "input_cost": paid,
         "max_output_cost": output,
@@ -196,28 +94,61 @@ def refuse_above(max_cost: float, row: Mapping[str, Any]) -> None:
 
 
 def cost(model: str, used: Mapping[str, Any], prices: Prices) -> tuple[float | None, str | None]:
-    """Return what a job has cost in US dollars, from what its results say that it used, or None and why."""
+    """Return what answers of a model have cost in US dollars, in a batch, from what they say that they used.
+
+    The cost is None where it is not known; then, and where there is more to say, the second value says it.
+    """
     price = prices.of(model)
     if price is None:
         return None, _unknown(model, prices)
     total = 0.0
-    for amount, each, unit in (
-        (used["prompt_tokens"] if not used["audio_seconds"] else 0, price.input, "input tokens"),
-        (used["completion_tokens"] if price.audio_minute is None else 0, price.output, "output tokens"),
-        (used["pages"] * MILLION, price.page, "pages"),
-        (used["audio_seconds"] / 60 * MILLION, price.audio_minute, "audio"),
-    ):
-        if amount and each is None:
-            return None, f"the price table of {prices.date} has no price of {model} for {unit}"
-        total += amount * (each or 0) / MILLION
-    return total * prices.batch_share, None
+    notes = list(price.remarks(model, today()))
+    for amount, each, unit in _amounts(used, price, notes):
+        if each is None:
+            return None, f"the price table of {price.checked or prices.date} has no price of {model} for {unit}"
+        total += amount * each / MILLION
+    total *= prices.batch_share
+    silent = _silent(used, price)
+    if silent:
+        answers = "1 answer does" if silent == 1 else f"{silent:,} answers do"
+        notes.insert(0, f"{answers} not say what they used, so the cost is not known; all else costs {total:.6g}")
+    return None if silent else total, "; ".join(notes) or None
 
 
-_SUMMED = ("requests", "input_bytes", "input_tokens", "max_output_tokens", "unlimited", "uncounted")
-_BYTES_NOTE = (
-    f"input tokens are an estimate of one per {tokens.BYTES_PER_TOKEN} bytes of text: pip install "
-    "'duckdb-mistral[tokens]' counts them"
-)
+def prices_date(models: Mapping[str, Any], prices: Prices) -> date:
+    """Return the day on which the prices of models were looked up: the earliest, or the table's where it has none."""
+    days = (price.checked for model in models if (price := prices.of(model)) is not None)
+    return min(filter(None, days), default=prices.date)
+
+
+def _amounts(used: Mapping[str, Any], price: Price, notes: list[str]) -> Iterator[tuple[float, float | None, str]]:
+    """Yield what was used: how much, in millionths, what a million costs, and of what; `notes` gets what to say."""
+    prompt, written, cached = used["prompt_tokens"], used["completion_tokens"], used.get("cached_tokens") or 0
+    pages, annotated, seconds = used["pages"], used.get("annotated_pages") or 0, used["audio_seconds"]
+    cached = min(cached, prompt)
+    # What is sold by the page or the minute alone counts tokens too, and does not bill them.
+    by_another = (pages and price.page is not None) or (seconds and price.audio_minute is not None)
+    if price.input is not None or price.output is not None or not by_another:
+        cached_price = price.input if price.cached_input is None else price.cached_input
+        if cached and price.input and price.cached_input is None:
+            notes.append(f"{cached:,} cached prompt tokens are priced in full, as the table has no price for them")
+        yield from _used(prompt - cached, price.input, "input tokens")
+        yield from _used(cached, cached_price, "input tokens")
+        yield from _used(written, price.output, "output tokens")
+    yield from _used(pages * MILLION, price.page, "pages")
+    yield from _used(annotated * MILLION, price.annotated_page, "annotated pages")
+    yield from _used(seconds / 60 * MILLION, price.audio_minute, "audio")
+
+
+def _used(amount: float, each: float | None, unit: str) -> Iterator[tuple[float, float | None, str]]:
+    if amount:
+        yield amount, each, unit
+
+
+def _silent(used: Mapping[str, Any], price: Price) -> int:
+    """Return how many answers do not say how much they used of something that is not free."""
+    silent = 0 if price.free else used.get("unmetered") or 0
+    return int(silent + ((used.get("unwritten") or 0) if price.output else 0))
 
 
 def _costs(model: str, endpoint: str, measured: Mapping[str, Any], prices: Prices) -> tuple[float, float] | str:
@@ -225,7 +156,9 @@ def _costs(model: str, endpoint: str, measured: Mapping[str, Any], prices: Price
     price = prices.of(model)
     if price is None:
         return _unknown(model, prices)
-    if price.input is None:
+    if price.free:
+        return 0.0, 0.0
+    if price.input is None or endpoint in _OF_FILES:
         return f"{model} is paid by the page or the minute, which {endpoint} does not tell beforehand"
     if measured["uncounted"]:
         count = measured["uncounted"]
@@ -233,11 +166,46 @@ def _costs(model: str, endpoint: str, measured: Mapping[str, Any], prices: Price
             f"{'1 request holds' if count == 1 else f'{count:,} requests hold'} parts other than text, such as images "
             "or documents, whose tokens are not known beforehand"
         )
+    if measured["hidden"]:
+        count = measured["hidden"]
+        return (
+            f"{'1 request asks' if count == 1 else f'{count:,} requests ask'} for what the API adds a cost of its own "
+            "for (an agent, tools that are no functions, prompt_mode or service_tier), which is not known beforehand"
+        )
     share = prices.batch_share / MILLION
     return (
         measured["input_tokens"] * price.input * share,
         measured["max_output_tokens"] * (price.output or 0) * share,
     )
+
+
+def _unlimited(count: int) -> Iterator[str]:
+    if count:
+        told, taken = ("1 request has", "is") if count == 1 else (f"{count:,} requests have", "are")
+        yield f"{told} no max_tokens and {taken} taken to answer with at most {ASSUMED_OUTPUT_TOKENS:,} tokens each"
+
+
+def _remarks(models: Mapping[str, Any], prices: Prices, day: date) -> Iterator[str]:
+    """Yield what there is to say of the prices of models that are about to run."""
+    for model in models:
+        price = prices.of(model)
+        if price is None:
+            continue
+        if price.retired is not None:
+            ended = price.retired <= day
+            yield (
+                f"{model} {'was' if ended else 'will be'} retired on {price.retired}"
+                f"{', and the API refuses it' if ended else ''}"
+            )
+        yield from price.remarks(model, day)
+
+
+def _left_out(columns: Sequence[str], most: int = 20) -> Iterator[str]:
+    """Yield which columns of a source are no fields of its requests."""
+    if columns:
+        more = f" and {len(columns) - most:,} more" if len(columns) > most else ""
+        which = f"column {columns[0]} is" if len(columns) == 1 else f"columns {', '.join(columns[:most])}{more} are"
+        yield f"the {which} not sent"
 
 
 def _unknown(model: str, prices: Prices) -> str:

@@ -43,7 +43,7 @@ _SUMMARY = (
 #: By the model that requests name themselves.
 _MEASURED = (
     "STRUCT(model VARCHAR, requests BIGINT, input_bytes BIGINT, input_tokens BIGINT, max_output_tokens BIGINT, "
-    "unlimited BIGINT, uncounted BIGINT)[]"
+    "unlimited BIGINT, uncounted BIGINT, hidden BIGINT)[]"
 )
 
 
@@ -112,7 +112,9 @@ def _forms() -> dict[str, tuple[Callable[..., pa.Array], list[Any], str]]:
         "mistral_internal_spool": (_spool, [number, text, hashed, text, text], "TINYINT"),
         "mistral_internal_submit": _table(Session.submit, [number, _SUMMARY], rows.SUBMIT),
         "mistral_internal_tokens": (_count_tokens, [text, text], "BIGINT"),
-        "mistral_internal_estimate": _table(Session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]"], rows.ESTIMATE),
+        "mistral_internal_estimate": _table(
+            Session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]", "VARCHAR[]"], rows.ESTIMATE
+        ),
         "mistral_internal_cost": _table(Session.cost, [text], rows.COST),
         "mistral_internal_status": _table(Session.status, [text], rows.STATUS),
         "mistral_internal_wait": _table(Session.wait, [text, "DOUBLE"], rows.STATUS),

@@ -56,8 +56,8 @@ def with_pilot(row: Mapping[str, Any], pilots: Sequence[Pilot], prices: Prices) 
         if pilot.failure is not None:
             failed = pilot.asked - len(pilot.used)
             notes.append(f"{failed} of {pilot.asked} pilot requests failed on {pilot.model}: {pilot.failure}")
-        paid = [cost(pilot.model, used, prices) for used in pilot.used]
-        notes += dict.fromkeys(note for _, note in paid if note)
+        paid = [cost(used["model"] or pilot.model, used, prices) for used in pilot.used]
+        notes += [note for note in dict.fromkeys(told for _, told in paid) if note and note not in (row["note"] or "")]
         known = [amount for amount, _ in paid if amount is not None]
         if not known or expected is None:
             expected = None
@@ -81,12 +81,29 @@ def _ask(client: BatchClient, endpoint: str, model: str, body: str) -> Mapping[s
         raise
     except ApiError as error:
         return str(error)
-    usage, pages = answer.get("usage") or {}, answer.get("usage_info") or {}
+    return _usage(answer)
+
+
+def _usage(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an answer says that it used, as the template `used` reads it, and which model gave it."""
+    usage, paged = (said if isinstance(said := answer.get(name), dict) else {} for name in ("usage", "usage_info"))
+    prompt, completion, seconds = (
+        _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "prompt_audio_seconds")
+    )
+    pages, annotated = (_count(paged.get(name)) for name in ("pages_processed", "pages_processed_annotation"))
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else usage.get("num_cached_tokens")
+    told = any(count is not None for count in (prompt, seconds, pages, annotated))
     return {
-        "prompt_tokens": _count(usage.get("prompt_tokens")),
-        "completion_tokens": _count(usage.get("completion_tokens")),
-        "pages": _count(pages.get("pages_processed")),
-        "audio_seconds": _count(usage.get("prompt_audio_seconds")),
+        "model": model if isinstance(model := answer.get("model"), str) else None,
+        "prompt_tokens": prompt or 0,
+        "completion_tokens": completion or 0,
+        "cached_tokens": _count(cached) or 0,
+        "pages": pages or 0,
+        "annotated_pages": annotated or 0,
+        "audio_seconds": seconds or 0,
+        "unmetered": 0 if told else 1,
+        "unwritten": 1 if prompt is not None and completion is None else 0,
     }
 
 
@@ -96,5 +113,5 @@ def _pilot(model: str, answers: Sequence[Mapping[str, Any] | str]) -> Pilot:
     return Pilot(model=model, asked=len(answers), used=used, failure=failures[0] if failures else None)
 
 
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+def _count(value: Any) -> int | None:
+    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else None

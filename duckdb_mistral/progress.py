@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches import Batches, Watch, describe
+from duckdb_mistral.failures import failed
 from duckdb_mistral.printable import printable
 from duckdb_mistral.settings import Settings
 
@@ -83,6 +84,21 @@ def _lines() -> Watch:
     return watch
 
 
+def tell(text: str | None) -> None:
+    """Say something on standard error, where there is anything to say."""
+    if text is not None:
+        print(printable(text), file=sys.stderr, flush=True)  # noqa: T201  this is the place that talks
+
+
+def _named(job: Job) -> str:
+    return job.job_id[:8] if job.job_id else "not created"
+
+
+def _failed(job: Job) -> str:
+    count = failed([job])
+    return f", {count:,} failed" if count else ""
+
+
 def _asked_again(trouble: str | None) -> str | None:
     return None if trouble is None else f"{trouble} It is asked again."
 
@@ -124,7 +140,7 @@ def _bars() -> Iterator[Watch]:
                 done = job.request_count if job.succeeded else job.report.completed_requests if job.report else 0
                 progress.update(
                     tasks[job.key],
-                    description=escape(printable(f"{job.job_id[:8] if job.job_id else 'not created'} {job.status}")),
+                    description=escape(printable(f"{_named(job)} {job.status}{_failed(job)}")),
                     completed=done,
                     speed=f"{task.speed:,.0f}/s" if task.speed else "",
                 )

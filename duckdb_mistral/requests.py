@@ -9,6 +9,7 @@ from duckdb_mistral.contents import ANY_JSON, content_members, filled, json_text
 from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError, SourceError
+from duckdb_mistral.field_names import taken_for_field
 from duckdb_mistral.json_values import as_json, given_json
 from duckdb_mistral.quoting import identifier, literal
 from duckdb_mistral.spool import read_keys
@@ -24,6 +25,8 @@ CORRELATED = (
 )
 #: A column whose name is this near to a field's is taken for a misspelt one.
 NEAR = 0.85
+#: service_time is no misspelt service_tier, and n_tokens no min_tokens.
+NEARER = 0.93
 #: Shorter names than this are near to too much.
 SHORTEST_NEAR = 6
 
@@ -196,7 +199,6 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
         near = next((hint for name in content if (hint := _meant(name, given))), "")
         raise SourceError(f"The source has no column {wanted}{near}, so there is nothing to ask. Nothing was sent.")
     # custom_id is there; customer_id beside it is another column
-    candidates = [*(("system",) if endpoint.takes_system else ()), *endpoint.option_fields]
     known = {
         *endpoint.fields,
         *endpoint.own_columns,
@@ -204,12 +206,19 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
         *(name for of in CONTENT_COLUMNS.values() for name in of),
     }
     for name in given:
-        field = None if name in known else nearest(name, candidates)
+        if name in known:
+            continue
+        field = _misspelt(endpoint, name, ("system",) if endpoint.takes_system else ())
         if field is not None:
             raise SourceError(
                 f"The source's column {given[name]} looks like a misspelt {field}, which would be left out of the "
                 f"requests. Rename it to {field}, or leave it out (SELECT * EXCLUDE ({identifier(given[name])})). "
                 "Nothing was sent."
+            )
+        meant = taken_for_field(endpoint, name, given)
+        if meant is not None:
+            raise SourceError(
+                f"The source's column {given[name]} would be left out of the requests, and {meant}. Nothing was sent."
             )
 
 
@@ -268,7 +277,14 @@ def _repeated_ids(spool: Spool, most: int = 5) -> tuple[int, list[str]]:
     return int(repeated), [f"{custom_id} ({times} times)" for custom_id, times in found]
 
 
-def nearest(name: str, candidates: Iterable[str], shortest: int = SHORTEST_NEAR) -> str | None:
+def _misspelt(endpoint: Endpoint, name: str, others: Iterable[str] = ()) -> str | None:
+    """Return the field that a name was probably meant to be; of newer ones, which data is nearer to, if it is sure."""
+    fields = [field for field in endpoint.option_fields if field not in endpoint.added]
+    newer = [field for field in endpoint.option_fields if field in endpoint.added and field[0] == name[:1]]
+    return nearest(name, [*others, *fields]) or nearest(name, newer, near=NEARER)
+
+
+def nearest(name: str, candidates: Iterable[str], shortest: int = SHORTEST_NEAR, near: float = NEAR) -> str | None:
     """Return the candidate that `name` was probably meant to be, or None."""
     import difflib
 
@@ -276,8 +292,8 @@ def nearest(name: str, candidates: Iterable[str], shortest: int = SHORTEST_NEAR)
     if _plain(name) in plain:
         return plain[_plain(name)]
     long_enough = [candidate for candidate in plain if len(candidate) >= shortest]
-    near = difflib.get_close_matches(_plain(name), long_enough, n=1, cutoff=NEAR)
-    return plain[near[0]] if near else None
+    found = difflib.get_close_matches(_plain(name), long_enough, n=1, cutoff=near)
+    return plain[found[0]] if found else None
 
 
 def _check_params(endpoint: Endpoint, params: Mapping[str, Any]) -> None:
@@ -286,7 +302,7 @@ def _check_params(endpoint: Endpoint, params: Mapping[str, Any]) -> None:
             raise ArgumentError(
                 f"params cannot hold {name}: it is a column of the source, or an argument of its own. Nothing was sent."
             )
-        field = None if name.lower() in endpoint.fields else nearest(name, endpoint.option_fields)
+        field = None if name.lower() in endpoint.fields else _misspelt(endpoint, name.lower())
         if field is not None:
             raise ArgumentError(f"params holds {name}, which looks like a misspelt {field}. Nothing was sent.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -89,6 +90,7 @@ COST = pa.struct(
         ("completion_tokens", COUNT),
         ("total_tokens", COUNT),
         ("pages", COUNT),
+        ("annotated_pages", COUNT),
         ("audio_seconds", COUNT),
         ("cost", pa.float64()),
         ("prices_date", pa.date32()),
@@ -189,15 +191,26 @@ def model_row(card: Mapping[str, Any]) -> dict[str, Any]:
     capabilities = card.get("capabilities")
     aliases = card.get("aliases")
     texts = ("id", "name", "description", "owned_by", "deprecation", "deprecation_replacement_model", "type")
-    length, temperature = card.get("max_context_length"), card.get("default_model_temperature")
     return {name: value if isinstance(value := card.get(name), str) else None for name in texts} | {
-        "max_context_length": length if isinstance(length, int) else None,
-        "default_model_temperature": float(temperature) if isinstance(temperature, int | float) else None,
+        "max_context_length": _count(card.get("max_context_length")),
+        "default_model_temperature": _decimal(card.get("default_model_temperature")),
         "capabilities": sorted(name for name, can in capabilities.items() if can is True)
         if isinstance(capabilities, Mapping)
         else [],
         "aliases": [alias for alias in aliases if isinstance(alias, str)] if isinstance(aliases, list) else [],
     }
+
+
+def _count(value: Any) -> int | None:
+    """Return a whole number that a BIGINT holds; None for anything else, and for `true`, which Python takes for 1."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63 else None
+
+
+def _decimal(value: Any) -> float | None:
+    """Return a number as a DOUBLE; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        return None
+    return float(value)
 
 
 def sql_type(kind: pa.DataType) -> str:

@@ -291,16 +291,19 @@ class Session:
     def _check_cost(self, plan: Plan, sent: Sequence[SpooledPart]) -> None:
         """Refuse what may cost more than the caller allows."""
         if plan.max_cost is not None:
-            from duckdb_mistral.estimate import measure, refuse_above
+            from duckdb_mistral.estimate import refuse_above
+            from duckdb_mistral.measuring import measure
 
             refuse_above(plan.max_cost, self._estimated(plan, measure(plan.endpoint, sent)))
 
-    def _estimated(self, plan: Plan, measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _estimated(
+        self, plan: Plan, measured: Sequence[Mapping[str, Any]], unsent: Sequence[str] = ()
+    ) -> dict[str, Any]:
         from duckdb_mistral.estimate import estimate
         from duckdb_mistral.prices import load_prices
 
         settings = self.settings
-        return estimate(plan.models, plan.endpoint, measured, settings, load_prices(settings.prices))
+        return estimate(plan.models, plan.endpoint, measured, settings, load_prices(settings.prices), unsent)
 
     # The few-row functions
 
@@ -310,14 +313,20 @@ class Session:
         summary: Mapping[str, Any],
         measured: Sequence[Mapping[str, Any]] | None,
         pilot: list[str] | None,
+        names: list[str],
     ) -> Iterable[dict[str, Any]]:
-        """Return the one row of an estimate; refuse what a submit of the same arguments would refuse."""
+        """Return the one row of an estimate; refuse what a submit of the same arguments would refuse.
+
+        `names` are the columns of the source.
+        """
+        from duckdb_mistral.endpoints import endpoint_of
         from duckdb_mistral.estimate import refuse_above
+        from duckdb_mistral.field_names import unsent_columns
         from duckdb_mistral.requests import check_rows
 
         check_rows(summary)
         planned = _plan(plan)
-        row = self._estimated(planned, measured or [])
+        row = self._estimated(planned, measured or [], unsent_columns(endpoint_of(planned.endpoint), names))
         if planned.max_cost is not None:
             refuse_above(planned.max_cost, row)
         return [self._piloted(row, planned, pilot) if pilot else row]
@@ -358,11 +367,13 @@ class Session:
     def wait(self, identifier: str | None, timeout_seconds: float | None) -> Iterable[dict[str, Any]]:
         """Wait for an id's jobs, showing how far they are; return a row per job."""
         from duckdb_mistral import rows
-        from duckdb_mistral.progress import watching
+        from duckdb_mistral.failures import what_to_do
+        from duckdb_mistral.progress import tell, watching
 
         batches = self.batches()
         with watching() as watch:
             jobs = batches.wait(_required(identifier), timeout_seconds, watch)
+        tell(what_to_do(jobs))
         return map(rows.status_row, jobs)
 
     def cancel(self, identifier: str | None) -> Iterable[dict[str, Any]]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.estimate import fields, measures_sql
 from duckdb_mistral.forks import leave_to_parent
 from duckdb_mistral.leftovers import union_of
+from duckdb_mistral.measuring import fields, measures_sql
 from duckdb_mistral.output_types import declared
 from duckdb_mistral.quoting import identifier, literal
 from duckdb_mistral.request_lines import request_line

@@ -1,8 +1,9 @@
 """Make duckdb_mistral/endpoints.json, the fields of each endpoint's request body, from the OpenAPI text.
 
-Run `python scripts/endpoints.py` after the extract under tests/data has changed; a test compares the two. The extract
-names /v1/conversations as batchable without describing its body: that comes from the SDK's model, which is made
-from the same document.
+Run `python scripts/endpoints.py` after the extract under tests/data has changed, or a new SDK is out; a test compares
+the two. The extract names /v1/conversations as batchable without describing its body: that comes from the SDK's model,
+which is made from the same document. What the SDK's models have besides is newer than the extract, and goes into
+duckdb_mistral/added_fields.json.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from typing import Any
 
 import yaml
 
+from duckdb_mistral.sdk_fields import REQUEST_MODELS
+
 ROOT = Path(__file__).resolve().parent.parent
 OPENAPI = ROOT / "tests" / "data" / "mistral-openapi-extract.yaml"
 TARGET = ROOT / "duckdb_mistral" / "endpoints.json"
-#: Endpoints that the extract does not describe, and the SDK's model of their request body.
-SDK_MODELS = {"/v1/conversations": "ConversationRequest"}
+ADDED = ROOT / "duckdb_mistral" / "added_fields.json"
+#: The SDK's models of the request bodies.
+SDK_MODELS = {path: model for path, (_, model) in REQUEST_MODELS.items()}
 
 #: How the SDK's models say that a field may be left out.
 UNSET = "#/$defs/Unset"
@@ -88,11 +92,24 @@ def endpoints(document: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
-def rendered() -> str:
-    """Return the text of endpoints.json."""
+def added_fields(table: dict[str, Any]) -> dict[str, Any]:
+    """Return {endpoint: {field: [JSON types]}} of what the SDK's models have besides a table's fields."""
+    found = {}
+    for endpoint, model in SDK_MODELS.items():
+        schema = sdk_schema(model)
+        fields = described(schema, schema["$defs"])["fields"]
+        found[endpoint] = {name: types for name, types in fields.items() if name not in table[endpoint]["fields"]}
+    return {endpoint: fields for endpoint, fields in found.items() if fields}
+
+
+def rendered() -> dict[Path, str]:
+    """Return the text of each file that is made."""
     document = yaml.safe_load(OPENAPI.read_text(encoding="utf-8"))
-    return json.dumps(endpoints(document), indent=1) + "\n"
+    table = endpoints(document)
+    made = {TARGET: table, ADDED: added_fields(table)}
+    return {path: json.dumps(content, indent=1) + "\n" for path, content in made.items()}
 
 
 if __name__ == "__main__":
-    TARGET.write_text(rendered(), encoding="utf-8")
+    for path, text in rendered().items():
+        path.write_text(text, encoding="utf-8")

@@ -130,8 +130,9 @@ def meanings() -> Iterator[str]:
     yield "### The columns of source"
     yield table(("column", "meaning"), [(named(name), meaning) for name, meaning in MEANINGS["source_columns"].items()])
     yield (
-        "Columns that are no field of the endpoint's body are not sent. One that looks like a misspelt field "
-        "(`max_token`) is an error that names the field meant."
+        "Columns that are no field of the endpoint's body are not sent; the note of `mistral_batch_estimate` lists "
+        "them. One that looks like a misspelt field (`max_token`), or that another API has for one (`seed`), is an "
+        "error that names the field meant; so is one that can hardly be data (`output_dimension` in a chat)."
     )
     if set(MEANINGS["statuses"]) != {str(status) for status in Status}:
         raise ValueError("reference.toml does not name the statuses of a job.")

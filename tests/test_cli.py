@@ -178,6 +178,47 @@ def test_cancel(terminal: Terminal) -> None:
     assert row["job_id"] in cancelled.stdout
 
 
+def test_failures(terminal: Terminal) -> None:
+    """A wait tells what failed and what to do; its exit status is 0 unless --exit-status asks for that of failures."""
+    file = terminal.directory / "failing.sql"
+    file.write_text(
+        """SELECT range AS custom_id,
+        if(range < 2, '{"prompt": "x"}', '{"messages": [{"role": "user", "content": "hi"}]}')::JSON AS body
+        FROM range(3)""",
+        encoding="utf-8",
+    )
+    (row,) = csv.DictReader(io.StringIO(terminal.run("submit", "failing.sql", "--format", "csv").stdout))
+    submission_id = row["submission_id"]
+    waited = terminal.run("wait", submission_id)
+    assert waited.returncode == 0
+    assert "3 of 3 requests are done, and 2 failed." in waited.stderr
+    assert waited.stdout.split()[:7] == ["submission_id", "job_id", "part", "status", "model", "requests", "failed"]
+    assert waited.stdout.split()[-2:] == ["3/3", "2"]
+    assert waited.stderr.splitlines()[-3:] == [
+        "Of 3 requests, 2 failed.",
+        f"Which and why: duckdb-mistral results {submission_id}",
+        f"Send them again: duckdb-mistral retry {submission_id}",
+    ]
+    again = terminal.run("wait", submission_id, "--exit-status", "--format", "jsonl")
+    assert again.returncode == 4
+    assert json.loads(again.stdout)["failed_requests"] == 2
+    assert "Of 3 requests, 2 failed." in terminal.run("status", submission_id).stderr
+    assert terminal.run("status").stderr == ""
+
+
+def test_exit_status_of_a_wait(terminal: Terminal) -> None:
+    """With --exit-status a wait that is not over ends with 3, one that fails otherwise with 1, a good one with 0."""
+    (row,) = csv.DictReader(io.StringIO(terminal.run("submit", "prompts.sql", "--format", "csv").stdout))
+    submission_id = row["submission_id"]
+    terminal.emulator.faults({"method": "GET", "path": "/v1/batch/jobs.*", "times": 1000, "status": 500})
+    early = terminal.run("wait", submission_id, "--timeout", "0.5", "--exit-status")
+    assert (early.returncode, "0.5 seconds have passed" in early.stderr) == (3, True)
+    assert terminal.run("wait", submission_id, "--timeout", "0.5").returncode == 1
+    terminal.emulator.faults()
+    assert terminal.run("wait", "nonsense", "--exit-status").returncode == 1
+    assert terminal.run("wait", submission_id, "--exit-status").returncode == 0
+
+
 def test_before_it_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Estimate and preview show what a file would send, for each model, without a key or a server."""
     monkeypatch.delenv("MISTRAL_API_KEY", raising=False)

@@ -175,13 +175,19 @@ def test_values_of_other_types(
         assert messages == [{"role": "user", "content": said}]
 
 
-def test_table_is_the_api_text() -> None:
-    """The table of fields is what the API's text says, with the SDK's model where that text has none."""
+def _script() -> Any:
+    """Return the script that makes the tables."""
     spec = importlib.util.spec_from_file_location("endpoints_script", ROOT / "scripts" / "endpoints.py")
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+def test_table_is_the_api_text() -> None:
+    """The table of fields is what the API's text says, with the SDK's model where that text has none."""
+    script = _script()
     kept = json.loads((ROOT / "duckdb_mistral" / "endpoints.json").read_text(encoding="utf-8"))
     extracted = script.from_extract(document())
     assert list(kept) == list(extracted)
@@ -192,6 +198,17 @@ def test_table_is_the_api_text() -> None:
     assert script.described(conversation, conversation["$defs"])["fields"].items() >= (
         kept["/v1/conversations"]["fields"].items()
     )
+
+
+@pytest.mark.newest
+def test_added_fields_are_the_sdks() -> None:
+    """The fields that are newer than the API's text are those of the newest SDK, with their types."""
+    script = _script()
+    kept, added = (
+        json.loads((ROOT / "duckdb_mistral" / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("endpoints", "added_fields")
+    )
+    assert script.added_fields(kept) == added
 
 
 def test_every_endpoint_can_be_used() -> None:

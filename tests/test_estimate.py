@@ -17,6 +17,7 @@ from duckdb_mistral import tokens
 from duckdb_mistral.errors import SettingError
 from duckdb_mistral.estimate import cost
 from duckdb_mistral.prices import load_prices
+from duckdb_mistral.quoting import literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +85,133 @@ def test_parts_other_than_text(columns: str, uncounted: bool, priced: duckdb.Duc
             priced.execute(submit, {"source": source})
     else:
         assert len(rows(priced, submit, {"source": source})) == 1
+
+
+def tokens_of(con: duckdb.DuckDBPyConnection, body: dict[str, Any], endpoint: str = "chat/completions") -> int:
+    """Return how many tokens an estimate counts in the request with this body."""
+    source = f"SELECT 1 AS custom_id, {literal(json.dumps(body))}::JSON AS body"
+    (row,) = rows(
+        con, "FROM mistral_batch_estimate($source, endpoint := $endpoint)", {"source": source, "endpoint": endpoint}
+    )
+    assert row["cost"] is not None
+    return int(row["input_tokens"])
+
+
+WORDS = " ".join(f"word{number}" for number in range(100))
+ASK: dict[str, Any] = {"role": "user", "content": "hi"}
+CALL = {"id": "call12345", "type": "function", "function": {"name": "find", "arguments": json.dumps({"a": WORDS})}}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "an_answer", "schema": {"description": WORDS}}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [ASK, {"role": "assistant", "tool_calls": [CALL]}]},
+        {"messages": [ASK, {"role": "assistant", "content": "", "tool_calls": [CALL]}]},
+        {"messages": [ASK, {"role": "assistant", "content": [{"type": "text", "text": "hi"}], "tool_calls": [CALL]}]},
+        {"messages": [ASK, {"role": "tool", "content": "1", "name": WORDS, "tool_call_id": "call12345"}]},
+        {"messages": [ASK, {"role": "assistant", "content": WORDS, "prefix": True}]},
+        {
+            "messages": [
+                ASK,
+                {
+                    "role": "assistant",
+                    "content": [{"type": "thinking", "thinking": [{"type": "text", "text": WORDS}]}],
+                },
+            ]
+        },
+        {"messages": [ASK], "prediction": {"type": "content", "content": WORDS}},
+        {"messages": [ASK], "response_format": SCHEMA},
+        {"messages": [ASK], "tools": [{"type": "function", "function": {"name": "find", "description": WORDS}}]},
+        {"messages": [ASK], "tool_choice": {"type": "function", "function": {"name": WORDS}}},
+        {"messages": [ASK, {"role": "system", "content": WORDS}]},
+    ],
+    ids=[
+        "calls alone",
+        "calls",
+        "calls beside parts",
+        "a name",
+        "a prefix",
+        "thinking",
+        "a prediction",
+        "a schema",
+        "tools",
+        "a choice",
+        "a system message",
+    ],
+)
+def test_every_text_counts(body: dict[str, Any], priced: duckdb.DuckDBPyConnection) -> None:
+    """Whatever text of a request is billed counts for its estimate, wherever it stands."""
+    words = tokens_of(priced, {"messages": [ASK | {"content": WORDS}]}) - tokens_of(priced, {"messages": [ASK]})
+    assert words >= 100
+    assert tokens_of(priced, {"max_tokens": 5} | body) >= tokens_of(priced, {"messages": [ASK]}) + words - 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": [{"type": "function.result", "tool_call_id": "1", "result": WORDS}]},
+        {"inputs": [{"type": "message.input", "role": "user", "content": WORDS}]},
+        {"inputs": "hi", "instructions": WORDS},
+        {"inputs": "hi", "completion_args": {"response_format": SCHEMA}},
+        {"inputs": "hi", "completion_args": {"prediction": {"type": "content", "content": WORDS}}},
+    ],
+    ids=["a result", "a message", "instructions", "a schema", "a prediction"],
+)
+def test_every_text_of_a_conversation_counts(body: dict[str, Any], priced: duckdb.DuckDBPyConnection) -> None:
+    """So it does in a conversation."""
+    endpoint = "conversations"
+    assert tokens_of(priced, body, endpoint) >= tokens_of(priced, {"inputs": "hi"}, endpoint) + 100
+
+
+def test_what_counts_as_before(priced: duckdb.DuckDBPyConnection) -> None:
+    """A request of plain messages counts its text, and nothing of the JSON around it."""
+    plain = tokens_of(priced, {"messages": [ASK]})
+    assert tokens_of(priced, {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}) == plain
+    assert tokens_of(priced, {"messages": [ASK], "temperature": 0.5, "metadata": {"a": WORDS}}) == plain
+    assert plain < 10
+
+
+def test_safe_prompt(priced: duckdb.DuckDBPyConnection) -> None:
+    """The prompt that safe_prompt adds is allowed for."""
+    plain = tokens_of(priced, {"messages": [ASK]})
+    assert tokens_of(priced, {"messages": [ASK], "safe_prompt": False}) == plain
+    assert tokens_of(priced, {"messages": [ASK], "safe_prompt": True}) == plain + 64
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("conversations", {"inputs": "hi", "tools": [{"type": "web_search"}]}),
+        ("conversations", {"inputs": "hi", "agent_id": "ag_1"}),
+        ("chat/completions", {"messages": [ASK], "prompt_mode": "reasoning"}),
+        ("chat/completions", {"messages": [ASK], "service_tier": "priority"}),
+    ],
+)
+def test_what_the_api_adds(endpoint: str, body: dict[str, Any], priced: duckdb.DuckDBPyConnection) -> None:
+    """What the API adds to a request at a cost of its own is not known: the note says so, and max_cost refuses it."""
+    source = f"SELECT 1 AS custom_id, {literal(json.dumps(body))}::JSON AS body"
+    given = {"source": source, "endpoint": endpoint}
+    (row,) = rows(priced, "FROM mistral_batch_estimate($source, endpoint := $endpoint)", given)
+    assert row["cost"] is None
+    assert "1 request asks for what the API adds a cost of its own for" in row["note"]
+    with pytest.raises(duckdb.Error, match="is not known: 1 request asks for what the API adds"):
+        priced.execute("FROM mistral_batch_submit($source, endpoint := $endpoint, max_cost := 1000)", given)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "source"),
+    [
+        ("ocr", "SELECT 1 AS custom_id, 'https://example.com/a.pdf' AS document"),
+        ("audio/transcriptions", "SELECT 1 AS custom_id, 'https://example.com/a.mp3' AS file_url"),
+    ],
+)
+def test_files_of_models_sold_by_the_token(endpoint: str, source: str, priced: duckdb.DuckDBPyConnection) -> None:
+    """What a file costs is not known beforehand, also of a model that is sold by the token besides."""
+    given = {"source": source, "endpoint": endpoint}
+    (row,) = rows(priced, "FROM mistral_batch_estimate($source, endpoint := $endpoint, model := 'a-model')", given)
+    assert row["cost"] is None
+    assert "a-model is paid by the page or the minute" in row["note"]
 
 
 def test_max_cost_of_what_was_not_sent_before(priced: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:

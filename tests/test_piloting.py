@@ -45,6 +45,10 @@ class Handler(BaseHTTPRequestHandler):
         answer: dict[str, Any] = {"usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}}
         if self.headers["authorization"] != f"Bearer {KEY}":
             status, answer = 401, {"message": "no such key"}
+        elif "silent" in json.dumps(body):
+            answer = {"usage": None}
+        elif "another" in json.dumps(body):
+            answer["model"] = "b-model"
         elif "refuse" in json.dumps(body):
             status, answer = 422, {"message": "refused as asked"}
         text = json.dumps(answer).encode()
@@ -119,6 +123,15 @@ def test_several_models(con: duckdb.DuckDBPyConnection, live: Live) -> None:
     (row,) = rows(con, "FROM mistral_batch_estimate('staging', pilot := 1, model := 'c-model')")
     assert row["expected_cost"] is None
     assert "does not know c-model" in row["note"]
+
+
+def test_what_answers_a_pilot(con: duckdb.DuckDBPyConnection) -> None:
+    """A pilot's answer costs what the model that gave it costs, and one that does not say its usage has no cost."""
+    (row,) = rows(con, "FROM mistral_batch_estimate($$SELECT 1 AS custom_id, 'another' AS prompt$$, pilot := 1)")
+    assert row["expected_cost"] == pytest.approx(100 * 2.0 / 1e6 / 2)
+    (row,) = rows(con, "FROM mistral_batch_estimate($$SELECT 1 AS custom_id, 'silent' AS prompt$$, pilot := 1)")
+    assert row["expected_cost"] is None
+    assert "1 answer does not say what they used" in row["note"]
 
 
 def test_failures_are_told(con: duckdb.DuckDBPyConnection) -> None:

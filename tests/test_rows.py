@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pytest
 
@@ -92,3 +94,15 @@ def test_sql_types() -> None:
     assert rows.sql_type(rows.STATUS.field("metadata").type) == "MAP(VARCHAR, VARCHAR)"
     assert rows.sql_type(rows.STATUS.field("errors").type) == 'STRUCT("message" VARCHAR, "count" BIGINT)[]'
     assert rows.columns(rows.SUBMIT)["created_at"] == "TIMESTAMPTZ"
+
+
+@pytest.mark.parametrize("number", [10**30, -(10**30), 2**63, 10**400, True, 1.5, "5", [5], None])
+def test_odd_numbers_of_a_model(number: Any) -> None:
+    """A number of a model card that no column holds is NULL, and so is what is no number."""
+    card = {"id": "m", "max_context_length": number, "default_model_temperature": number}
+    row = rows.model_row(card)
+    assert row["max_context_length"] is None
+    table = pa.array([row], rows.MODELS)
+    assert table[0]["id"].as_py() == "m"
+    plain = isinstance(number, int | float) and not isinstance(number, bool) and abs(number) < 10**100
+    assert row["default_model_temperature"] == (float(number) if plain else None)

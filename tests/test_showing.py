@@ -82,3 +82,60 @@ def test_exact_where_nobody_looks(capfd: pytest.CaptureFixture[str]) -> None:
     """Rows that go into a file or a pipe are exact."""
     show(duckdb.connect(), "SELECT 'a' || chr(27) || chr(155) AS content", None, "csv")
     assert capfd.readouterr().out == "content\na\x1b\x9b\n"
+
+
+COST = f"""SELECT '{JOB}' AS job_id, 1 AS part, 'mistral-small-latest' AS model, 10 AS answers, 30 AS prompt_tokens,
+40 AS completion_tokens, '0.000002' AS cost, NULL AS note"""
+
+
+@pytest.mark.parametrize("told", [80, 60], indirect=True)
+def test_more_columns_than_there_is_room(told: Callable[[str], list[list[str]]]) -> None:
+    """Where a terminal has no room for all columns, each row takes a line per column, with its id whole."""
+    lines = told(f"{COST} UNION ALL {COST}")
+    assert lines.count(["job_id", JOB]) == 2
+    assert lines.count(["completion_tokens", "40"]) == 2
+    assert lines.count([]) == 1
+    assert not [line for line in lines if line[:1] == ["note"]]
+
+
+@pytest.mark.parametrize("told", [80], indirect=True)
+@pytest.mark.parametrize("status", ["SUCCESS", "CANCELLED", "TIMEOUT_EXCEEDED", "CANCELLATION_REQUESTED"])
+@pytest.mark.parametrize("parts", ["1", "3"])
+def test_a_status(told: Callable[[str], list[list[str]]], status: str, parts: str) -> None:
+    """At 80 columns the id of a job is whole whatever its status, and so is what failed."""
+    words = [
+        word
+        for line in told(
+            f"SELECT '{SUBMISSION}' AS submission_id, '{JOB}' AS job_id, 1 + range AS part, '{status}' AS status, "
+            "'mistral-small-latest' AS model, '100000/100000' AS requests, 99999 AS failed "
+            f"FROM range({parts})"
+        )
+        for word in line
+    ]
+    for word in (SUBMISSION, status, "100000/100000", "99999"):
+        assert words.count(word) == int(parts)
+
+
+@pytest.mark.parametrize("told", [80], indirect=True)
+def test_part_of_one(told: Callable[[str], list[list[str]]]) -> None:
+    """The number of the part goes first where there is one part only."""
+    (header, row, *_) = told(f"{STATUS.replace('a-model', 'mistral-small-latest')}, 1 AS part, 'reused' AS reused")
+    assert header == ["id", "status", "model", "reused"]
+    assert row == [SUBMISSION, "SUCCESS", "mistral-small-latest", "reused"]
+
+
+def test_the_first_rows(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal shows the first rows of many, and how many more there are; a pipe and a file get all."""
+    rows = "SELECT range AS number FROM range(250)"
+    for form in ("table", "csv"):
+        assert show(duckdb.connect(), rows, None, form, most=100) == 250
+        assert capsys.readouterr() == (
+            "\n".join([f"{number:<6}" if form == "table" else str(number) for number in ["number", *range(250)]])
+            + "\n",
+            "",
+        )
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert show(duckdb.connect(), rows, None, "table", most=100) == 250
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 101
+    assert printed.err == "150 more of 250 rows. --format csv or jsonl prints all of them.\n"

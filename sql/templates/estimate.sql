@@ -4,7 +4,7 @@ WITH
     SELECT list(column_name) AS names FROM (DESCRIBE $source)
   ),
   mistral_checked AS MATERIALIZED (
-    SELECT mistral_internal_check($plan, names) AS problem FROM mistral_columns
+    SELECT mistral_internal_check($plan, names) AS problem, names FROM mistral_columns
   ),
   source_rows AS (
     SELECT $known_columns WHERE false UNION ALL BY NAME $source
@@ -51,7 +51,7 @@ WITH
     SELECT
       CASE WHEN problem IS NULL THEN mistral_internal_estimate($plan, {
         'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': NULL
-      }, models, bodies) ELSE error(problem) END AS answer
+      }, models, bodies, names) ELSE error(problem) END AS answer
     FROM mistral_checked LEFT JOIN (FROM summary, measured, pilot) ON true
   )
 SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
