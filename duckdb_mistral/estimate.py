@@ -10,7 +10,8 @@ from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.lines import register_requests
 from duckdb_mistral.prices import MILLION
-from duckdb_mistral.quoting import literals
+from duckdb_mistral.qualifying import call, qualified
+from duckdb_mistral.quoting import literal
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
@@ -66,11 +67,11 @@ _KINDS = (
 
 def fields() -> str:
     """Return the SQL of the paths that `measures` wants of a body, as one list."""
-    return f"[{literals(f'$.{name}' for name in _FIELDS)}]"
+    return qualified(call("list_value", *(literal(f"$.{name}") for name in _FIELDS)))
 
 
 def _field(name: str) -> str:
-    return f"fields[{_FIELDS.index(name) + 1}]"
+    return call("list_extract", "fields", str(_FIELDS.index(name) + 1))
 
 
 def measures(endpoint: str) -> dict[str, str]:
@@ -78,18 +79,16 @@ def measures(endpoint: str) -> dict[str, str]:
 
     They are of the columns line, model, which is NULL for the job's own, and fields, what is at the paths `fields`.
     """
-    found = ", ".join([*(f"{_field(name)}->'${path}'" for name, path in _TEXTS), *(f"[{_field(n)}]" for n in _TEXT)])
-    said = f"list_filter(flatten([{found}]), lambda part: starts_with(part::VARCHAR, '\"'))"
-    text = (
-        f"(array_to_string(list_transform({said}, lambda part: part->>'$'), '') || "
-        f"coalesce({_field('tools')}->>'$', ''))"
-    )
+    found = ", ".join([*(_at(name, path) for name, path in _TEXTS), *(call("list_value", _field(n)) for n in _TEXT)])
+    said = f"list_filter(flatten(list_value({found})), lambda part: starts_with(part::VARCHAR, '\"'))"
+    texts = f"list_aggregate(list_transform({said}, lambda part: json_extract_string(part, '$')), 'string_agg', '')"
+    text = call("concat", texts, call("json_extract_string", _field("tools"), "'$'"))
     counted = f"mistral_internal_tokens({text}, model)"
     if tokens.tokens_from() == tokens.BYTES:
-        counted = f"ceil(strlen({text}) / {tokens.BYTES_PER_TOKEN}.0)"
+        counted = call("ceil", call("/", call("strlen", text), f"{tokens.BYTES_PER_TOKEN}.0"))
     # What a message costs besides its text: a token before it and one after it, and one at the start.
     messages = f"json_array_length({_field('messages')})"
-    marks = f"CASE WHEN {messages} > 0 THEN 1 + 2 * {messages} ELSE 0 END"
+    marks = f"CASE WHEN {messages} > 0 THEN add(1, multiply(2, {messages})) ELSE 0 END"
     limit = f"coalesce({_whole('max_tokens')}, {_whole('completion_args.max_tokens')})"
     # A negative number is refused by the API; it must not make up for what others cost.
     # Nor may one be so large that the sum of many is no number any more.
@@ -97,17 +96,17 @@ def measures(endpoint: str) -> dict[str, str]:
         f"least(greatest(coalesce({given}, {usual}), 0), {most})"
         for given, usual, most in ((limit, ASSUMED_OUTPUT_TOKENS, MILLION * 1000), (_whole("n"), 1, 1000))
     )
-    most = f"{limited} * {times}"
+    most = call("multiply", limited, times)
     # Images and documents have tokens too, which nothing here counts. To look for the word first is far quicker.
-    kinds = ", ".join(f"{_field(name)}->'${path}'" for name, path in _KINDS)
+    kinds = ", ".join(_at(name, path) for name, path in _KINDS)
     worded = " OR ".join(f"contains({_field(name)}::VARCHAR, '\"type\"')" for name in dict(_KINDS))
-    other = f"list_filter(flatten([{kinds}]), lambda kind: kind::VARCHAR <> '\"text\"')"
+    other = f"list_filter(flatten(list_value({kinds})), lambda kind: kind::VARCHAR <> '\"text\"')"
     writes = endpoint in WRITING
     return {
         "model": "model",
         "requests": "count(*)",
         "input_bytes": "sum(strlen(line))::BIGINT",
-        "input_tokens": f"coalesce(sum({counted} + {marks}), 0)::BIGINT",
+        "input_tokens": f"coalesce(sum(add({counted}, {marks})), 0)::BIGINT",
         "max_output_tokens": f"sum({most})::BIGINT" if writes else "0::BIGINT",
         "unlimited": f"count(*) FILTER (WHERE {limit} IS NULL)" if writes else "0::BIGINT",
         "uncounted": f"count(*) FILTER (WHERE ({worded}) AND len({other}) > 0)",
@@ -116,11 +115,16 @@ def measures(endpoint: str) -> dict[str, str]:
 
 def measures_sql(endpoint: str) -> str:
     """Return what a statement SELECTs to measure requests."""
-    return ", ".join(f"{sql} AS {name}" for name, sql in measures(endpoint).items())
+    return qualified(", ".join(f"{sql} AS {name}" for name, sql in measures(endpoint).items()))
+
+
+def _at(name: str, path: str) -> str:
+    """Return the SQL of what is at a path in a field."""
+    return call("json_extract", _field(name), literal(f"${path}"))
 
 
 def _whole(name: str) -> str:
-    number = f"{_field(name)}->>'$'"
+    number = call("json_extract_string", _field(name), "'$'")
     return f"coalesce(TRY_CAST({number} AS BIGINT), CASE WHEN TRY_CAST({number} AS DOUBLE) > 0 THEN {BIGGEST} END)"
 
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.templates import macro_files
+from duckdb_mistral.templates import macros
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,8 +53,8 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
             _create_functions(connection, settings)
         else:
             functions.session.configure(settings)
-    for path in macro_files():
-        connection.execute(path.read_text(encoding="utf-8"))
+    for statements in macros():
+        connection.execute(statements)
     _connections.add(connection)
 
 
@@ -90,10 +90,11 @@ def _functions_of(connection: duckdb.DuckDBPyConnection) -> Functions | None:
     # Asked beside the connection: in a transaction of the caller's, a statement that fails would undo it.
     with closing(connection.cursor()) as cursor:
         try:
-            ((name,),) = cursor.execute("SELECT mistral_internal_session(true)").fetchall()
-        except duckdb.CatalogException:
+            ((name,),) = cursor.execute("SELECT system.main.mistral_internal_session(true)").fetchall()
+        # Where there is no such function, DuckDB looks for a macro of the caller's after all.
+        except (duckdb.CatalogException, duckdb.BinderException):
             return None
-    return _databases[name]
+    return _databases.get(name)
 
 
 def _create_functions(connection: duckdb.DuckDBPyConnection, settings: dict[str, Any]) -> None:
@@ -115,7 +116,7 @@ def _in_transaction(connection: duckdb.DuckDBPyConnection) -> bool:
     import duckdb
 
     try:
-        first, second = (connection.execute("SELECT txid_current()").fetchall() for _ in range(2))
+        first, second = (connection.execute("SELECT system.main.txid_current()").fetchall() for _ in range(2))
     except duckdb.TransactionException:  # DuckDB 2 takes nothing but a ROLLBACK after an error
         return True
     return first == second

@@ -10,6 +10,7 @@ from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError, SourceError
 from duckdb_mistral.json_values import as_json, given_json
+from duckdb_mistral.qualifying import call
 from duckdb_mistral.quoting import identifier, literal
 from duckdb_mistral.spool import read_keys
 
@@ -176,7 +177,7 @@ class RequestColumns:
         """Return a member of the body, NULL where the row leaves it out; `text` is the SQL of the row's own value."""
         key = f"{before}{json.dumps(name)}:"
         # The null that JSON has leaves the member out, as NULL does.
-        member = f"{literal(key)} || nullif(({text})::VARCHAR, 'null')"
+        member = call("||", literal(key), f"nullif(({text})::VARCHAR, 'null')")
         if name not in self._params:
             return member
         return f"coalesce({member}, {literal(key + as_json(self._params[name]))})"

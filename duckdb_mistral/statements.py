@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from functools import cache
+from hashlib import md5
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.estimate import fields, measures_sql
+from duckdb_mistral.estimate import fields, measures, measures_sql
 from duckdb_mistral.leftovers import union_of
 from duckdb_mistral.output_types import declared
+from duckdb_mistral.qualifying import JSON, qualified
 from duckdb_mistral.quoting import identifier, literal
 from duckdb_mistral.request_lines import request_line
 from duckdb_mistral.requests import RequestColumns
@@ -41,16 +43,31 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
         declared=arguments.output is not None,
     )
     return template(name).substitute(
-        {"fields": fields(), "measures": measures_sql(arguments.endpoint.path)} if name == "estimate" else {},
+        _measures(arguments.endpoint.path) if name == "estimate" else {},
         pilot=0 if arguments.pilot is None else arguments.pilot,
         only_unsent="" if unsent is None else f"QUALIFY {unsent}",
         source=source_sql(arguments.source),
+        own=_own_names(arguments.source),
         plan=literal(json.dumps(asdict(arguments.plan))),
         known_columns=requests.known_columns,
-        problem=requests.problem,
-        body=requests.body,
-        line=request_line(),
+        problem=qualified(requests.problem),
+        body=qualified(requests.body),
+        line=qualified(request_line()),
     )
+
+
+def _own_names(source: str) -> str:
+    """Return how the tables begin that the text of a source could see: no table that it means is called so."""
+    return f"mistral_{md5(source.encode(errors='replace'), usedforsecurity=False).hexdigest()}_"
+
+
+def _measures(endpoint: str) -> dict[str, str]:
+    """Return the pieces of an estimate that measure its requests."""
+    return {
+        "fields": fields(),
+        "measures": measures_sql(endpoint),
+        "measured": ", ".join(f"{name} := {name}" for name in measures(endpoint)),
+    }
 
 
 def results_statement(families: Sequence[Family], output: str | None = None) -> str:
@@ -60,13 +77,15 @@ def results_statement(families: Sequence[Family], output: str | None = None) -> 
 
     `output` is their declared output, where they share one.
     """
-    kind = "JSON" if output is None else declared(output).sql_type
+    kind = JSON if output is None else declared(output).sql_type
     typed = {"output": f'TRY_CAST("output" AS {kind}) AS "output"'}
     simple = [family for family in families if len(family.generations) == 1 and family.copies is None]
     plain = [path for family in simple for path in family.generations[0]]
     selects = [union_of([plain], _columns(typed))] if plain else []
     selects += [_family_scan(family, typed) for family in families if family not in simple]
-    nothing = f"SELECT {_typed_nulls(COLUMNS | {'output': kind})} WHERE false"
+    nothing = (
+        f"SELECT {_typed_nulls({name: qualified(of) for name, of in COLUMNS.items()} | {'output': kind})} WHERE false"
+    )
     return " UNION ALL ".join(f"({select})" for select in selects) or nothing
 
 
@@ -89,7 +108,8 @@ def _columns(typed: Mapping[str, str]) -> str:
 def refusal(columns: Mapping[str, str], message: str) -> str:
     """Return a statement with `columns` that ends with `message` as soon as it runs."""
     words = message.replace("\x00", " ")  # DuckDB 1.5 ends a statement at a NUL
-    return template("refusal").substitute(columns=_typed_nulls(columns), message=literal(words))
+    typed = ", ".join(f"{identifier(name)} := NULL::{qualified(kind)}" for name, kind in columns.items())
+    return template("refusal").substitute(columns=typed, message=literal(words))
 
 
 def source_sql(source: str) -> str:

@@ -1,5 +1,7 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_cancel(id) AS TABLE
-SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
+SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
+  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
+END, recursive := true)
 FROM (SELECT mistral_internal_cancel(id::VARCHAR) AS answer);
 COMMENT ON MACRO TABLE mistral_batch_cancel IS
 'Asks for the cancellation of the jobs of a submission or job id; what was answered so far is kept. One row per job.';

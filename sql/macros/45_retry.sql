@@ -1,5 +1,7 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_retry(id) AS TABLE
-SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
+SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
+  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
+END, recursive := true)
 FROM (SELECT mistral_internal_retry(id::VARCHAR) AS answer);
 COMMENT ON MACRO TABLE mistral_batch_retry IS
 'Submits again only the requests of an ended submission or job id that failed or have no result; the results of the submission, or of another program''s job, then hold both. One row per job; none where nothing is left.';
