@@ -17,11 +17,11 @@ OWN = "system.main."
 JSON = '"system".main."JSON"'
 
 #: What touches its bracket as a function does, and is none.
-_NO_FUNCTIONS = frozenset({"cast", "try_cast", "coalesce", "exists", "struct", "map", "enum", "decimal"})
+_NO_FUNCTIONS = frozenset({"cast", "try_cast", "try", "coalesce", "exists", "struct", "map", "enum", "decimal"})
 _TOKENS = re.compile(
     r"""
     (?P<text> --[^\n]* | \bMACRO\s+\w+ | (?<!\w)[eE]'(?:[^'\\]|\\.)*' | '[^']*' )
-    | (?P<function> (?<![.\w"]) (?: [A-Za-z_]\w* | "[^"]+" ) (?=\() )
+    | (?P<function> (?<![.$\w"]) (?: [A-Za-z_]\w* | "[^"]+" ) (?=\() )
     | (?P<name> "[^"]*" )
     | (?P<json> (?<![.\w]) JSON \b )
     """,

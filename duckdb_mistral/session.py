@@ -123,15 +123,21 @@ class Session:
             return statements.refusal(columns, interrupts.INTERRUPTED)
 
     def _requests(self, name: str, given: Mapping[str, Any]) -> str:
-        from duckdb_mistral.statements import request_statement
+        from duckdb_mistral import arguments, statements
+        from duckdb_mistral.output_types import UnknownTypeError
 
-        arguments = self._submit_arguments(given)
+        if given.get("compared"):
+            raise ArgumentError(arguments.COMPARED)
+        try:
+            checked = self._submit_arguments(given)
+        except UnknownTypeError as error:
+            return statements.with_type_of_caller(name, given, error)
         unsent = None
-        if name == "estimate" and arguments.plan.reuse_requests:
+        if name == "estimate" and checked.plan.reuse_requests:
             from duckdb_mistral.reusing import unsent_sql
 
-            unsent = unsent_sql(self.batches(), arguments.plan)
-        return request_statement(name, arguments, unsent)
+            unsent = unsent_sql(self.batches(), checked.plan)
+        return statements.request_statement(name, checked, unsent)
 
     def _submit_arguments(self, given: Mapping[str, Any]) -> Any:
         from duckdb_mistral.arguments import submit_arguments
@@ -139,10 +145,12 @@ class Session:
         return submit_arguments(given, self.settings.model)
 
     def _results(self, given: Mapping[str, Any]) -> str:
-        from duckdb_mistral.arguments import boolean
+        from duckdb_mistral.arguments import COMPARED, boolean
         from duckdb_mistral.collecting import Collector
         from duckdb_mistral.statements import results_statement
 
+        if isinstance(given["id"], bool) or given["partial"] is None:
+            raise ArgumentError(COMPARED)
         identifier, partial = given["id"], boolean("partial", given["partial"])
         if identifier is not None and not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")

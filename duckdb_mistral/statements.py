@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from functools import cache
 from hashlib import md5
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.arguments import SubmitArguments
     from duckdb_mistral.collecting import Family
+    from duckdb_mistral.output_types import UnknownTypeError
 
+#: Of a UNION, DuckDB prepares all that is done to the rows once for each branch; with more than these, they are held.
+MOST_BRANCHES = 20
 #: The columns of mistral_batch_preview and their types.
 PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 
@@ -34,8 +38,10 @@ PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 def request_statement(name: str, arguments: SubmitArguments, unsent: str | None = None) -> str:
     """Return the statement of the template `name` ('submit', 'preview' or 'estimate') for one source.
 
-    `unsent` is the condition of the requests that would be sent, where an estimate is not of all.
+    `unsent` is the condition of the requests that would be sent, where an estimate is not of all. Raises ArgumentError
+    for a source that is none, or that DuckDB would not take here.
     """
+    _refuse_recursion(name, arguments.source)
     requests = RequestColumns(
         arguments.endpoint,
         system=arguments.system,
@@ -48,12 +54,24 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
         only_unsent="" if unsent is None else f"QUALIFY {unsent}",
         source=source_sql(arguments.source),
         own=_own_names(arguments.source),
+        kept="MATERIALIZED" if len(re.findall(r"\bUNION\b", arguments.source, re.IGNORECASE)) > MOST_BRANCHES else "",
         plan=literal(json.dumps(asdict(arguments.plan))),
         known_columns=requests.known_columns,
         problem=qualified(requests.problem),
         body=qualified(requests.body),
         line=qualified(request_line()),
     )
+
+
+def _refuse_recursion(name: str, source: str) -> None:
+    """Refuse a source that calls the function that it is the source of, where DuckDB takes that for a recursion."""
+    called = rf"\bmistral_batch_{name}\"?\s*\("
+    if not duckdb.__version__.startswith("1.") and re.search(called, source, re.IGNORECASE):
+        raise ArgumentError(
+            f"The source calls mistral_batch_{name} itself, which DuckDB {duckdb.__version__} takes for an endless "
+            f"one. Make a table of the inner call (CREATE TEMP TABLE inner_rows AS FROM mistral_batch_{name}(…)), and "
+            "give its name. Nothing was sent."
+        )
 
 
 def _own_names(source: str) -> str:
@@ -68,6 +86,22 @@ def _measures(endpoint: str) -> dict[str, str]:
         "measures": measures_sql(endpoint),
         "measured": ", ".join(f"{name} := {name}" for name in measures(endpoint)),
     }
+
+
+def with_type_of_caller(name: str, given: Mapping[str, Any], error: UnknownTypeError) -> str:
+    """Return the statement that calls `name` again, with what the caller's connection makes of a declared output.
+
+    The types that the caller has created are there alone; `typeof` tells what is in them. Where the connection does not
+    know the type either, its own error says so. Raises `error` where that was tried already.
+    """
+    if given.get("typed"):
+        raise error
+    rest = json.dumps({key: value for key, value in given.items() if key != "output"} | {"typed": True})
+    begin = f'{rest[:-1]}, "output": '
+    before = (
+        f"FROM query(mistral_internal_compile({literal(name)}, concat({literal(begin)}, to_json(typeof(CAST(NULL AS "
+    )
+    return f"{qualified(before)}{error.text}\n))), '}}')))"
 
 
 def results_statement(families: Sequence[Family], output: str | None = None) -> str:
@@ -123,6 +157,12 @@ def source_sql(source: str) -> str:
         for query in (body, *_as_name(body)):
             if _is_select(query):
                 return f"(\n{query}\n)"
+    if re.search(r"\bPIVOT\b", text, re.IGNORECASE) and _statements(text):
+        raise ArgumentError(
+            "source has a PIVOT whose columns DuckDB finds by a statement of its own, so it cannot stand in another. "
+            "Say the columns (PIVOT t ON name IN ('prompt', 'system') …), or make a table of it (CREATE TEMP TABLE "
+            "pivoted AS PIVOT …) and give its name. Nothing was sent."
+        )
     raise ArgumentError(
         f"source must be the name of a table or view, or the text of one SELECT, but is {_shortened(source)!r}"
         f"{_complaint(text)}. Nothing was sent."

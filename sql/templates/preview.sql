@@ -6,7 +6,7 @@ WITH
   ${own}checked AS MATERIALIZED (
     SELECT mistral_internal_check($plan, names) AS problem FROM ${own}columns
   ),
-  source_rows AS (
+  source_rows AS $kept (
     SELECT $known_columns WHERE false UNION ALL BY NAME (FROM $source)
   ),
   requests AS (

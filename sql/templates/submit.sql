@@ -14,7 +14,7 @@ WITH
       FROM ${own}columns
     )
   ),
-  source_rows AS (
+  source_rows AS $kept (
     SELECT $known_columns WHERE false UNION ALL BY NAME (FROM $source)
   ),
   requests AS (
