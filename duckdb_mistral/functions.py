@@ -77,7 +77,7 @@ class Functions:
             "mistral_internal_compile": (_texts(session.compile), [text, text], text),
             "mistral_internal_open": (
                 _answers(lambda *given: {"token": session.open(*given)}, _OPENED),
-                [text, "VARCHAR[]", hashed, hashed],
+                [text, "VARCHAR[]", hashed, hashed, "VARCHAR[]"],
                 rows.sql_type(_OPENED),
             ),
             "mistral_internal_check": (_texts(session.check), [text, "VARCHAR[]"], text),

@@ -147,6 +147,7 @@ class Session:
     def _results(self, given: Mapping[str, Any]) -> str:
         from duckdb_mistral.arguments import COMPARED, boolean
         from duckdb_mistral.collecting import Collector
+        from duckdb_mistral.reach import refuse_out_of_reach
         from duckdb_mistral.statements import results_statement
 
         if isinstance(given["id"], bool) or given["partial"] is None:
@@ -154,7 +155,9 @@ class Session:
         identifier, partial = given["id"], boolean("partial", given["partial"])
         if identifier is not None and not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
-        collected = Collector(self.batches()).collect(identifier, partial=partial)
+        batches = self.batches()
+        refuse_out_of_reach(batches.settings.home, given.get("allowed"))
+        collected = Collector(batches).collect(identifier, partial=partial)
         return results_statement(collected.families, collected.output)
 
     # While a submit runs
@@ -167,14 +170,18 @@ class Session:
             return str(error)
         return None
 
-    def open(self, plan: str, names: list[str], connection: int, query: int) -> int:
+    def open(self, plan: str, names: list[str], connection: int, query: int, allowed: list[str] | None) -> int:
         """Check the columns of a source and open a spool for its requests; return the spool's token.
 
         DuckDB hands the token over with every row, so it is a number. A connection runs one query at a time, so the
-        spools of its earlier ones are of statements that failed or were interrupted, and go.
+        spools of its earlier ones are of statements that failed or were interrupted, and go. `allowed` are the
+        directories that the connection may reach, None for all.
         """
+        from duckdb_mistral.reach import refuse_out_of_reach
+
         self._check_columns(plan, names)
         batches = self.batches()
+        refuse_out_of_reach(batches.settings.home, allowed)
         batches.settings.required_key()
         self._discard_earlier(connection, query)
         spool = batches.new_spool()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import answered, asked_for_money, make_staging, rows, submitted
+from support import answered, asked_for_money, connect, make_staging, rows, submitted
 
 from duckdb_mistral.arguments import submit_arguments
 from duckdb_mistral.statements import request_statement
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from duckdb_mistral.emulator import Emulator
 
 VERBS = ("preview", "estimate", "submit")
@@ -212,3 +215,28 @@ def test_messages(messages: str, words: str | None, con: duckdb.DuckDBPyConnecti
     else:
         with pytest.raises(duckdb.InvalidInputException, match=words):
             con.execute("FROM mistral_batch_preview($1)", [source])
+
+
+def test_without_external_access(
+    con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path, tmp_path: Path
+) -> None:
+    """A connection that may reach no files is told so before anything is sent, with the statement that lets it."""
+    make_staging(con, 1)
+    submission_id = submitted(con)
+    before = rows(con, "FROM mistral_batch_wait($1)", [submission_id]) and answered(con, submission_id)
+    paid = asked_for_money(emulator)
+    with connect(emulator, home) as other:
+        make_staging(other, 2)
+        other.execute(f"SET allowed_directories = ['{tmp_path}/elsewhere/']; SET enable_external_access = false")
+        calls = ("mistral_batch_submit('staging')", f"mistral_batch_results('{submission_id}')")
+        for call in calls:
+            with pytest.raises(duckdb.InvalidInputException, match="enable_external_access is false") as caught:
+                other.execute(f"FROM {call}")
+    assert asked_for_money(emulator) == paid
+    (statement,) = re.findall(r"Run (SET allowed_directories = .*?) before", str(caught.value))
+    with connect(emulator, home) as other:
+        other.execute(statement)
+        other.execute("SET enable_external_access = false")
+        assert rows(other, f"FROM {calls[1]}") == before
+        make_staging(other, 1)
+        assert submitted(other) == submission_id

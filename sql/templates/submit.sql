@@ -10,7 +10,10 @@ WITH
       THEN struct_extract(opened, 'token') ELSE error(struct_extract(opened, 'error'))
     END AS token
     FROM (
-      SELECT mistral_internal_open($plan, names, current_connection_id(), current_query_id()) AS opened
+      SELECT mistral_internal_open(
+        $plan, names, current_connection_id(), current_query_id(),
+        CASE WHEN NOT current_setting('enable_external_access') THEN current_setting('allowed_directories') END
+      ) AS opened
       FROM ${own}columns
     )
   ),
