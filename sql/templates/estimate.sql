@@ -12,7 +12,7 @@ WITH
   requests AS (
     SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body FROM source_rows
   ),
-  lines AS (
+  lines AS $kept (
     SELECT
       custom_id,
       problem,
