@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.contents import ANY_JSON, content_members, filled, json_text, value
-from duckdb_mistral.endpoints import CONTENT_COLUMNS, CONVERSATIONS, OUTPUT_FIELDS, TAKES_SYSTEM, Endpoint
+from duckdb_mistral.endpoints import CONTENT_COLUMNS, CONVERSATIONS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError, SourceError
 from duckdb_mistral.json_values import as_json, given_json
@@ -142,7 +142,7 @@ class RequestColumns:
             yield empty, f"an empty list of {name}"
         if types == {"array"}:
             yield f"{_given(name)} AND {found} <> 'ARRAY'", f"{name} that are no JSON list"
-            if self._endpoint.path in TAKES_SYSTEM and self._endpoint.path != CONVERSATIONS:
+            if name == "messages" and self._endpoint.path != CONVERSATIONS:
                 yield f"{_given(name)} AND {_no_role(name)}", f"{name} without a role (each is role and content)"
         elif types == {"array", "string"}:
             is_text = f"typeof({identifier(name)}) = 'VARCHAR'"
@@ -333,12 +333,16 @@ def _safe_json(name: str) -> str:
 
 
 def _no_role(name: str) -> str:
-    """Return the condition that a message of a row has no role; what is a STRUCT says so by its type, for all rows."""
+    """Return the condition that the messages of a row have no role.
+
+    What is a STRUCT says so by its type, for all rows; a text that says it somewhere is not parsed once more for it.
+    """
     json, kind = _safe_json(name), filled("typeof(:x)", name)
     roles = call("len", call("json_extract", json, "'$[*].role'"))
+    unsaid = f"NOT contains({identifier(name)}::VARCHAR, '\"role\"') AND {roles} < json_array_length({json})"
     return (
-        f"CASE WHEN {kind} IN ('VARCHAR', 'JSON', 'VARIANT') OR starts_with({kind}, 'MAP(') "
-        f"THEN {roles} < json_array_length({json}) ELSE NOT regexp_matches({kind}, '[( \"]role\"? ') END"
+        f"CASE WHEN {kind} IN ('VARCHAR', 'JSON', 'VARIANT') OR starts_with({kind}, 'MAP(') THEN {unsaid} "
+        f"ELSE NOT regexp_matches({kind}, '[( \"]role\"? ') END"
     )
 
 

@@ -198,13 +198,14 @@ def test_many_branches(con: duckdb.DuckDBPyConnection) -> None:
         ("['a']", "messages without a role"),
         ("""'["a"]'""", "messages without a role"),
         ("[{'Role': 'user', 'content': 'x'}]", "messages without a role"),
-        ("""'[{"role": "user", "content": "x"}, {"content": "y"}]'::JSON""", "messages without a role"),
+        ("""'[{"Role": "user", "content": "x"}]'::JSON""", "messages without a role"),
         ("[MAP {'Role': 'user'}]", "messages without a role"),
         ("{'Role': 'user'}", "messages that are no JSON list"),
         ("[{'role': 'user', 'content': 'x'}]", None),
         ("[MAP {'role': 'user', 'content': 'x'}]", None),
         ("""'[{"role": "user", "content": "x"}]'""", None),
         ("[{'role': 'user', 'content': 'x'}]::VARIANT", None),
+        (r"""'[{"r\u006fle": "user", "content": "x"}]'""", None),
     ],
 )
 def test_messages(messages: str, words: str | None, con: duckdb.DuckDBPyConnection) -> None:
