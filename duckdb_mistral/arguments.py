@@ -27,6 +27,11 @@ LONGEST_TIMEOUT_HOURS = 168
 #: A pilot is paid at the ordinary price and waited for.
 MOST_PILOTS = 1000
 REUSE = ("submission", "requests")
+#: Said where an argument is true or false, or came to nothing, as what is compared does.
+COMPARED = (
+    "An argument is true, false or NULL where that means nothing. Was it named by =, which compares? Arguments are "
+    "named by :=, as in model := 'mistral-small-latest' or partial := true. Nothing was sent."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +227,8 @@ def _object(name: str, value: Any) -> Mapping[str, Any]:
     value = given_json(name, value)
     if value is None:
         return {}
+    if isinstance(value, list) and all(isinstance(pair, dict) and pair.keys() == {"key", "value"} for pair in value):
+        value = {str(pair["key"]): pair["value"] for pair in value}  # a MAP in a VARIANT
     if not isinstance(value, dict):
         raise ArgumentError(
             f"{name} must be a STRUCT or a JSON object, such as {{'key': 'value'}}, but is {_shown(value)}. "

@@ -17,7 +17,7 @@ ANY_JSON = "CASE WHEN typeof(:x) = 'VARIANT' THEN :x::JSON ELSE to_json(:x) END"
 # tells of it.
 _JSON_ONLY = f"CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE {ANY_JSON} END"
 _STRING_OR_OBJECT = (
-    "CASE WHEN typeof(:x) = 'VARCHAR' AND :x::VARCHAR LIKE '{%' AND json_valid(:x::VARCHAR) "
+    "CASE WHEN typeof(:x) = 'VARCHAR' AND starts_with(:x::VARCHAR, '{') AND json_valid(:x::VARCHAR) "
     f"THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE {ANY_JSON} END"
 )
 _STRING = "CASE WHEN typeof(:x) = 'JSON' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
@@ -29,7 +29,8 @@ _STRING_OR_LIST = (
 # once; with messages, the prompt is NULL.
 _MESSAGES = (
     """CASE WHEN messages IS NULL
-      THEN concat('[', '{"role":"system","content":' || :system || '},', '{"role":"user","content":')
+      THEN concat('[', "||"("||"('{"role":"system","content":', :system), '},'),
+        '{"role":"user","content":')
     WHEN :system IS NULL THEN :messages
     ELSE concat('[{"role":"system","content":', :system, '},', substr(:messages, 2)) END""",
     # What -> takes out of JSON is a string of JSON, which stands for its text.
@@ -41,10 +42,10 @@ _MESSAGES = (
 )
 # Text that is no JSON object is the address of a document, or of an image where it says that it is one.
 _DOCUMENT = (
-    "CASE WHEN typeof(:x) <> 'VARCHAR' OR (:x::VARCHAR LIKE '{%' AND json_valid(:x::VARCHAR)) THEN :json "
+    "CASE WHEN typeof(:x) <> 'VARCHAR' OR (starts_with(:x::VARCHAR, '{') AND json_valid(:x::VARCHAR)) THEN :json "
     "WHEN regexp_matches(:x::VARCHAR, '^data:image/|\\.(png|jpe?g|gif|webp|avif|bmp|tiff?)([?#].*)?$', 'i') "
-    'THEN \'{"type":"image_url","image_url":\' || to_json(:x::VARCHAR) || \'}\' '
-    'ELSE \'{"type":"document_url","document_url":\' || to_json(:x::VARCHAR) || \'}\' END'
+    'THEN concat(\'{"type":"image_url","image_url":\', to_json(:x::VARCHAR), \'}\') '
+    'ELSE concat(\'{"type":"document_url","document_url":\', to_json(:x::VARCHAR), \'}\') END'
 )
 
 

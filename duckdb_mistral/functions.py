@@ -105,7 +105,7 @@ def _forms() -> dict[str, tuple[Callable[..., pa.Array], list[Any], str]]:
         "mistral_internal_compile": (_texts(Session.compile), [text, text], text),
         "mistral_internal_open": (
             _answers(lambda *given: {"token": Session.open(*given)}, _OPENED),
-            [text, "VARCHAR[]", hashed, hashed],
+            [text, "VARCHAR[]", hashed, hashed, "VARCHAR[]"],
             rows.sql_type(_OPENED),
         ),
         "mistral_internal_check": (_texts(Session.check), [text, "VARCHAR[]"], text),

@@ -16,6 +16,7 @@ from harlequin_duckdb.adapter import DuckDbAdapter, DuckDbConnection
 from duckdb_mistral import interrupts
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.plugin import register
+from duckdb_mistral.qualifying import qualified
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
 COMPLETION_PRIORITY = 500
 CATALOG_LABEL = "mistral functions"
 
-_FUNCTIONS = """
+_FUNCTIONS = qualified("""
 SELECT function_name, parameters, comment
 FROM duckdb_functions()
 WHERE database_name = 'temp' AND function_type = 'table_macro' AND starts_with(function_name, 'mistral_')
   AND comment IS NOT NULL
 ORDER BY function_name
-"""
+""")
 
 
 @dataclass(frozen=True)

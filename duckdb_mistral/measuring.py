@@ -9,6 +9,7 @@ from duckdb_mistral.endpoints import WRITING
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.lines import register_requests
 from duckdb_mistral.prices import MILLION
+from duckdb_mistral.qualifying import call, qualified
 from duckdb_mistral.quoting import literal, literals
 from duckdb_mistral.templates import template
 
@@ -80,7 +81,7 @@ _FIELDS = (
 
 def fields() -> str:
     """Return the SQL of the paths that `measures` wants of a body, as one list."""
-    return f"[{literals(f'$.{name}' for name in _FIELDS)}]"
+    return qualified(call("list_value", *(literal(f"$.{name}") for name in _FIELDS)))
 
 
 def measures(endpoint: str) -> dict[str, str]:
@@ -93,10 +94,10 @@ def measures(endpoint: str) -> dict[str, str]:
     text = f"concat({', '.join([*map(_talk, _TALKS), *map(_string, _TEXTS), *map(_string, _READ_AS_JSON)])})"
     counted = f"mistral_internal_tokens({text}, model)"
     if tokens.tokens_from() == tokens.BYTES:
-        counted = f"ceil(strlen({text}) / {tokens.BYTES_PER_TOKEN}.0)"
+        counted = call("ceil", call("/", call("strlen", text), f"{tokens.BYTES_PER_TOKEN}.0"))
     # What a message costs besides its text: a token before it and one after it, and one at the start.
     messages = f"json_array_length({_field('messages')})"
-    marks = f"CASE WHEN {messages} > 0 THEN 1 + 2 * {messages} ELSE 0 END"
+    marks = f"CASE WHEN {messages} > 0 THEN add(1, multiply(2, {messages})) ELSE 0 END"
     safety = f"CASE WHEN {_string('safe_prompt')} = 'true' THEN {SAFETY_PROMPT_TOKENS} ELSE 0 END"
     limit = f"coalesce({_whole('max_tokens')}, {_whole('completion_args.max_tokens')})"
     # A negative number is refused by the API; it must not make up for what others cost.
@@ -105,13 +106,13 @@ def measures(endpoint: str) -> dict[str, str]:
         f"least(greatest(coalesce({given}, {usual}), 0), {most})"
         for given, usual, most in ((limit, ASSUMED_OUTPUT_TOKENS, MILLION * 1000), (_whole("n"), 1, 1000))
     )
-    most = f"{limited} * {times}"
+    most = call("multiply", limited, times)
     writes = endpoint in WRITING
     return {
         "model": "model",
         "requests": "count(*)",
         "input_bytes": "sum(strlen(line))::BIGINT",
-        "input_tokens": f"coalesce(sum({counted} + {marks} + {safety}), 0)::BIGINT",
+        "input_tokens": f"coalesce(sum(add({counted}, add({marks}, {safety}))), 0)::BIGINT",
         "max_output_tokens": f"sum({most})::BIGINT" if writes else "0::BIGINT",
         "unlimited": f"count(*) FILTER (WHERE {limit} IS NULL)" if writes else "0::BIGINT",
         "uncounted": f"count(*) FILTER (WHERE {' OR '.join(map(_other_parts, _KINDS))})",
@@ -121,7 +122,7 @@ def measures(endpoint: str) -> dict[str, str]:
 
 def measures_sql(endpoint: str) -> str:
     """Return what a statement SELECTs to measure requests."""
-    return ", ".join(f"{sql} AS {name}" for name, sql in measures(endpoint).items())
+    return qualified(", ".join(f"{sql} AS {name}" for name, sql in measures(endpoint).items()))
 
 
 def measure(endpoint: str, parts: Sequence[SpooledPart]) -> list[dict[str, Any]]:
@@ -136,12 +137,17 @@ def measure(endpoint: str, parts: Sequence[SpooledPart]) -> list[dict[str, Any]]
 
 
 def _field(name: str) -> str:
-    return f"fields[{_FIELDS.index(name) + 1}]"
+    return call("list_extract", "fields", str(_FIELDS.index(name) + 1))
+
+
+def _at(name: str, path: str) -> str:
+    """Return the SQL of what is at a path in a field."""
+    return call("json_extract", _field(name), literal(f"${path}"))
 
 
 def _string(name: str) -> str:
     """Return the SQL of a field's text: that of a string, or the JSON of anything else."""
-    return f"({_field(name)}->>'$')"
+    return call("json_extract_string", _field(name), "'$'")
 
 
 def _whole(name: str) -> str:
@@ -152,20 +158,21 @@ def _whole(name: str) -> str:
 def _talk(name: str) -> str:
     """Return the SQL of the text of a field that holds messages, or texts."""
     field = _field(name)
-    found = ", ".join(f"{field}->'${path}'" if path else f"[{field}]" for path in _TALKS[name])
-    said = f"list_filter(flatten([{found}]), lambda part: starts_with(part::VARCHAR, '\"'))"
+    found = ", ".join(_at(name, path) if path else call("list_value", field) for path in _TALKS[name])
+    said = f"list_filter(flatten(list_value({found})), lambda part: starts_with(part::VARCHAR, '\"'))"
     keys = f'regexp_extract_all(json_structure({field})::VARCHAR, \'"([^"]*)":\', 1)'
     more = f"len(list_filter({keys}, lambda key: key NOT IN ({literals(_PLAIN_KEYS)}))) > 0"
     # Parts of which some are lists and some are text have no common structure.
     more = f"({more} OR {_parts_besides(name, [literal(_COUNTED_KINDS[0])])}) AND NOT {_other_parts(name)}"
     # To count what could be keys is far quicker than to parse, and messages that are nothing else have two each. Only
     # CASE spares what comes after it.
-    likely = f"(strlen({field}::VARCHAR) - strlen(replace({field}::VARCHAR, '\":', ''))) / 2"
-    usual = f"2 * json_array_length({field})" if name == "messages" else "0"
+    likely = f"subtract(strlen({field}::VARCHAR), strlen(replace({field}::VARCHAR, '\":', '')))"
+    usual = f"multiply(4, json_array_length({field}))" if name == "messages" else "0"
     whole = f"CASE WHEN {likely} = {usual} THEN false ELSE {more} END"
     return (
         f"CASE WHEN {field} IS NULL THEN '' WHEN {whole} THEN {field}::VARCHAR "
-        f"ELSE array_to_string(list_transform({said}, lambda part: part->>'$'), '') END"
+        f"ELSE list_aggregate(list_transform({said}, lambda part: json_extract_string(part, '$')), "
+        "'string_agg', '') END"
     )
 
 
@@ -176,8 +183,8 @@ def _other_parts(name: str) -> str:
 
 def _parts_besides(name: str, kinds: Iterable[str]) -> str:
     field = _field(name)
-    found = ", ".join(f"{field}->'${path}'" for path in _KINDS[name])
-    other = f"list_filter(flatten([{found}]), lambda kind: kind::VARCHAR NOT IN ({', '.join(kinds)}))"
+    found = ", ".join(_at(name, path) for path in _KINDS[name])
+    other = f"list_filter(flatten(list_value({found})), lambda kind: kind::VARCHAR NOT IN ({', '.join(kinds)}))"
     # To look for the word first is far quicker.
     return f"coalesce(contains({field}::VARCHAR, '\"type\"') AND len({other}) > 0, false)"
 

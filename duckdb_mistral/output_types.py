@@ -22,9 +22,28 @@ from duckdb_mistral.fitting import (
     strict_json_as_it_is,
     type_misfit,
 )
+from duckdb_mistral.json_values import given_json
 from duckdb_mistral.quoting import literal
 
 JSON_BEGINS = r"^\s*([\[{\"0-9-]|(true|false|null)\s*$)"
+_NOT_SENT = "Nothing was sent."
+_ANY_JSON = (
+    "Declare the fields, as in 'STRUCT(sentiment VARCHAR, score DOUBLE)'. For JSON of any form use params := "
+    "{'response_format': {'type': 'json_object'}} in place of output: the column output of the results then holds it."
+)
+_NO_MAP = (
+    "the names of an answer's fields have to be known: declare 'STRUCT(name VARCHAR, other VARCHAR)', or pairs, as in "
+    "'STRUCT(pairs STRUCT(key VARCHAR, value VARCHAR)[])'."
+)
+#: Types that are none without what is in them, and what to write.
+_BARE = {
+    "enum": "name its values, as in 'STRUCT(mood ENUM(''happy'', ''sad''))'",
+    "map": _NO_MAP[:-1],
+    "struct": "name its fields, as in 'STRUCT(sentiment VARCHAR, score DOUBLE)'",
+    "list": "say of what, as in 'STRUCT(labels VARCHAR[])'",
+    "array": "say of what, as in 'STRUCT(labels VARCHAR[])'",
+    "union": "an answer is a JSON object: declare a STRUCT, such as 'STRUCT(sentiment VARCHAR, score DOUBLE)'",
+}
 
 
 @dataclass(frozen=True)
@@ -38,17 +57,35 @@ class Output:
     misfit: str
 
 
+class UnknownTypeError(ArgumentError):
+    """A declared output names a type that DuckDB does not have by itself."""
+
+    def __init__(self, text: str, message: str) -> None:
+        """Keep the `text` of the type beside what is said of it."""
+        super().__init__(message)
+        self.text = text
+
+
 def declared(text: str) -> Output:
     """Read a DuckDB type or a JSON schema; raise ArgumentError where it cannot be answered in JSON."""
     if text.lstrip().startswith("{"):
         return _from_schema(text)
+    if text.strip().lower() in _BARE:
+        raise ArgumentError(
+            f"output is {text.strip()} without what is in it: {_BARE[text.strip().lower()]}. {_NOT_SENT}"
+        )
     kind = _parsed(text)
+    if str(kind) in ("JSON", "VARIANT"):
+        raise ArgumentError(f"output is {kind}, which says nothing of an answer's form. {_ANY_JSON} {_NOT_SENT}")
+    if kind.id == "map":
+        raise ArgumentError(f"output is {kind}, but {_NO_MAP} {_NOT_SENT}")
+    schema = _schema(kind, "output")
     if kind.id != "struct":
         raise ArgumentError(
-            f"output is {kind}, but an answer is a JSON object: declare a STRUCT, such as 'STRUCT(value {kind})'. "
+            f"output is {kind}, but an answer is a JSON object: declare a STRUCT, such as "
+            f"{literal(f'STRUCT(value {kind})')}. "
             "Nothing was sent."
         )
-    schema = _schema(kind, "output")
     # The type's own words tell apart what JSON cannot, such as DOUBLE and DECIMAL(9,2).
     return Output(str(kind), str(kind), _format("output", schema, str(kind)), type_misfit("parsed", kind))
 
@@ -71,13 +108,16 @@ def misfit_sql(text: str, output: Output | None) -> str:
 
 def _from_schema(text: str) -> Output:
     try:
-        schema = json.loads(text)
+        json.loads(text)
     except ValueError as error:
         raise ArgumentError(f"output begins like a JSON schema, but is no JSON: {error}. Nothing was sent.") from None
+    except RecursionError:
+        pass  # told below
+    schema = given_json("output", text)
     kinds = schema.get("type", [])
     if schema.get("type") == "json_schema" and "json_schema" in schema:
         response_format = schema
-    elif not set(kinds if isinstance(kinds, list) else [kinds]) <= SCHEMA_TYPES:
+    elif any(kind not in SCHEMA_TYPES for kind in (kinds if isinstance(kinds, list) else [kinds])):
         raise ArgumentError(
             f"output says the type {json.dumps(kinds)}, which no JSON schema has. For JSON of any form use params := "
             "{'response_format': {'type': 'json_object'}} in place of output. Nothing was sent."
@@ -117,10 +157,13 @@ def _parsed(text: str) -> Any:
             types = engine.sql(query).types
     except duckdb.Error as error:
         reason = str(error).splitlines()[0]
-        raise ArgumentError(
+        message = (
             f"output must be a DuckDB type, such as 'STRUCT(sentiment VARCHAR, score DOUBLE)', or a JSON schema, but "
             f"is {text!r} ({reason}). Nothing was sent."
-        ) from None
+        )
+        if "does not exist" in reason:
+            raise UnknownTypeError(text, message) from None
+        raise ArgumentError(message) from None
     if len(types) != 1:
         raise ArgumentError(f"output must be one DuckDB type, but is {text!r}. Nothing was sent.")
     return types[0]
@@ -149,6 +192,8 @@ def _schema(kind: Any, name: str) -> dict[str, Any]:
             return {"type": "array", "items": items, "minItems": size, "maxItems": size}
         case "enum":
             return {"type": "string", "enum": list(kind.children[0][1])}
+    if kind.id == "map":
+        raise ArgumentError(f"output has {name} as {kind}, but {_NO_MAP} {_NOT_SENT}")
     if kind.id not in SCALARS or str(kind) == "JSON":
         raise ArgumentError(
             f"output has {name} as {kind}, which has no strict form in JSON. Use text, numbers, BOOLEAN, DATE, TIME, "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from duckdb_mistral import forks
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.settings import ENVIRONMENT, check_names
-from duckdb_mistral.templates import macro_files
+from duckdb_mistral.templates import macros
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +64,8 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
         )
     functions = _functions_of(connection, settings)
     if not known:
-        for path in macro_files():
-            connection.execute(path.read_text(encoding="utf-8"))
+        for statements in macros():
+            connection.execute(statements)
         functions.session.join(connection)
         forks.leave_to_parent(connection)
         _registered[connection] = functions
@@ -139,9 +139,10 @@ def _found(cursor: duckdb.DuckDBPyConnection) -> Functions | None:
 
     try:
         ((name,),) = cursor.execute("SELECT system.main.mistral_internal_session(true)").fetchall()
-    except duckdb.CatalogException:
+    # Where there is no such function, DuckDB looks for a macro of the caller's after all.
+    except (duckdb.CatalogException, duckdb.BinderException):
         return None
-    return _databases[name]
+    return _databases.get(name)
 
 
 def _created(cursor: duckdb.DuckDBPyConnection, settings: dict[str, Any]) -> Functions:
@@ -159,7 +160,7 @@ def _in_transaction(connection: duckdb.DuckDBPyConnection) -> bool:
     import duckdb
 
     try:
-        first, second = (connection.execute("SELECT txid_current()").fetchall() for _ in range(2))
+        first, second = (connection.execute("SELECT system.main.txid_current()").fetchall() for _ in range(2))
     except duckdb.TransactionException:  # DuckDB 2 takes nothing but a ROLLBACK after an error
         return True
     return first == second

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.errors import MistralBatchError
-from duckdb_mistral.templates import macro_files
+from duckdb_mistral.templates import macros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,8 +91,8 @@ def macros_of_client(uri: str, catalog: str) -> Iterator[str]:
 
 
 def _macros() -> Iterator[re.Match[str]]:
-    for path in macro_files():
-        yield from _MACRO.finditer(path.read_text(encoding="utf-8"))
+    for statements in macros():
+        yield from _MACRO.finditer(statements)
 
 
 def _extension(connection: duckdb.DuckDBPyConnection, name: str) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
+from duckdb_mistral.qualifying import call, qualified
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -23,7 +25,7 @@ def literal(value: object) -> str:
     if value is None:
         return "NULL"
     pieces = [exp.Literal.string(piece).sql() for piece in str(value).split("\x00")]
-    return pieces[0] if len(pieces) == 1 else f"({' || chr(0) || '.join(pieces)})"
+    return pieces[0] if len(pieces) == 1 else qualified(call("concat", ", chr(0), ".join(pieces)))
 
 
 @lru_cache(1000)

@@ -6,11 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.contents import ANY_JSON, content_members, filled, json_text, value
-from duckdb_mistral.endpoints import CONTENT_COLUMNS, OUTPUT_FIELDS, Endpoint
+from duckdb_mistral.endpoints import CONTENT_COLUMNS, CONVERSATIONS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.engines import own_engine
 from duckdb_mistral.errors import ArgumentError, SourceError
 from duckdb_mistral.field_names import taken_for_field
 from duckdb_mistral.json_values import as_json, given_json
+from duckdb_mistral.qualifying import call
 from duckdb_mistral.quoting import identifier, literal
 from duckdb_mistral.spool import read_keys
 
@@ -144,6 +145,8 @@ class RequestColumns:
             yield empty, f"an empty list of {name}"
         if types == {"array"}:
             yield f"{_given(name)} AND {found} <> 'ARRAY'", f"{name} that are no JSON list"
+            if name == "messages" and self._endpoint.path != CONVERSATIONS:
+                yield f"{_given(name)} AND {_no_role(name)}", f"{name} without a role (each is role and content)"
         elif types == {"array", "string"}:
             is_text = f"typeof({identifier(name)}) = 'VARCHAR'"
             yield (
@@ -179,7 +182,7 @@ class RequestColumns:
         """Return a member of the body, NULL where the row leaves it out; `text` is the SQL of the row's own value."""
         key = f"{before}{json.dumps(name)}:"
         # The null that JSON has leaves the member out, as NULL does.
-        member = f"{literal(key)} || nullif(({text})::VARCHAR, 'null')"
+        member = call("||", literal(key), f"nullif(({text})::VARCHAR, 'null')")
         if name not in self._params:
             return member
         return f"coalesce({member}, {literal(key + as_json(self._params[name]))})"
@@ -187,7 +190,15 @@ class RequestColumns:
 
 def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
     """Refuse the columns of a source that cannot be what was meant; raise SourceError, naming them."""
+    names = list(names)
     given = {name.lower(): name for name in names}
+    for name in dict.fromkeys((*endpoint.own_columns, *endpoint.option_fields)):
+        same = [one for one in names if one.lower() == name]
+        if len(same) > 1:
+            raise SourceError(
+                f"The source has {len(same)} columns named {name} ({', '.join(same)}), of which only one can be meant. "
+                f"Leave all but one out (SELECT t.* EXCLUDE ({name})), or give them other names. Nothing was sent."
+            )
     content = (*endpoint.content_columns, "body")
     if "custom_id" not in given:
         raise SourceError(
@@ -334,6 +345,20 @@ def _safe_json(name: str) -> str:
     return filled(
         f"CASE WHEN typeof(:x) <> 'VARCHAR' THEN {ANY_JSON} WHEN json_valid(:x::VARCHAR) THEN :x::VARCHAR::JSON END",
         name,
+    )
+
+
+def _no_role(name: str) -> str:
+    """Return the condition that the messages of a row have no role.
+
+    What is a STRUCT says so by its type, for all rows; a text that says it somewhere is not parsed once more for it.
+    """
+    json, kind = _safe_json(name), filled("typeof(:x)", name)
+    roles = call("len", call("json_extract", json, "'$[*].role'"))
+    unsaid = f"NOT contains({identifier(name)}::VARCHAR, '\"role\"') AND {roles} < json_array_length({json})"
+    return (
+        f"CASE WHEN {kind} IN ('VARCHAR', 'JSON', 'VARIANT') OR starts_with({kind}, 'MAP(') THEN {unsaid} "
+        f"ELSE NOT regexp_matches({kind}, '[( \"]role\"? ') END"
     )
 
 

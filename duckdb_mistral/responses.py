@@ -23,6 +23,7 @@ from duckdb_mistral.engines import own_engine
 from duckdb_mistral.jobs import Step
 from duckdb_mistral.lines import BOM
 from duckdb_mistral.provenance import digests, said_by
+from duckdb_mistral.qualifying import qualified
 from duckdb_mistral.quoting import literal, literals
 from duckdb_mistral.results import COLUMNS, LINED, said_of
 
@@ -109,12 +110,15 @@ def kept_rows(files: Sequence[Path]) -> str:
     """Return what to read FROM for all columns of kept results; FUNCTION finds the responses that stay in lines."""
     # Both at once, so that a line is parsed once.
     # COLLATE C, because this runs on the caller's connection, which may take 'a' and 'A' for the same.
-    found = f"json_extract({FUNCTION}(filename, hash(custom_id COLLATE C)), ['$.custom_id', '$.response.body'])"
+    found = (
+        f"json_extract({FUNCTION}(filename, hash(custom_id COLLATE C)), list_value('$.custom_id', '$.response.body'))"
+    )
     # Without the mark, all rows have a line, or those without a response.
-    other = f"coalesce({LINED}, response IS NULL) AND (found[1]->>'$') IS DISTINCT FROM custom_id COLLATE C"
+    line_id = "json_extract_string(list_extract(found, 1), '$')"
+    other = f"coalesce({LINED}, response IS NULL) AND {line_id} IS DISTINCT FROM custom_id COLLATE C"
     response = (
         f"CASE WHEN {other} THEN error({literal(OTHER_LINES)}) "
-        "WHEN found IS NULL THEN response ELSE nullif(found[2], 'null') END"
+        "WHEN found IS NULL THEN response ELSE nullif(list_extract(found, 2), 'null') END"
     )
     return _rows(
         files,
@@ -129,16 +133,16 @@ def _rows(files: Sequence[Path], select: Callable[[str], str]) -> str:
     """Return what to read FROM for Parquet files: all of some, and what is selected of those with lines beside them."""
     lined = [path for path in files if lines_of(path)]
     whole = [path for path in files if path not in lined]
-    selects = [f"SELECT * FROM read_parquet([{literals(whole)}])"] if whole else []
+    selects = [f"SELECT * FROM read_parquet(list_value({literals(whole)}))"] if whole else []
     if lined:
         selects.append(select(_stored(lined)))
-    return f"({' UNION ALL '.join(selects)})"
+    return f"({qualified(' UNION ALL '.join(selects))})"
 
 
 def _stored(lined: Sequence[Path]) -> str:
     """Return what to read FROM for all columns, LINED and `filename`; NULL where a file leaves a column out."""
     columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in (COLUMNS | {LINED: "BOOLEAN"}).items())
-    read = f"read_parquet([{literals(lined)}], union_by_name = true, filename = true)"
+    read = f"read_parquet(list_value({literals(lined)}), union_by_name = true, filename = true)"
     return f"(SELECT {columns} WHERE false UNION ALL BY NAME FROM {read})"
 
 

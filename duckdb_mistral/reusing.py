@@ -15,6 +15,7 @@ from duckdb_mistral.engines import disk_is_full, keep_build_sides, own_engine
 from duckdb_mistral.errors import ApiError, ArgumentError, LedgerError, MistralBatchError, NotFoundError
 from duckdb_mistral.lines import register_requests
 from duckdb_mistral.provenance import is_of, option, said_by
+from duckdb_mistral.qualifying import qualified
 from duckdb_mistral.quoting import literal
 from duckdb_mistral.responses import kept_results, kept_rows, register_lines, stored_rows
 from duckdb_mistral.results import PARQUET
@@ -82,7 +83,7 @@ def unsent_sql(batches: Batches, plan: Plan) -> str:
     (model,) = plan.models
     answered = [f"SELECT request FROM ({select})" for _, select in answered_sql(batches, plan.endpoint, model)]
     known = f" AND md5(body) NOT IN ({' UNION ALL '.join(answered)})" if answered else ""
-    return f"row_number() OVER (PARTITION BY md5(body)) = 1{known}"
+    return qualified(f"row_number() OVER (PARTITION BY md5(body)) = 1{known}")
 
 
 def forget(batches: Batches, submission_id: str) -> None:

@@ -166,15 +166,21 @@ class Session:
             return statements.refusal(columns, interrupts.INTERRUPTED)
 
     def _requests(self, name: str, given: Mapping[str, Any]) -> str:
-        from duckdb_mistral.statements import request_statement
+        from duckdb_mistral import arguments, statements
+        from duckdb_mistral.output_types import UnknownTypeError
 
-        arguments = self._submit_arguments(given)
+        if given.get("compared"):
+            raise ArgumentError(arguments.COMPARED)
+        try:
+            checked = self._submit_arguments(given)
+        except UnknownTypeError as error:
+            return statements.with_type_of_caller(name, given, error)
         unsent = None
-        if name == "estimate" and arguments.plan.reuse_requests:
+        if name == "estimate" and checked.plan.reuse_requests:
             from duckdb_mistral.reusing import unsent_sql
 
-            unsent = unsent_sql(self.batches(), arguments.plan)
-        return request_statement(name, arguments, unsent)
+            unsent = unsent_sql(self.batches(), checked.plan)
+        return statements.request_statement(name, checked, unsent)
 
     def _submit_arguments(self, given: Mapping[str, Any]) -> Any:
         from duckdb_mistral.arguments import submit_arguments
@@ -182,16 +188,21 @@ class Session:
         return submit_arguments(given, self.settings.model)
 
     def _results(self, given: Mapping[str, Any]) -> str:
-        from duckdb_mistral.arguments import boolean
+        from duckdb_mistral.arguments import COMPARED, boolean
         from duckdb_mistral.collecting import Collector
+        from duckdb_mistral.reach import refuse_out_of_reach
         from duckdb_mistral.statements import results_statement
 
+        if isinstance(given["id"], bool) or given["partial"] is None:
+            raise ArgumentError(COMPARED)
         identifier, partial = given["id"], boolean("partial", given["partial"])
         if identifier is None:
             raise ArgumentError(f"{NULL_ID} Without an id, the results of every ended submission are read.")
         if not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
-        collected = Collector(self.batches()).collect(None if identifier == EVERY else identifier, partial=partial)
+        batches = self.batches()
+        refuse_out_of_reach(batches.settings.home, given.get("allowed"))
+        collected = Collector(batches).collect(None if identifier == EVERY else identifier, partial=partial)
         return results_statement(collected.families, collected.output)
 
     def _output_type(self, identifier: Any) -> str:
@@ -215,14 +226,18 @@ class Session:
             return str(error)
         return None
 
-    def open(self, plan: str, names: list[str], connection: int, query: int) -> int:
+    def open(self, plan: str, names: list[str], connection: int, query: int, allowed: list[str] | None) -> int:
         """Check the columns of a source and open a spool for its requests; return the spool's token.
 
         DuckDB hands the token over with every row, so it is a number. A connection runs one query at a time, so the
-        spools of its earlier ones are of statements that failed or were interrupted, and go.
+        spools of its earlier ones are of statements that failed or were interrupted, and go. `allowed` are the
+        directories that the connection may reach, None for all.
         """
+        from duckdb_mistral.reach import refuse_out_of_reach
+
         self._check_columns(plan, names)
         batches = self.batches()
+        refuse_out_of_reach(batches.settings.home, allowed)
         batches.settings.required_key()
         self._discard_earlier(connection, query)
         spool = batches.new_spool()

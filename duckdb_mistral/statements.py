@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from functools import cache
-from typing import TYPE_CHECKING
+from hashlib import md5
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.forks import leave_to_parent
 from duckdb_mistral.leftovers import union_of
-from duckdb_mistral.measuring import fields, measures_sql
+from duckdb_mistral.measuring import fields, measures, measures_sql
 from duckdb_mistral.output_types import declared
+from duckdb_mistral.qualifying import JSON, qualified
 from duckdb_mistral.quoting import identifier, literal
 from duckdb_mistral.request_lines import request_line
 from duckdb_mistral.requests import RequestColumns
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.arguments import SubmitArguments
     from duckdb_mistral.collecting import Family
+    from duckdb_mistral.output_types import UnknownTypeError
 
+#: Of a UNION, DuckDB prepares all that is done to the rows once for each branch; with more than these, they are held.
+MOST_BRANCHES = 20
 #: The columns of mistral_batch_preview and their types.
 PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 
@@ -33,8 +39,10 @@ PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 def request_statement(name: str, arguments: SubmitArguments, unsent: str | None = None) -> str:
     """Return the statement of the template `name` ('submit', 'preview' or 'estimate') for one source.
 
-    `unsent` is the condition of the requests that would be sent, where an estimate is not of all.
+    `unsent` is the condition of the requests that would be sent, where an estimate is not of all. Raises ArgumentError
+    for a source that is none, or that DuckDB would not take here.
     """
+    _refuse_recursion(name, arguments.source)
     requests = RequestColumns(
         arguments.endpoint,
         system=arguments.system,
@@ -42,16 +50,59 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
         declared=arguments.output is not None,
     )
     return template(name).substitute(
-        {"fields": fields(), "measures": measures_sql(arguments.endpoint.path)} if name == "estimate" else {},
+        _measures(arguments.endpoint.path) if name == "estimate" else {},
         pilot=0 if arguments.pilot is None else arguments.pilot,
         only_unsent="" if unsent is None else f"QUALIFY {unsent}",
         source=source_sql(arguments.source),
+        own=_own_names(arguments.source),
+        kept="MATERIALIZED" if len(re.findall(r"\bUNION\b", arguments.source, re.IGNORECASE)) > MOST_BRANCHES else "",
         plan=literal(json.dumps(asdict(arguments.plan))),
         known_columns=requests.known_columns,
-        problem=requests.problem,
-        body=requests.body,
-        line=request_line(),
+        problem=qualified(requests.problem),
+        body=qualified(requests.body),
+        line=qualified(request_line()),
     )
+
+
+def _refuse_recursion(name: str, source: str) -> None:
+    """Refuse a source that calls the function that it is the source of, where DuckDB takes that for a recursion."""
+    called = rf"\bmistral_batch_{name}\"?\s*\("
+    if not duckdb.__version__.startswith("1.") and re.search(called, source, re.IGNORECASE):
+        raise ArgumentError(
+            f"The source calls mistral_batch_{name} itself, which DuckDB {duckdb.__version__} takes for an endless "
+            f"one. Make a table of the inner call (CREATE TEMP TABLE inner_rows AS FROM mistral_batch_{name}(…)), and "
+            "give its name. Nothing was sent."
+        )
+
+
+def _own_names(source: str) -> str:
+    """Return how the tables begin that the text of a source could see: no table that it means is called so."""
+    return f"mistral_{md5(source.encode(errors='replace'), usedforsecurity=False).hexdigest()}_"
+
+
+def _measures(endpoint: str) -> dict[str, str]:
+    """Return the pieces of an estimate that measure its requests."""
+    return {
+        "fields": fields(),
+        "measures": measures_sql(endpoint),
+        "measured": ", ".join(f"{name} := {name}" for name in measures(endpoint)),
+    }
+
+
+def with_type_of_caller(name: str, given: Mapping[str, Any], error: UnknownTypeError) -> str:
+    """Return the statement that calls `name` again, with what the caller's connection makes of a declared output.
+
+    The types that the caller has created are there alone; `typeof` tells what is in them. Where the connection does not
+    know the type either, its own error says so. Raises `error` where that was tried already.
+    """
+    if given.get("typed"):
+        raise error
+    rest = json.dumps({key: value for key, value in given.items() if key != "output"} | {"typed": True})
+    begin = f'{rest[:-1]}, "output": '
+    before = (
+        f"FROM query(mistral_internal_compile({literal(name)}, concat({literal(begin)}, to_json(typeof(CAST(NULL AS "
+    )
+    return f"{qualified(before)}{error.text}\n))), '}}')))"
 
 
 def results_statement(families: Sequence[Family], output: str | None = None) -> str:
@@ -61,13 +112,15 @@ def results_statement(families: Sequence[Family], output: str | None = None) -> 
 
     `output` is their declared output, where they share one.
     """
-    kind = "JSON" if output is None else declared(output).sql_type
+    kind = JSON if output is None else declared(output).sql_type
     typed = {"output": f'TRY_CAST("output" AS {kind}) AS "output"'}
     simple = [family for family in families if len(family.generations) == 1 and family.copies is None]
     plain = [path for family in simple for path in family.generations[0]]
     selects = [union_of([plain], _columns(typed))] if plain else []
     selects += [_family_scan(family, typed) for family in families if family not in simple]
-    nothing = f"SELECT {_typed_nulls(COLUMNS | {'output': kind})} WHERE false"
+    nothing = (
+        f"SELECT {_typed_nulls({name: qualified(of) for name, of in COLUMNS.items()} | {'output': kind})} WHERE false"
+    )
     return " UNION ALL ".join(f"({select})" for select in selects) or nothing
 
 
@@ -90,7 +143,8 @@ def _columns(typed: Mapping[str, str]) -> str:
 def refusal(columns: Mapping[str, str], message: str) -> str:
     """Return a statement with `columns` that ends with `message` as soon as it runs."""
     words = message.replace("\x00", " ")  # DuckDB 1.5 ends a statement at a NUL
-    return template("refusal").substitute(columns=_typed_nulls(columns), message=literal(words))
+    typed = ", ".join(f"{identifier(name)} := NULL::{qualified(kind)}" for name, kind in columns.items())
+    return template("refusal").substitute(columns=typed, message=literal(words))
 
 
 def source_sql(source: str) -> str:
@@ -104,6 +158,12 @@ def source_sql(source: str) -> str:
         for query in (body, *_as_name(body)):
             if _is_select(query):
                 return f"(\n{query}\n)"
+    if re.search(r"\bPIVOT\b", text, re.IGNORECASE) and _statements(text):
+        raise ArgumentError(
+            "source has a PIVOT whose columns DuckDB finds by a statement of its own, so it cannot stand in another. "
+            "Say the columns (PIVOT t ON name IN ('prompt', 'system') …), or make a table of it (CREATE TEMP TABLE "
+            "pivoted AS PIVOT …) and give its name. Nothing was sent."
+        )
     raise ArgumentError(
         f"source must be the name of a table or view, or the text of one SELECT, but is {_shortened(source)!r}"
         f"{_complaint(text)}. Nothing was sent."

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
+from duckdb_mistral.qualifying import qualified
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -21,6 +23,12 @@ def macro_files() -> list[Path]:
 
 
 @cache
+def macros() -> tuple[str, ...]:
+    """Return the statements of each file of macros, in names that mean DuckDB's."""
+    return tuple(qualified(path.read_text(encoding="utf-8")) for path in macro_files())
+
+
+@cache
 def template(name: str) -> Template:
-    """Return the statement template `sql/templates/{name}.sql`."""
-    return Template((sql_directory() / "templates" / f"{name}.sql").read_text(encoding="utf-8"))
+    """Return the statement template `sql/templates/{name}.sql`, in names that mean DuckDB's."""
+    return Template(qualified((sql_directory() / "templates" / f"{name}.sql").read_text(encoding="utf-8")))

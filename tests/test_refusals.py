@@ -285,7 +285,6 @@ NAMES = {
     "SELECT * FROM missing": "missing does not exist",
     "nowhere.missing": "missing",
     "SELECT nothing FROM staging": "nothing",
-    "SELECT *, prompt FROM staging": "prompt",
 }
 
 

@@ -1,12 +1,16 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_status(id := NULL) AS TABLE
-SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
+SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
+  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
+END, recursive := true)
 FROM (SELECT mistral_internal_status(id::VARCHAR) AS answer)
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_status IS
 'Asks the API how far the jobs of a submission or job id are; without id, of every submission. One row per job.';
 
 CREATE OR REPLACE TEMP MACRO mistral_batch_wait(id, timeout_seconds := NULL) AS TABLE
-SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
+SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
+  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
+END, recursive := true)
 FROM (
   -- A constant is folded while the statement is planned, on the thread that Ctrl-C reaches.
   SELECT mistral_internal_wait(id::VARCHAR, timeout_seconds) AS answer WHERE mistral_internal_listen(true) IS NULL

@@ -1,5 +1,9 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_results(id := 'every ended submission', partial := false) AS TABLE
-FROM query(mistral_internal_compile('results', to_json({'id': id, 'partial': partial})))
+FROM query(mistral_internal_compile('results', to_json(struct_pack(
+  id := id,
+  partial := TRY(partial),
+  allowed := CASE WHEN NOT current_setting('enable_external_access') THEN current_setting('allowed_directories') END
+))))
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_results IS
 'The results of a submission or job id, or of every ended submission: each custom_id once, with its answer or its error. Downloaded and verified once, then kept.';

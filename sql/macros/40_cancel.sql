@@ -1,5 +1,7 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_cancel(id) AS TABLE
-SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
+SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
+  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
+END, recursive := true)
 FROM (SELECT mistral_internal_cancel(id::VARCHAR) AS answer)
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_cancel IS

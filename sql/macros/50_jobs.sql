@@ -1,7 +1,9 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_jobs(
   status := NULL, model := NULL, metadata := NULL, created_after := NULL
 ) AS TABLE
-SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
+SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
+  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
+END, recursive := true)
 FROM (
   SELECT mistral_internal_jobs(
     to_json(status)::VARCHAR,

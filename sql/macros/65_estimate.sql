@@ -12,11 +12,28 @@ CREATE OR REPLACE TEMP MACRO mistral_batch_estimate(
   force := false,
   pilot := NULL
 ) AS TABLE
-FROM query(mistral_internal_compile('estimate', to_json({
-  'source': source, 'model': model, 'endpoint': endpoint, 'system': system, 'params': params, 'output': output,
-  'metadata': metadata, 'timeout_hours': timeout_hours, 'reuse': reuse, 'max_cost': max_cost, 'force': force,
-  'pilot': pilot
-})))
+FROM query(mistral_internal_compile('estimate', CASE
+  -- What is named by = is a comparison, which would be computed here.
+  WHEN 'BOOLEAN' IN (
+    typeof(source), typeof(model), typeof(endpoint), typeof(system), typeof(params), typeof(output),
+    typeof(metadata), typeof(timeout_hours), typeof(reuse), typeof(max_cost), typeof(pilot)
+  ) THEN '{"compared": true}'
+  ELSE to_json(struct_pack(
+    source := source,
+    model := model,
+    endpoint := endpoint,
+    system := system,
+    -- DuckDB 1.5's to_json takes a VARIANT for text.
+    params := CASE WHEN typeof(params) = 'VARIANT' THEN params::JSON ELSE to_json(params) END,
+    output := CASE WHEN typeof(output) = 'VARIANT' THEN output::JSON ELSE to_json(output) END,
+    metadata := CASE WHEN typeof(metadata) = 'VARIANT' THEN metadata::JSON ELSE to_json(metadata) END,
+    timeout_hours := timeout_hours,
+    reuse := reuse,
+    max_cost := max_cost,
+    force := force,
+    pilot := pilot
+  ))::VARCHAR
+END))
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_estimate IS
 'What mistral_batch_submit would send for the same arguments, and the most that it can cost in US dollars at batch price. One row; no network and no key, unless pilot := 20 asks the ordinary endpoint that many times.';

@@ -1,18 +1,18 @@
 -- What a submit of the same arguments would send and cost. No network, nothing written.
 WITH
-  mistral_columns AS (
+  ${own}columns AS (
     SELECT list(column_name) AS names FROM (DESCRIBE $source)
   ),
-  mistral_checked AS MATERIALIZED (
-    SELECT mistral_internal_check($plan, names) AS problem, names FROM mistral_columns
+  ${own}checked AS MATERIALIZED (
+    SELECT mistral_internal_check($plan, names) AS problem, names FROM ${own}columns
   ),
-  source_rows AS (
-    SELECT $known_columns WHERE false UNION ALL BY NAME $source
+  source_rows AS $kept (
+    SELECT $known_columns WHERE false UNION ALL BY NAME (FROM $source)
   ),
   requests AS (
     SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body FROM source_rows
   ),
-  lines AS (
+  lines AS $kept (
     SELECT
       custom_id,
       problem,
@@ -27,7 +27,7 @@ WITH
       count(*) AS rows,
       count(DISTINCT custom_id COLLATE C) AS custom_ids,
       histogram(problem) AS problems,
-      min(problem || ': ' || custom_id, 5) FILTER (WHERE problem IS NOT NULL) AS examples
+      min(concat(problem, ': ', custom_id), 5) FILTER (WHERE problem IS NOT NULL AND custom_id IS NOT NULL) AS examples
     FROM lines
   ),
   sent AS (
@@ -36,23 +36,25 @@ WITH
   by_model AS (
     SELECT $measures
     FROM (
-      SELECT line, fields, fields[1]->>'$$' AS model
+      SELECT line, fields, json_extract_string(list_extract(fields, 1), '$$') AS model
       FROM (SELECT line, json_extract(body, $fields) AS fields FROM sent)
     )
     GROUP BY model
   ),
   measured AS (
-    SELECT list(by_model) AS models FROM by_model
+    SELECT list(struct_pack($measured)) AS models FROM by_model
   ),
   pilot AS (
     SELECT list(body::VARCHAR) AS bodies FROM (SELECT body FROM sent ORDER BY md5(body) LIMIT $pilot)
   ),
   outcome AS (
     SELECT
-      CASE WHEN problem IS NULL THEN mistral_internal_estimate($plan, {
-        'rows': rows, 'custom_ids': custom_ids, 'problems': problems, 'examples': examples, 'fingerprint': NULL
-      }, models, bodies, names) ELSE error(problem) END AS answer
-    FROM mistral_checked LEFT JOIN (FROM summary, measured, pilot) ON true
+      CASE WHEN problem IS NULL THEN mistral_internal_estimate($plan, struct_pack(
+        rows := rows, custom_ids := custom_ids, problems := problems, examples := examples, fingerprint := NULL
+      ), models, bodies, names) ELSE error(problem) END AS answer
+    FROM ${own}checked LEFT JOIN (FROM summary, measured, pilot) ON true
   )
-SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
+SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
+  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
+END, recursive := true)
 FROM outcome

@@ -1,23 +1,23 @@
 -- The request bodies that submit would send. No network, nothing written.
 WITH
-  mistral_columns AS (
+  ${own}columns AS (
     SELECT list(column_name) AS names FROM (DESCRIBE $source)
   ),
-  mistral_checked AS MATERIALIZED (
-    SELECT mistral_internal_check($plan, names) AS problem FROM mistral_columns
+  ${own}checked AS MATERIALIZED (
+    SELECT mistral_internal_check($plan, names) AS problem FROM ${own}columns
   ),
-  source_rows AS (
-    SELECT $known_columns WHERE false UNION ALL BY NAME $source
+  source_rows AS $kept (
+    SELECT $known_columns WHERE false UNION ALL BY NAME (FROM $source)
   ),
   requests AS (
     SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body, true AS there FROM source_rows
   )
 SELECT custom_id, body::JSON AS body
-FROM mistral_checked LEFT JOIN requests ON true
+FROM ${own}checked LEFT JOIN requests ON true
 -- What is wrong stands here, where it is looked at whatever columns are asked for, and also where there are no rows.
 WHERE CASE
-  WHEN mistral_checked.problem IS NOT NULL THEN error(mistral_checked.problem)
+  WHEN ${own}checked.problem IS NOT NULL THEN error(${own}checked.problem)
   WHEN requests.problem IS NOT NULL
-    THEN error('The row ' || coalesce(custom_id, 'without a custom_id') || ': ' || requests.problem || '.')
+    THEN error(concat('The row ', coalesce(custom_id, 'without a custom_id'), ': ', requests.problem, '.'))
   ELSE there
 END
