@@ -138,6 +138,7 @@ def meanings() -> Iterator[str]:
         raise ValueError("reference.toml does not name the statuses of a job.")
     yield "### The words of status"
     yield table(("status", "meaning"), [(f"`{name}`", meaning) for name, meaning in MEANINGS["statuses"].items()])
+    yield "Another word is shown as the API says it; a job with one has ended once it has a `completed_at`."
     yield "### The words of outcome"
     yield table(("outcome", "meaning"), [(f"`{name}`", meaning) for name, meaning in MEANINGS["outcomes"].items()])
 
