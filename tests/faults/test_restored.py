@@ -216,7 +216,7 @@ def test_home_that_is_lost(count: int, emulator: Emulator, home: Path) -> None:
 
 def test_running_job_of_another_home(tmp_path: Path, home: Path) -> None:
     """A job that another home created a moment ago is taken over before the API has counted its requests."""
-    with Emulator(tmp_path / "server", job_seconds=1) as emulator:
+    with Emulator(tmp_path / "server", job_seconds=4) as emulator:
         first = Story(emulator, home)
         first.submit()
         emulator.faults({"method": "GET", "path": "/v1/batch/jobs", "jobs": {"total_requests": 0}})
