@@ -73,6 +73,11 @@ WEATHER: dict[str, tuple[dict[str, Any], ...]] = {
 #: One in so many schedules begins with a process that is killed.
 KILLS = 4
 LISTS_WAIT = 8
+#: Where a process is stopped: nowhere that holds the ledger, for which all others wait.
+STOPS = (
+    *("after-spool", "after-intent", "before-upload", "after-upload", "before-create", "after-create", "after-record"),
+    *(f"before-request:{number}" for number in range(1, 8)),
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -124,7 +129,7 @@ class Schedule:
         if self.weather == "stopped":
             self.counts["stops"] += 1
             environment = {f"DUCKDB_MISTRAL_{name.upper()}": str(value) for name, value in self.settings.items()}
-            step = f"stop:*:{self.dice.randrange(5, 40)}"
+            step = f"stop:{self.dice.choice(STOPS)}"
             self.stopped = stopped_process(
                 clean_environment() | environment_of(emulator, self.home) | environment | {VARIABLE: step}
             )
