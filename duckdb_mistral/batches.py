@@ -6,6 +6,7 @@ import math
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -32,9 +33,10 @@ from duckdb_mistral.jobs import LOST, Job, JobReport, Step, Submission
 from duckdb_mistral.ledger import Ledger
 from duckdb_mistral.locks import Locks
 from duckdb_mistral.retry import Retry
-from duckdb_mistral.sending import Sender, abandoned_spools
+from duckdb_mistral.sending import Sender
 from duckdb_mistral.settings import LONGEST_POLL_SECONDS, Settings
 from duckdb_mistral.spool import Spool
+from duckdb_mistral.spools import abandoned_spools, check_memory
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -92,8 +94,10 @@ class Batches:
     def new_spool(self) -> Spool:
         """Return an empty spool for the requests of a new submission; its directory has the submission's id.
 
-        What submissions that never came to be recorded have left is removed.
+        What submissions that never came to be recorded have left is removed. Raises LedgerError where the ledger is
+        older than what lies beside it.
         """
+        check_memory(self.settings.home, self.ledger)
         for path in abandoned_spools(self.settings.home, self.ledger, self._locks):
             shutil.rmtree(path, ignore_errors=True)
         submission_id = str(uuid4())
@@ -221,6 +225,7 @@ class Batches:
         """
         jobs = self.find(identifier)
         self.check_server([job for job in jobs if not job.ended])
+        self._look_before_dropping(jobs)
         self._drop(jobs)  # before waiting for a process that sends them: it stops at what is dropped
         failures = list(self._give_up(jobs))
         for job in self._reread(jobs):
@@ -297,6 +302,23 @@ class Batches:
         for job in self._reread(jobs):
             if job.step in (Step.PLANNED, Step.HELD):
                 self.ledger.move(job, Step.DROPPED, message="cancelled before it was created")
+
+    def _look_before_dropping(self, jobs: Iterable[Job]) -> None:
+        """Adopt what the API has of parts that were uploaded and not created: a refusal may not have been its own.
+
+        Where another process is at a submission, it knows; and where the API cannot be asked, they are dropped all
+        the same.
+        """
+        unsent = {job.submission_id for job in self._reread(jobs) if job.step in (Step.PLANNED, Step.HELD)}
+        for submission in filter(None, (self.ledger.submission(one) for one in unsent if one is not None)):
+            uploaded = {part.part for part in self.ledger.parts(submission.submission_id) if part.file_id}
+            its = self.ledger.jobs(submission.submission_id)
+            if not any(job.part in uploaded and job.step in (Step.PLANNED, Step.HELD) for job in its):
+                continue
+            with self._locks.trying(submission.submission_id) as held, suppress(MistralBatchError):
+                if held:
+                    self.check_account(submission)
+                    self.sender().look_for_unsent(submission)
 
     def _give_up(self, jobs: Sequence[Job]) -> Iterator[MistralBatchError]:
         """Look for jobs whose creates have lost their answers, which are not sent again; yield what went wrong."""

@@ -22,8 +22,8 @@ from duckdb_mistral.jobs import now, results_name
 from duckdb_mistral.ledger import ASIDE, DIRECTORIES, LEDGER_FILES, is_lost
 from duckdb_mistral.locks import Locks
 from duckdb_mistral.reusing import COPIES, FOUND
-from duckdb_mistral.sending import abandoned_spools
 from duckdb_mistral.spool import part_name
+from duckdb_mistral.spools import MARK, abandoned_spools
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -126,12 +126,14 @@ class Cleaner:
                 continue
             if self._ledger.submission(path.name) is not None:
                 yield from self._parts(path)
+            elif (path / MARK).exists():  # of a submission that the ledger has forgotten
+                yield Thing(kind=Kind.NEEDED, paths=(path,))
             else:
                 yield Thing(kind=Kind.BUSY if path.is_dir() else Kind.OTHER, paths=(path,))
 
     def _parts(self, directory: Path) -> Generator[Thing, None, None]:
         jobs = self._ledger.jobs(directory.name)
-        for stem, paths in by_stem(entries(directory)):
+        for stem, paths in by_stem([path for path in entries(directory) if path.name != MARK]):
             its_jobs = [job for job in jobs if stem_of(Path(part_name(job.part))) == stem]
             if not its_jobs or any(job.results is None for job in its_jobs):
                 yield Thing(kind=Kind.NEEDED, paths=paths)

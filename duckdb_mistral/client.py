@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import itertools
 import weakref
 from contextlib import closing
 from datetime import UTC, datetime
@@ -20,10 +19,12 @@ from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
     NotFoundError,
+    OversleptError,
     UnreachableError,
 )
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.jobs import JobReport, read_json
+from duckdb_mistral.listing import PAGE_SIZE, read_pages
 from duckdb_mistral.pacing import PATIENCE, PIECE_BYTES, Allowance, OversizedError, write_lines
 from duckdb_mistral.refusals import refusal
 from duckdb_mistral.retry import Retry
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from duckdb_mistral.settings import Settings
-
-PAGE_SIZE = 100
-#: A list ends where so many pages after one another bring nothing new.
-BARREN_PAGES = 2
 
 
 class BatchClient:
@@ -121,25 +118,28 @@ class BatchClient:
         model: str,
         metadata: dict[str, str],
         timeout_hours: int,
+        not_after: float | None = None,
     ) -> JobReport:
         """Create a job: exactly one POST (API: `POST /v1/batch/jobs`, schema BatchJobOut).
 
-        Raises UnreachableError with `sent` False, or an ApiError with a 4xx status, where the API certainly
-        took nothing. Any other ApiError leaves it unknown whether there is a job now: also an answer that names none,
-        or one of another file.
+        Past `not_after`, by `clocks.awake`, nothing is sent: OversleptError. Raises UnreachableError with `sent` False
+        where the API certainly took nothing, and an ApiError with a 3xx or 4xx status where it most likely did not.
+        Any other ApiError leaves it unknown whether there is a job now: also an answer that names none, or one of
+        another file.
         """
         what = "create the batch job"
-        body = self._call(
-            what,
-            lambda: self._sdk.batch.jobs.create(
-                input_files=[file_id],
-                endpoint=endpoint,
-                model=model,
-                metadata=metadata,
-                timeout_hours=timeout_hours,
-                retries=None,
-            ),
-        )
+        with self._transport.sending_until(not_after):
+            body = self._call(
+                what,
+                lambda: self._sdk.batch.jobs.create(
+                    input_files=[file_id],
+                    endpoint=endpoint,
+                    model=model,
+                    metadata=metadata,
+                    timeout_hours=timeout_hours,
+                    retries=None,
+                ),
+            )
         report = _report(body, what)
         if not is_id(report.job_id) or (report.input_files and file_id not in report.input_files):
             raise ApiError(
@@ -165,6 +165,18 @@ class BatchClient:
         `created_after` is in microseconds. The API's metadata filter is not used: the SDK sends it as loose
         query parameters, so callers filter what they get.
         """
+        pages = self.pages(statuses=statuses, model=model, created_after=created_after)
+        return (report for fresh, _ in pages for report in fresh)
+
+    def pages(
+        self,
+        *,
+        statuses: Sequence[str] | None = None,
+        model: str | None = None,
+        created_after: int | None = None,
+        oldest_first: bool = False,
+    ) -> Iterator[tuple[list[JobReport], int | None]]:
+        """Yield the pages that `jobs` reads: what is new in each, and how many jobs the server says that there are."""
         options: dict[str, Any] = {}
         if statuses is not None:
             options["status"] = list(statuses)
@@ -172,18 +184,9 @@ class BatchClient:
             options["model"] = model
         if created_after is not None:
             options["created_after"] = datetime.fromtimestamp(created_after / 1_000_000, UTC)
-        seen: set[str] = set()
-        barren = 0
-        for page in itertools.count():
-            reports = self._page(page, options)
-            new = {report.job_id: report for report in reports if report.job_id not in seen}
-            yield from new.values()
-            seen |= new.keys()
-            # A server may give fewer at a time than it is asked for, and no total or a wrong one, so that an empty page
-            # is the end. What is created meanwhile pushes others to the next page: one may bring nothing new.
-            barren = 0 if new else barren + 1
-            if not reports or barren == BARREN_PAGES:
-                return
+        if oldest_first:
+            options["order_by"] = "created"
+        return read_pages(lambda number: self._page(number, options))
 
     def cancel(self, job_id: str) -> JobReport:
         """Ask for a job's cancellation (API: `POST /v1/batch/jobs/{job_id}/cancel`)."""
@@ -230,8 +233,8 @@ class BatchClient:
                 ),
             )
 
-    def _page(self, page: int, options: dict[str, Any]) -> list[JobReport]:
-        """Return the jobs of a page of the list."""
+    def _page(self, page: int, options: dict[str, Any]) -> tuple[list[JobReport], int | None]:
+        """Return the jobs of a page, and how many there are in all, None where the server does not tell."""
         interrupts.check()
         what = "list the batch jobs"
         body = self._read(
@@ -241,7 +244,8 @@ class BatchClient:
         entries = body.get("data", [])
         if not isinstance(entries, list):
             raise ApiError(f"Could not {what}: the answer of {self.server_url} holds no list.")
-        return [_report(entry, what) for entry in entries]
+        total = body.get("total")
+        return [_report(entry, what) for entry in entries], total if isinstance(total, int) else None
 
     def _download_once(self, file_id: str, target: Path, requests: int | None) -> None:
         what = f"download file {file_id}"
@@ -332,10 +336,16 @@ class BatchClient:
         return report
 
     def _unreachable(self, what: str, error: Exception) -> UnreachableError:
+        if isinstance(error, self._transport.overslept):
+            return OversleptError(sent=False)
         reason = self._hide_key(str(error)) or type(error).__name__
         sent = not isinstance(error, self._transport.not_sent)
         advice = "" if sent else " Check the network and the server_url setting (MISTRAL_SERVER_URL)."
-        return UnreachableError(f"Could not {what}: {self.server_url} gave no answer ({reason}).{advice}", sent=sent)
+        return UnreachableError(
+            f"Could not {what}: {self.server_url} gave no answer ({reason}).{advice}",
+            sent=sent,
+            timed_out=isinstance(error, self._transport.timed_out),
+        )
 
     def _oversized(self, what: str) -> ApiError:
         return ApiError(

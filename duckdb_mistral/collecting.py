@@ -34,6 +34,7 @@ from duckdb_mistral.retry import is_passing
 from duckdb_mistral.reusing import keep_hashes, kept_copies, kept_hashes
 from duckdb_mistral.sending import spool_path
 from duckdb_mistral.spool import keys_path
+from duckdb_mistral.spools import leave
 from duckdb_mistral.together import together
 
 if TYPE_CHECKING:
@@ -539,8 +540,7 @@ class Collector:
         for file in (path, keys_path(path)):  # the requests go first: the keys are of no use alone
             failpoint("before-drop")
             file.unlink(missing_ok=True)
-        with suppress(OSError):  # other parts are still there
-            path.parent.rmdir()
+        leave(path.parent)
         return True
 
 

@@ -77,8 +77,10 @@ def _versions(_: Settings) -> Iterator[str]:
 
 def _state(settings: Settings) -> Iterator[str]:
     from duckdb_mistral.ledger import Ledger
+    from duckdb_mistral.spools import check_memory
 
     ledger = Ledger(settings.home)
+    check_memory(settings.home, ledger)
     submissions, jobs = ledger.submissions(), ledger.jobs()
     open_jobs = sum(not job.ended for job in jobs)
     writable = "is writable" if ledger.writable else "is read-only for this user, who can read kept results alone"

@@ -19,6 +19,7 @@ MistralBatchError
     ├── NotFoundError          404 or 410
     ├── LimitError             429
     └── UnreachableError       no answer arrived
+        └── OversleptError     a create was not sent, because its time had passed
 """
 
 from __future__ import annotations
@@ -118,9 +119,18 @@ class LimitError(ApiError):
 class UnreachableError(ApiError):
     """The Mistral API gave no answer.
 
-    `sent` is False where it is certain that the request did not reach the server.
+    `sent` is False where it is certain that the request did not reach the server, and `timed_out` True where it was
+    given up, and the server may still be at it.
     """
 
-    def __init__(self, message: str | None = None, *, sent: bool = True) -> None:
+    def __init__(self, message: str | None = None, *, sent: bool = True, timed_out: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.timed_out = timed_out
+
+
+class OversleptError(UnreachableError):
+    """A job was not created, because this process was stopped for too long when it was about to send it.
+
+    Nothing was sent: run the statement again.
+    """

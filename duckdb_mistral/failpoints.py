@@ -1,4 +1,4 @@
-"""Points at which a test can end this process as a power cut would, or fill its disk; otherwise they do nothing."""
+"""Points at which a test can kill or stop this process, or fill its disk; otherwise they do nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import threading
 
 #: `name`, `name:N` or `*:N`: the process kills itself when it comes by that point, or any, for the Nth time.
+#: `stop:name:N` and `stop:*:N`: it is stopped there instead, until it is told to continue.
 #: `full:name:N` and `full:*:N`: the disk is full from then on, at the points that write.
 VARIABLE = "DUCKDB_MISTRAL_FAILPOINT"
 
@@ -16,14 +17,14 @@ _counting = threading.Lock()
 
 
 def failpoint(name: str, *, writes: bool = False) -> None:
-    """Kill this process here, or raise the OSError of a full disk where the point `writes`, if the environment asks."""
+    """Kill or stop this process here, or raise a full disk's OSError where the point `writes`, if asked to."""
     asked = os.environ.get(VARIABLE)
     if not asked:
         return
     full = asked.startswith("full:")
     if full and not writes:
         return
-    wanted, _, count = asked.removeprefix("full:").partition(":")
+    wanted, _, count = asked.removeprefix("full:").removeprefix("stop:").partition(":")
     with _counting:
         _passed[name] = _passed.get(name, 0) + 1
         passed = sum(_passed.values()) if wanted == "*" else _passed[name]
@@ -32,4 +33,5 @@ def failpoint(name: str, *, writes: bool = False) -> None:
     if full and passed >= int(count or 1):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if passed == int(count or 1):
-        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+        how = "SIGSTOP" if asked.startswith("stop:") else "SIGKILL"
+        os.kill(os.getpid(), getattr(signal, how, signal.SIGTERM))

@@ -51,7 +51,13 @@ RETRY_KEY = "duckdb_mistral_retry_of"
 MODELS_KEY = "duckdb_mistral_models"
 #: How many of its rows share the request of another one, where any do: which ones is told by a file here alone.
 COPIES_KEY = "duckdb_mistral_copies"
-OWN_KEYS = frozenset({SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, MODELS_KEY, COPIES_KEY})
+#: How many of its rows were answered before, where any were: the answers lie here alone.
+ANSWERED_KEY = "duckdb_mistral_answered"
+OWN_KEYS = frozenset(
+    {SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, MODELS_KEY, COPIES_KEY, ANSWERED_KEY}
+)
+#: The values of these are ids and hashes, of small letters.
+HASHED_KEYS = frozenset({SUBMISSION_KEY, IDENTITY_KEY, RETRY_KEY})
 
 
 class Step(StrEnum):
@@ -135,6 +141,12 @@ class JobReport:
         counts = (self.total_requests, self.completed_requests, self.succeeded_requests, self.failed_requests)
         return json.dumps([self.word, *counts, self.output_file, self.error_file])
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What we told of the job's submission in its metadata, also where a server changed the case of it."""
+        told = {key.lower(): value for key, value in self.metadata if key.lower() in OWN_KEYS}
+        return {key: value.lower() if key in HASHED_KEYS else value for key, value in told.items()}
+
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> JobReport:
         """Read a BatchJobOut; what is missing, null or of another type is left at its default.
@@ -182,7 +194,11 @@ class Job:
     request_count: int
     input_bytes: int
     created_here_at: int
+    #: When its create was sent, or its answer lost, by the server's clock and by this machine's.
     sent_at: int | None = None
+    sent_here_at: int | None = None
+    #: How long, in µs, the API may take at least until it lists a job of that create.
+    least_wait: int | None = None
     checked_at: int | None = None
     message: str | None = None
     results: str | None = None
@@ -296,7 +312,7 @@ def now() -> int:
 
 def given_metadata(metadata: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """Return the metadata that somebody gave, without what we tell of a submission, which is true of that one alone."""
-    return tuple(pair for pair in metadata if pair[0] not in OWN_KEYS)
+    return tuple(pair for pair in metadata if pair[0].lower() not in OWN_KEYS)
 
 
 def read_json(text: str | bytes) -> Any:

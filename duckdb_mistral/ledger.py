@@ -19,7 +19,7 @@ from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.failpoints import failpoint
 from duckdb_mistral.heaps import entries
 from duckdb_mistral.home import open_home, read_only, unwritable
-from duckdb_mistral.jobs import ARROWS, Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.jobs import ARROWS, LOST, Job, JobReport, Part, Step, Submission, now
 from duckdb_mistral.ledger_rows import (
     answered_row,
     job_of,
@@ -220,6 +220,22 @@ class Ledger:
         with self._writing() as connection:
             self._retire(connection, submission_id)
 
+    def forget(self, submission_id: str) -> bool:
+        """Forget a submission of which nothing was sent; False, and it stays, where anything was."""
+        with self._writing() as connection:
+            its = jobs.c.submission_id == submission_id
+            sent = (
+                sa.select(sa.func.count())
+                .select_from(jobs)
+                .where(its, jobs.c.step.not_in([Step.PLANNED, Step.ANSWERED]))
+            )
+            if connection.execute(sent).scalar_one():
+                return False
+            connection.execute(jobs.delete().where(its))
+            connection.execute(parts.delete().where(parts.c.submission_id == submission_id))
+            connection.execute(submissions.delete().where(submissions.c.submission_id == submission_id))
+        return True
+
     def set_account(self, submission_id: str, account: str) -> None:
         """Record that another key of the same workspace works on this submission now."""
         with self._writing() as connection:
@@ -239,16 +255,27 @@ class Ledger:
             connection.execute(_part(part).values(file_id=file_id))
 
     def move(
-        self, job: Job, step: Step, *, message: str | None = None, sent_at: int | None = None, refused: bool = False
+        self,
+        job: Job,
+        step: Step,
+        *,
+        message: str | None = None,
+        sent_at: int | None = None,
+        sent_here_at: int | None = None,
+        least_wait: int | None = None,
+        refused: bool = False,
     ) -> bool:
         """Move a job from the step that `job` shows, along an arrow of Step; False where it is no longer there.
 
-        `sent_at` is when its create was sent; with `refused`, nothing came of it for certain, and nobody looks for it.
+        A create that was sent again since `job` was read, by its `sent_at`, counts as another step. `sent_at` is when
+        its create was sent, with `sent_here_at` and `least_wait` as `Job` has them; with `refused`, the API said that
+        nothing came of it, and nobody waits for it.
         """
         values: dict[str, Any] = {"step": step, "message": message}
         if sent_at is not None or refused:
-            values["sent_at"] = sent_at
-        return self._update(job, values)
+            values |= {"sent_at": sent_at, "sent_here_at": sent_here_at, "least_wait": least_wait}
+        as_read = jobs.c.sent_at.is_not_distinct_from(job.sent_at) if job.step in LOST else sa.true()
+        return self._update(job, values, where=as_read)
 
     def hold(self, submission_id: str, message: str) -> None:
         """Let all jobs of a submission that are planned wait for room."""
@@ -271,9 +298,11 @@ class Ledger:
             for report in reports:
                 if not report.ended and self._stays_ended(connection, report.job_id, anew=anew):
                     continue
-                # The requests of another program's job are known from the API alone, which counts them when it begins.
+                # The requests of another program's job are known from the API alone, which counts them when it begins;
+                # so are those of a job that was found in the workspace before that.
                 told = report.total_requests or jobs.c.request_count
-                counted = sa.case((jobs.c.submission_id.is_(None), told), else_=jobs.c.request_count)
+                unknown = sa.or_(jobs.c.submission_id.is_(None), jobs.c.request_count == 0)
+                counted = sa.case((unknown, told), else_=jobs.c.request_count)
                 connection.execute(
                     jobs.update()
                     .where(jobs.c.job_id == report.job_id)
@@ -364,7 +393,7 @@ class Ledger:
         with self._reading() as connection:
             return [job_of(row) for row in connection.execute(statement).mappings()]
 
-    def _update(self, job: Job, values: dict[str, Any], first: sa.Delete | None = None) -> bool:
+    def _update(self, job: Job, values: dict[str, Any], first: sa.Delete | None = None, where: Any = None) -> bool:
         """Move a job; `first` makes room for it, and comes to nothing where the job is not moved."""
         if values["step"] not in ARROWS[job.step]:
             raise ValueError(f"no job moves from {job.step} to {values['step']}")
@@ -372,7 +401,9 @@ class Ledger:
             if first is not None:
                 connection.execute(first)
             result = connection.execute(
-                jobs.update().where(jobs.c.key == job.key, jobs.c.step == job.step).values(**values)
+                jobs.update()
+                .where(jobs.c.key == job.key, jobs.c.step == job.step, sa.true() if where is None else where)
+                .values(**values)
             )
             if not result.rowcount:
                 connection.rollback()

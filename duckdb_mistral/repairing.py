@@ -14,11 +14,13 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from duckdb_mistral.failpoints import failpoint
+from duckdb_mistral.finding import CANCELLING
 from duckdb_mistral.jobs import (
     COPIES_KEY,
     ENDED_BADLY,
     IDENTITY_KEY,
     JOBS_KEY,
+    LOST,
     MODELS_KEY,
     PART_KEY,
     RETRY_KEY,
@@ -31,19 +33,22 @@ from duckdb_mistral.jobs import (
     results_name,
 )
 from duckdb_mistral.ledger import ASIDE, LEDGER_FILES, DamagedLedgerError, Ledger
+from duckdb_mistral.listing import read
 from duckdb_mistral.locks import Locks
 from duckdb_mistral.responses import lines_of, size_of
 from duckdb_mistral.results import COLUMNS, LINED
 from duckdb_mistral.retry import Retry
 from duckdb_mistral.reusing import copies_path, found_path
-from duckdb_mistral.sending import CANCELLING, spool_path
+from duckdb_mistral.sending import spool_path
+from duckdb_mistral.spools import forgive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from duckdb_mistral.client import BatchClient
-    from duckdb_mistral.jobs import Job, JobReport
+    from duckdb_mistral.jobs import Job, JobReport, Plan
+    from duckdb_mistral.listing import Listing
 
 #: How the files of spooled parts are called.
 PART = re.compile(r"part-(\d+)\.jsonl")
@@ -75,22 +80,22 @@ def repair(home: Path, client: BatchClient) -> Repair:
     What a sound ledger already knows stays as it is; a new one gets its name once it is whole. Raises an ApiError where
     the jobs cannot be listed; then nothing was changed.
     """
-    reports = [report for report in client.jobs() if SUBMISSION_KEY in dict(report.metadata)]
+    listed = read(client)
     locks = Locks(home, Retry())
     with locks.waiting("repair"):
         there = home / LEDGER_FILES[0]
         sound = _sound(home) if there.exists() else None
         if sound is not None:
-            return _restore(home, sound, reports, client, locks)
+            return _repaired(home, sound, listed, client, locks)
         damaged = there.exists()
         building = home / BUILDING
         # One process at a time is here, so what lies there is what a killed one has left.
         shutil.rmtree(building, ignore_errors=True)
         ledger = Ledger(building)
-        done = _restore(home, ledger, reports, client, locks)
+        done = _repaired(home, ledger, listed, client, locks)
         ledger.settle()
         if there.exists() and not damaged:  # another process has made one meanwhile
-            done, put_aside = _restore(home, Ledger(home), reports, client, locks), None
+            done, put_aside = _repaired(home, Ledger(home), listed, client, locks), None
         else:
             put_aside = _put_aside(home)
             failpoint("after-aside")
@@ -99,21 +104,36 @@ def repair(home: Path, client: BatchClient) -> Repair:
         return replace(done, put_aside=put_aside)
 
 
-def _restore(home: Path, ledger: Ledger, reports: Iterable[JobReport], client: BatchClient, locks: Locks) -> Repair:
-    """Restore into a ledger what it does not know."""
+def restore(
+    home: Path,
+    ledger: Ledger,
+    reports: Iterable[JobReport],
+    client: BatchClient,
+    locks: Locks,
+    plan: Plan | None = None,
+) -> Repair:
+    """Restore into a ledger what it does not know; `plan` tells what the jobs do not, of submissions like it."""
     submissions = jobs = unsent = 0
+    told = [report for report in reports if SUBMISSION_KEY in report.tags]
     # Oldest first: of two submissions of the same content, the later one is the one that counts.
-    for submission, entries in _in_order(list(_submissions(reports, client))):
-        if ledger.submission(submission.submission_id) is None:
+    for submission, entries in _in_order(list(_submissions(told, client))):
+        known = ledger.submission(submission.submission_id)
+        if known is not None:
+            jobs += _caught_up(ledger, known, entries, locks)
+        if known is None and plan is not None:
+            submission = replace(submission, output=plan.output, timeout_hours=plan.timeout_hours)
+        if known is None:
             parts = _parts(home, submission, entries)
             found = found_path(home, submission.submission_id)
             answered = _answered(found)
             # What is known to be incomplete must not stand for its content.
             whole = [part.part for part in parts] == list(range(1, len(parts) + 1))
             whole = whole and (answered is not None or not found.exists())
-            known = len(parts) * len(submission.models) + (answered is not None)
-            whole = whole and known >= _told(JOBS_KEY, entries)
-            whole = whole and _copies(copies_path(home, submission.submission_id)) >= _told(COPIES_KEY, entries)
+            counted = len(parts) * len(submission.models) + (answered is not None)
+            whole = whole and counted >= told_number(JOBS_KEY, entries.values())
+            whole = whole and rows_of(copies_path(home, submission.submission_id)) >= told_number(
+                COPIES_KEY, entries.values()
+            )
             live = whole and _is_later(ledger, submission, entries)
             submission = replace(submission, request_count=sum(part.request_count for part in parts))
             cancelled = all(report.status in CANCELLING for report in entries.values())
@@ -122,6 +142,28 @@ def _restore(home: Path, ledger: Ledger, reports: Iterable[JobReport], client: B
             jobs += len(entries)
     _keep_results(home, ledger, locks)
     return Repair(put_aside=None, restored_submissions=submissions, restored_jobs=jobs, unsent_jobs=unsent)
+
+
+def _repaired(home: Path, ledger: Ledger, listed: Listing, client: BatchClient, locks: Locks) -> Repair:
+    """Restore all that the workspace tells of; what was recorded here and never created there may be forgotten."""
+    done = restore(home, ledger, listed.reports.values(), client, locks)
+    if listed.is_whole:
+        forgive(home, ledger, server_url=client.server_url, account=client.account)
+    return done
+
+
+def _caught_up(ledger: Ledger, submission: Submission, entries: Jobs, locks: Locks) -> int:
+    """Take over the jobs of a submission that an older ledger still has to send; return their number."""
+    jobs = 0
+    with locks.trying(submission.submission_id) as held:
+        for job in ledger.jobs(submission.submission_id) if held else ():
+            report = entries.get((job.part, job.model))
+            if report is None or ledger.job(report.job_id) is not None:
+                continue
+            if job.step in (Step.PLANNED, Step.HELD) and ledger.move(job, Step.SENDING):
+                job = job.evolve(step=Step.SENDING)
+            jobs += job.step in LOST and ledger.created(job, report)
+    return jobs
 
 
 def _in_order(
@@ -190,8 +232,8 @@ def _is_whole(results: Path) -> bool:
     return bool(lines_of(results)) or (LINED not in columns and COLUMNS.keys() <= set(columns))
 
 
-def _copies(copies: Path) -> int:
-    """Return how many rows a file says to share the request of another one."""
+def rows_of(copies: Path) -> int:
+    """Return how many rows a Parquet file has, 0 where it is not here."""
     try:
         return int(parquet.read_metadata(copies).num_rows)
     except (OSError, pa.ArrowInvalid):
@@ -223,16 +265,16 @@ def _put_aside(home: Path) -> Path | None:
 
 def _submissions(reports: Iterable[JobReport], client: BatchClient) -> Iterable[tuple[Submission, Jobs]]:
     """Yield each submission that the jobs tell of, with its jobs: of two for one part and model, the better one."""
-    by_submission = sorted(reports, key=lambda report: dict(report.metadata)[SUBMISSION_KEY])
-    for submission_id, group in groupby(by_submission, key=lambda report: dict(report.metadata)[SUBMISSION_KEY]):
+    by_submission = sorted(reports, key=lambda report: report.tags[SUBMISSION_KEY])
+    for submission_id, group in groupby(by_submission, key=lambda report: report.tags[SUBMISSION_KEY]):
         entries: Jobs = {}
         for report in sorted(group, key=_worth):
-            entries.setdefault(_place(report), report)
+            entries.setdefault(place_of(report), report)
         first = entries[min(entries)]
         yield (
             Submission(
                 submission_id=submission_id,
-                identity=dict(first.metadata).get(IDENTITY_KEY, submission_id),
+                identity=first.tags.get(IDENTITY_KEY, submission_id),
                 server_url=client.server_url,
                 account=client.account,
                 endpoint=first.endpoint or "",
@@ -242,15 +284,17 @@ def _submissions(reports: Iterable[JobReport], client: BatchClient) -> Iterable[
                 request_count=0,  # counted by the parts
                 input_bytes=0,
                 created_at=min(report.created_at or 0 for report in entries.values()),
-                retry_of=dict(first.metadata).get(RETRY_KEY),
+                retry_of=first.tags.get(RETRY_KEY),
             ),
             entries,
         )
 
 
-def _place(report: JobReport) -> tuple[int, str]:
+def place_of(report: JobReport) -> tuple[int, str]:
     """Return the part and the model that a job was created for; the API may call the model otherwise."""
-    number, _, model = dict(report.metadata).get(PART_KEY, "1").partition(" ")
+    number, _, model = report.tags.get(PART_KEY, "1").partition(" ")
+    if report.model is not None and report.model.casefold() == model.casefold():
+        model = report.model
     return int(number) if number.isdecimal() else 1, model or report.model or ""
 
 
@@ -262,16 +306,16 @@ def _worth(report: JobReport) -> tuple[int, int, int, str]:
     return order, -report.succeeded_requests, report.created_at or 0, report.job_id
 
 
-def _told(key: str, entries: Jobs) -> int:
+def told_number(key: str, reports: Iterable[JobReport]) -> int:
     """Return a number that a submission's jobs tell of it, 0 where none does."""
-    numbers = (dict(report.metadata).get(key, "") for report in entries.values())
+    numbers = (report.tags.get(key, "") for report in reports)
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def _models(report: JobReport) -> tuple[str, ...]:
     """Return the models of a job's submission, nothing where the job does not tell."""
     try:
-        told = json.loads(dict(report.metadata).get(MODELS_KEY, "[]"))
+        told = json.loads(report.tags.get(MODELS_KEY, "[]"))
     except ValueError:
         return ()
     return tuple(model for model in told if isinstance(model, str)) if isinstance(told, list) else ()

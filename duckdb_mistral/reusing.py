@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from duckdb_mistral.engines import disk_is_full, keep_build_sides, own_engine
-from duckdb_mistral.errors import ApiError, ArgumentError, LedgerError, MistralBatchError, NotFoundError
+from duckdb_mistral.errors import (
+    ApiError,
+    ArgumentError,
+    LedgerError,
+    MistralBatchError,
+    NotEndedError,
+    NotFoundError,
+)
 from duckdb_mistral.lines import register_requests
 from duckdb_mistral.provenance import is_of, option, said_by
 from duckdb_mistral.qualifying import qualified
@@ -24,7 +31,7 @@ from duckdb_mistral.spool import read_keys
 from duckdb_mistral.templates import template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from duckdb_mistral.batches import Batches
@@ -56,7 +63,8 @@ def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], ob
     """Return a spool of the requests that have to be sent, and what is reused for the rest of `spool`.
 
     Of requests that are the same, one is sent. Results that nobody has read yet are fetched first: `fetch` keeps those
-    of one job. The new spool's directory names the submission that its files are of.
+    of one job. The new spool's directory names the submission that its files are of. Raises NotEndedError where a
+    request waits for its answer in a job that has not ended, unless the plan is forced.
     """
     (model,) = plan.models
     requests = [part.path for part in spool.finish()]
@@ -66,8 +74,10 @@ def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], ob
             register_lines(engine)
             keep_build_sides(engine)
             engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
-            _fetch_unread(engine, batches, plan.endpoint, model, fetch)
+            gone = _fetch_unread(engine, batches, plan.endpoint, model, fetch)
             reused = _keep(engine, batches, plan.endpoint, model, fresh.directory.name)
+            if not plan.force:
+                _refuse_pending(engine, batches, plan.endpoint, model, gone, fresh.directory)
             fresh.create_function(engine)
             register_requests(engine, "request_lines", requests)
             engine.execute(template("unsent_requests").substitute())
@@ -164,8 +174,10 @@ def _jobs_of(batches: Batches, endpoint: str, model: str) -> Iterator[Job]:
 
 def _fetch_unread(
     engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, fetch: Callable[[Job], object]
-) -> None:
+) -> set[int]:
     """Keep the results of ended jobs that nobody has read yet, where they may answer what is wanted.
+
+    Returns the keys of jobs that the workspace does not know.
 
     Results that cannot be had at all, as of another key's job, are passed over: what they answered is sent. Where they
     cannot be had just now, that would be paid for twice, so it raises what stands in the way.
@@ -188,6 +200,65 @@ def _fetch_unread(
                 continue
             except MistralBatchError as error:
                 raise type(error)(f"{error} {_PAID_TWICE}") from None
+    return gone
+
+
+def _refuse_pending(
+    engine: duckdb.DuckDBPyConnection,
+    batches: Batches,
+    endpoint: str,
+    model: str,
+    gone: Collection[int],
+    directory: Path,
+) -> None:
+    """Raise NotEndedError where what is wanted, and not answered, was sent and has not ended: it would be paid twice.
+
+    What a submit did not come to counts where some process is at it; a job that is gone from the workspace does not.
+    """
+    open_jobs = [job for job in _jobs_of(batches, endpoint, model) if job.submission_id is not None and not job.ended]
+    left_out = {job.key for job in batches.unsent(open_jobs)} | set(gone)
+    pending = {job: _asked(engine, batches, job, directory) for job in open_jobs if job.key not in left_out}
+    running = [job for job, count in pending.items() if count]
+    if not running:
+        return
+    first, count = running[-1], sum(pending.values())
+    ids = dict.fromkeys(job.submission_id for job in reversed(running))
+    others = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+    raise NotEndedError(
+        f"{count:,} of these requests {'waits' if count == 1 else 'wait'} for an answer in submission "
+        f"{first.submission_id}{others}, of which job {first.job_id or '(not created yet)'} is {first.status}. Nothing "
+        f"was sent: they would be paid for twice. FROM mistral_batch_wait('{first.submission_id}') waits for their "
+        "answers, and the same statement then sends only the rest; without reuse := 'requests' it pays for all."
+    )
+
+
+def _asked(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job, directory: Path) -> int:
+    """Return how many of the wanted requests that have no answer a job was sent."""
+    spooled = spool_path(batches.settings.home, job.submission_id or "", job.part)
+    if spooled.exists():
+        return _unanswered(engine, spooled)
+    # It was found in the workspace, whose file tells what it was sent.
+    inputs = job.report.input_files if job.report is not None else ()
+    path = directory / "pending.jsonl"
+    try:
+        if not inputs:
+            return 0
+        batches.client.download(inputs[0], path)
+        return _unanswered(engine, path)
+    except NotFoundError:
+        return 0
+    except ApiError as error:
+        raise type(error)(f"{error} {_PAID_TWICE}") from None
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _unanswered(engine: duckdb.DuckDBPyConnection, requests: Path) -> int:
+    ((count,),) = engine.execute(
+        f"SELECT count(DISTINCT request) FROM ({_keys_sql(engine, [requests])}) "
+        "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
+    ).fetchall()
+    return int(count)
 
 
 def _may_answer_more(batches: Batches, job: Job) -> bool:

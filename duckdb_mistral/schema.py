@@ -13,6 +13,8 @@ MIGRATIONS = {
     3: (
         "ALTER TABLE jobs ADD COLUMN results_missing BIGINT",
         "ALTER TABLE jobs ADD COLUMN results_told TEXT",
+        "ALTER TABLE jobs ADD COLUMN sent_here_at BIGINT",
+        "ALTER TABLE jobs ADD COLUMN least_wait BIGINT",
     ),
 }
 
@@ -85,4 +87,6 @@ jobs = sa.Table(
     sa.Column("results_bytes", sa.BigInteger),
     sa.Column("results_missing", sa.BigInteger),
     sa.Column("results_told", sa.Text),
+    sa.Column("sent_here_at", sa.BigInteger),
+    sa.Column("least_wait", sa.BigInteger),
 )

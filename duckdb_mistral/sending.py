@@ -1,8 +1,10 @@
 """From planned jobs to created ones: upload, create, and find again what a lost answer left unknown.
 
 One process at a time advances a submission, under its lock, so a job found SENDING has lost its answer. A create
-is one POST. Where it cannot be known whether the API took it, the job is looked for by its metadata before
-anything is sent again.
+is one POST, which leaves soon after SENDING was written or not at all. Where it cannot be known whether the API took
+it, the job is looked for by its metadata and its input file before anything is sent again; and before any create, the
+workspace is looked through for it once, since a ledger may be older than the workspace, and a refusal may come from
+something in between.
 
 Jobs are sent in waves: the parts of a wave are uploaded, a few at once; then its jobs are created one after another,
 in order, under the lock of the account. The workspace's pending jobs are listed once for a wave, under that lock, and
@@ -19,6 +21,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from duckdb_mistral import interrupts
+from duckdb_mistral.clocks import awake
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
@@ -27,44 +30,49 @@ from duckdb_mistral.errors import (
     LimitError,
     NotFoundError,
     OutcomeUnknownError,
+    OversleptError,
     SourceError,
     UnreachableError,
 )
 from duckdb_mistral.failpoints import failpoint
+from duckdb_mistral.finding import SECOND, Finder, tags
 from duckdb_mistral.jobs import (
     IDENTITY_KEY,
     JOBS_KEY,
-    LOST,
     MODELS_KEY,
-    PART_KEY,
     PENDING,
     RETRY_KEY,
     SUBMISSION_KEY,
     Job,
     JobReport,
     Part,
-    Status,
     Step,
     Submission,
-    now,
 )
-from duckdb_mistral.spool import SPILL, part_name
+from duckdb_mistral.listing import PAGE_SIZE, newer, read
+from duckdb_mistral.spool import part_name
+from duckdb_mistral.spools import mark_recorded
 from duckdb_mistral.together import together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from duckdb_mistral.client import BatchClient
     from duckdb_mistral.ledger import Ledger
+    from duckdb_mistral.listing import Listing
     from duckdb_mistral.locks import Locks
     from duckdb_mistral.retry import Retry
     from duckdb_mistral.settings import Settings
 
-#: Jobs are looked for from this long before they were sent: clocks differ, by days where one is set wrong.
-CLOCK_MARGIN = 2 * 24 * 3600 * 1_000_000
-#: A job that is on its way out does not stand for its part where another one does.
-CANCELLING = (Status.CANCELLED, Status.CANCELLATION_REQUESTED)
+#: A create leaves at most so long after SENDING was written, and sooner where others would look for it for less long.
+MOST_SENDING_SECONDS = 20.0
+#: A server's clock has whole seconds.
+CLOCK_SECONDS = 1.0
+#: Somebody on the way gave the server up, which may go on all the same.
+TIMED_OUT = (408, 504)
+#: A process that is stopped again and again between SENDING and its create gives it up.
+SENDING_TRIES = 3
 #: A file that was uploaded a moment ago may not be found yet by the create.
 FILE_TRIES = 3
 FILE_PAUSE_SECONDS = 1.0
@@ -74,6 +82,10 @@ LONGEST_VALUE = 512
 WAVE = 25
 #: While the server stores one file, which takes it a while, others use the line; more would only share it.
 UPLOADS_AT_ONCE = 3
+
+
+class OvertakenError(Exception):
+    """Another home has created jobs of the same content meanwhile, and this one has created none."""
 
 
 class Sender:
@@ -86,30 +98,50 @@ class Sender:
         self._client = client
         self._locks = locks
         self._retry = retry
+        self._finder = Finder(settings, ledger, client)
 
-    def advance(self, submission: Submission, *, held_only: bool = False) -> None:
+    def look_for_lost(self, submission: Submission) -> None:
+        """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock."""
+        self._finder.look_for_lost(submission)
+
+    def look_for_unsent(self, submission: Submission) -> None:
+        """Adopt what the workspace has of jobs that count as not sent; the caller holds the submission's lock."""
+        self._finder.look_for_unsent(submission)
+
+    def advance(self, submission: Submission, *, held_only: bool = False, before: Listing | None = None) -> None:
         """Create the jobs of `submission` that do not exist yet; the caller holds the submission's lock.
 
         With `held_only`, no others than those that waited for room: what a submit did not come to, or was refused,
-        is sent by a submit alone. Jobs without room under the pending limit become HELD. Raises OutcomeUnknownError
-        where an answer was lost and the job is not listed, and an ApiError where the API refused.
+        is sent by a submit alone. `before` is what the workspace listed before the submission was made. Jobs without
+        room under the pending limit become HELD. Raises OutcomeUnknownError where an answer was lost and the job is
+        not listed, OvertakenError where others were quicker since `before`, and an ApiError where the API refused.
         """
         self.look_for_lost(submission)
         steps = (Step.HELD,) if held_only else (Step.PLANNED, Step.HELD)
-        for job in self._at(submission, *steps):
-            if job.sent_at is not None:  # its answer was lost once, and it may be listed by now
-                self._look_again(submission, job)
         waiting = self._at(submission, *steps)
         self._check_sizes(waiting)
-        room = self._room() if waiting else 0
+        if held_only and not self._may_go_on(waiting):
+            return
+        listed = before
+        if waiting and listed is None:
+            listed = read(self._client)
+            self._finder.adopt_listed(submission, waiting, listed)
+            waiting = self._at(submission, *steps)
+        room = 0 if listed is None else self._room_beside(listed.reports.values())
         while wave := _fitting(waiting, room):
+            mark_recorded(self._settings.home, submission)
             files = self._uploaded(submission, wave)
-            left = self._create_wave(submission, wave, files)
+            left = self._create_wave(submission, wave, files, before)
             if left is None:
                 break
-            room, waiting = left, waiting[len(wave) :]
+            room, waiting, before = left, waiting[len(wave) :], None
         if not held_only:
             self._ledger.hold(submission.submission_id, "waits for room under the pending limit")
+
+    def _may_go_on(self, waiting: Sequence[Job]) -> bool:
+        """Tell, at the cost of one short list, whether jobs that wait for room have any, or may be at the API."""
+        lost_once = any(job.sent_at is not None for job in waiting)
+        return lost_once or (bool(waiting) and bool(_fitting(waiting, self._room())))
 
     def _check_sizes(self, waiting: Iterable[Job]) -> None:
         """Raise ArgumentError for a job that no limit would ever let through."""
@@ -121,64 +153,6 @@ class Sender:
                     f"max_pending_requests allows at all ({most:,}), so it would wait for ever. Raise that setting, or "
                     f"give the part up with mistral_batch_cancel('{job.submission_id}')."
                 )
-
-    def look_for_lost(self, submission: Submission) -> None:
-        """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock."""
-        for job in self._at(submission, *LOST):
-            self.reconcile(submission, job)
-
-    def reconcile(self, submission: Submission, job: Job) -> None:
-        """Look for the job of a create whose answer was lost: adopt it, or let it be sent again in time.
-
-        One that was given up is dropped instead of sent again.
-        """
-        found = self._listed(submission, job)
-        if found is not None:
-            self._ledger.created(job, found)
-            return
-        asked_at = self._time()
-        waited = (asked_at - (job.sent_at or 0)) / 1_000_000
-        if waited < 0:  # a clock was set back: the time starts again
-            self._ledger.move(job, job.step, sent_at=asked_at)
-            waited = 0
-        if waited < self._settings.reconcile_seconds:
-            left = self._settings.reconcile_seconds - waited
-            raise OutcomeUnknownError(
-                f"It is not known yet whether the API took part {job.part} of submission "
-                f"{submission.submission_id}: the answer was lost, and the job is not listed so far. Nothing is sent "
-                f"twice: run the statement again in {left:.0f} seconds or later, and it looks for the job first."
-            )
-        message = "The answer to its create was lost, and the API has no such job."
-        self._ledger.move(job, Step.DROPPED if job.step is Step.GIVEN_UP else Step.PLANNED, message=message)
-
-    def _look_again(self, submission: Submission, job: Job) -> None:
-        """Adopt the job of a create that was to be sent again, where it is listed by now."""
-        found = self._listed(submission, job)
-        if found is not None and self._ledger.move(job, Step.SENDING):
-            self._ledger.created(job.evolve(step=Step.SENDING), found)
-
-    def _listed(self, submission: Submission, job: Job) -> JobReport | None:
-        """Return the job of a create whose answer was lost, as the API lists it; None where it does not."""
-        after = (job.sent_at or 0) - CLOCK_MARGIN
-        found = [report for report in self._client.jobs(created_after=max(0, after)) if _is_of(report, submission, job)]
-        if len(found) > 1:
-            found = [report for report in found if report.status not in CANCELLING] or found
-        if len(found) > 1:
-            ids = " and ".join(report.job_id for report in found)
-            advice = "cancel all but one with mistral_batch_cancel, and run the statement again"
-            if all(report.ended for report in found):
-                advice = (
-                    f"they have ended, and mistral_batch_results('{found[0].job_id}') reads what one of them answered"
-                )
-            raise LedgerError(
-                f"Part {job.part} of submission {submission.submission_id} has more than one job: {ids}. None is "
-                f"chosen silently: {advice}."
-            )
-        return found[0] if found else None
-
-    def _time(self) -> int:
-        """Return the time in µs by the server's clock, which no one sets on this machine; else by our own."""
-        return self._client.server_time or now()
 
     def _at(self, submission: Submission, *steps: Step) -> list[Job]:
         return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]
@@ -209,14 +183,20 @@ class Sender:
                 keep(part, self._upload(submission, part))
         return files
 
-    def _create_wave(self, submission: Submission, wave: Sequence[Job], files: dict[int, Part]) -> int | None:
-        """Create the jobs of a wave; return the room that is left then, None where there was none for one of them."""
+    def _create_wave(
+        self, submission: Submission, wave: Sequence[Job], files: dict[int, Part], before: Listing | None
+    ) -> int | None:
+        """Create the jobs of a wave; return the room that is left then, None where there was none for one of them.
+
+        Raises OvertakenError where the workspace has jobs of the same content that `before` did not hold.
+        """
         waiting = deque(wave)
         jobs = len(self._ledger.jobs(submission.submission_id))
         tries = FILE_TRIES
         while True:
             with self._locks.waiting(f"create-{self._client.account}"):
-                room = self._room()
+                room = self._room() if before is None else self._room_unless_overtaken(submission, before)
+                before = None
                 try:
                     while waiting:
                         job = waiting[0]
@@ -234,6 +214,14 @@ class Sender:
                 else:
                     return room
             self._find_again(submission, files, waiting[0].part)
+            # The refusal may have come from something in between.
+            self._finder.adopt_listed(submission, [waiting[0]], read(self._client))
+            if not self._is_waiting(waiting[0]):
+                waiting.popleft()
+
+    def _is_waiting(self, job: Job) -> bool:
+        (now_job,) = self._ledger.jobs_by_key([job.key])
+        return now_job.step in (Step.PLANNED, Step.HELD)
 
     def _find_again(self, submission: Submission, files: dict[int, Part], number: int) -> None:
         """Give a file that the create did not find a moment; upload it again where it is gone."""
@@ -248,11 +236,30 @@ class Sender:
         files[number] = part
 
     def _room(self) -> int:
-        """Return how many more requests the workspace may have pending; all jobs count, whoever made them."""
-        told = {report.job_id: report.total_requests for report in self._client.jobs(statuses=PENDING)}
+        """Return how many more requests the workspace may have pending."""
+        return self._room_beside(self._client.jobs(statuses=PENDING))
+
+    def _room_beside(self, reports: Iterable[JobReport]) -> int:
+        """Return how many more requests may be pending beside these jobs; all of them count, whoever made them."""
+        told = {report.job_id: report.total_requests for report in reports if report.status in PENDING}
         known = self._ledger.request_counts(list(told))
         pending = sum(max(count, known.get(job_id, 0)) for job_id, count in told.items())
         return self._settings.max_pending_requests - pending
+
+    def _room_unless_overtaken(self, submission: Submission, before: Listing) -> int:
+        """Return the room; raise OvertakenError where others have created the same content since `before`."""
+        if len(before.reports) > PAGE_SIZE:
+            room, latest = self._room(), newer(self._client, before)
+        else:  # one page tells both
+            everything = list(read(self._client).reports.values())
+            room = self._room_beside(everything)
+            latest = [report for report in everything if report.job_id not in before.reports]
+        for report in latest:
+            theirs = report.tags.get(SUBMISSION_KEY)
+            is_the_same = report.tags.get(IDENTITY_KEY) == submission.identity and theirs is not None
+            if is_the_same and self._ledger.submission(str(theirs)) is None:
+                raise OvertakenError
+        return room
 
     def _upload(self, submission: Submission, part: Part) -> str:
         """Upload a part's requests, or find them uploaded by a call that did not live to record it."""
@@ -275,36 +282,70 @@ class Sender:
     def _create(self, submission: Submission, job: Job, file_id: str, jobs: int) -> bool:
         """Send the create of one of so many jobs, and record what came of it; False where the API's limit holds it."""
         interrupts.check()
-        before, sent_at = job.step, self._time()
-        if not self._ledger.move(job, Step.SENDING, sent_at=sent_at):
-            return True  # moved by a cancel meanwhile
-        sending = job.evolve(step=Step.SENDING, sent_at=sent_at)
-        failpoint("before-create")
-        try:
-            report = self._client.create(
-                file_id=file_id,
-                endpoint=submission.endpoint,
-                model=job.model,
-                metadata=dict(submission.metadata) | tags(submission, job) | _told(submission, jobs),
-                timeout_hours=submission.timeout_hours,
-            )
-            self._check_own(sending, report)
-        except LimitError as error:
-            self._ledger.move(sending, Step.HELD, message=str(error), refused=True)
-            return False
-        except ApiError as error:
-            if _certainly_refused(error):
-                # What is refused for what it is would be so again: a wait must not ask for ever.
-                for_what_it_is = error.status_code is not None and not isinstance(error, AuthenticationError)
-                step = Step.PLANNED if for_what_it_is else before
-                self._ledger.move(sending, step, message=str(error), refused=True)
-                raise
+        before, sending = job.step, job
+        for left in range(SENDING_TRIES - 1, -1, -1):
+            began = awake()
+            moved = self._begin(sending)
+            if moved is None:
+                return True  # moved by a cancel, or by who took this process for dead
+            sending = moved
+            failpoint("before-create")
+            try:
+                report = self._client.create(
+                    file_id=file_id,
+                    endpoint=submission.endpoint,
+                    model=job.model,
+                    metadata=dict(submission.metadata) | tags(submission, job) | _told(submission, jobs),
+                    timeout_hours=submission.timeout_hours,
+                    not_after=began + self._sending_seconds(),
+                )
+                self._check_own(sending, report)
+            except OversleptError:
+                if not left:
+                    self._ledger.move(sending, before, refused=True)
+                    raise
+                # Others may have sent it meanwhile.
+                found, _ = self._finder.found(submission, sending, read(self._client), {job.part: file_id})
+                if found is not None:
+                    self._record(sending, found)
+                    return True
+            except LimitError as error:
+                self._ledger.move(sending, Step.HELD, message=str(error), refused=True)
+                return False
+            except ApiError as error:
+                self._failed(submission, sending, before, error)
+                return True
+            else:
+                failpoint("after-create")
+                self._record(sending, report)
+                failpoint("after-record")
+                return True
+        raise AssertionError("the last try returns or raises")
+
+    def _begin(self, job: Job) -> Job | None:
+        """Write down that a create is about to leave, again where it did not in time; None where others moved it."""
+        least_wait = self._sending_seconds() + self._settings.deadline_seconds + CLOCK_SECONDS
+        times = self._finder.times(int(least_wait * SECOND))
+        if not self._ledger.move(job, Step.SENDING, **times):
+            return None
+        return job.evolve(step=Step.SENDING, **times)
+
+    def _sending_seconds(self) -> float:
+        """Return how long after SENDING was written a create may leave: it is answered while others still look."""
+        deadline, window = self._settings.deadline_seconds, self._settings.reconcile_seconds
+        spare = window - deadline if window > deadline else deadline / 2
+        return min(MOST_SENDING_SECONDS, spare * 2 / 3)
+
+    def _failed(self, submission: Submission, sending: Job, before: Step, error: ApiError) -> None:
+        """Record what became of a create without an answer that names its job; raise what is to be told of it."""
+        if not _refused(error):
             self._answer_lost(submission, sending, error)
-            return True
-        failpoint("after-create")
-        self._record(sending, report)
-        failpoint("after-record")
-        return True
+            return
+        # What is refused for what it is would be so again: a wait must not ask for ever.
+        for_what_it_is = error.status_code is not None and not isinstance(error, AuthenticationError)
+        step = Step.PLANNED if for_what_it_is else before
+        self._ledger.move(sending, step, message=str(error), refused=True)
+        raise error
 
     def _check_own(self, sending: Job, report: JobReport) -> None:
         """Raise ApiError where the answer to a create names the job of another one: its own is to be looked for."""
@@ -323,11 +364,13 @@ class Sender:
 
     def _answer_lost(self, submission: Submission, job: Job, error: ApiError) -> None:
         """Look at once for the job of a create that may have been taken; raise where it is not found."""
-        lost_at = self._time()  # the answer may have taken long to be lost
-        self._ledger.move(job, Step.SENDING, sent_at=lost_at)
-        job = job.evolve(sent_at=lost_at)
+        # A server that kept silent for the whole deadline may be as late again with storing it.
+        silent = error.status_code in TIMED_OUT or (isinstance(error, UnreachableError) and error.timed_out)
+        times = self._finder.times(int((self._settings.deadline_seconds + CLOCK_SECONDS) * SECOND) if silent else None)
+        self._ledger.move(job, Step.SENDING, **times)
+        job = job.evolve(**times)
         try:
-            self.reconcile(submission, job)
+            self._finder.reconcile(submission, job, read(self._client), self._finder.files(submission))
         except OutcomeUnknownError as unknown:
             raise OutcomeUnknownError(f"{error} {unknown}") from None
         except ApiError:
@@ -340,15 +383,6 @@ class Sender:
             f"{error} Whether the API took part {job.part} of submission {submission.submission_id} is not known. "
             "Nothing is sent twice: run the statement again, and it looks for the job first."
         ) from None
-
-
-def tags(submission: Submission, job: Job) -> dict[str, str]:
-    """Return the metadata by which a job is found again."""
-    return {
-        SUBMISSION_KEY: submission.submission_id,
-        PART_KEY: f"{job.part} {job.model}",
-        IDENTITY_KEY: submission.identity,
-    }
 
 
 def _told(submission: Submission, jobs: int) -> dict[str, str]:
@@ -367,17 +401,6 @@ def spool_path(home: Path, submission_id: str, part: int) -> Path:
     return home / "spool" / submission_id / part_name(part)
 
 
-def abandoned_spools(home: Path, ledger: Ledger, locks: Locks) -> Iterator[Path]:
-    """Yield what lies under `home`/spool that no submission owns and no process is at, holding its lock meanwhile."""
-    directory = home / "spool"
-    names = {path.name for path in directory.glob("*")} if directory.exists() else set()
-    for name in names - {submission.submission_id for submission in ledger.submissions()} if names else ():
-        # A spool's lock is held from before it is made until it is recorded; what spills beside it is under it too.
-        with locks.trying(f"spool-{name.removesuffix(SPILL)}") as held:
-            if held and ledger.submission(name) is None:
-                yield directory / name
-
-
 def _fitting(jobs: Iterable[Job], room: int) -> list[Job]:
     """Return the first jobs, up to a wave's, that there is room for."""
     wave: list[Job] = []
@@ -389,15 +412,11 @@ def _fitting(jobs: Iterable[Job], room: int) -> list[Job]:
     return wave
 
 
-def _is_of(report: JobReport, submission: Submission, job: Job) -> bool:
-    return tags(submission, job).items() <= dict(report.metadata).items()
-
-
-def _certainly_refused(error: ApiError) -> bool:
-    """Tell whether the API took nothing: the request never left, or a 3xx or 4xx (not 408) answered it."""
+def _refused(error: ApiError) -> bool:
+    """Tell whether the API took nothing, as it says: the request never left, or a 3xx or 4xx (not 408) answered it."""
     if isinstance(error, UnreachableError):
         return not error.sent
     if isinstance(error, AuthenticationError | NotFoundError):
         return True
-    timed_out = 408
-    return error.status_code is not None and 300 <= error.status_code < 500 and error.status_code != timed_out
+    code = error.status_code
+    return code is not None and 300 <= code < 500 and code not in TIMED_OUT

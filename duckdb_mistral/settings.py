@@ -52,7 +52,8 @@ class Settings:
     max_bytes_per_file: int = 512_000_000
     #: Requests of jobs that have not ended, counted over the whole workspace.
     max_pending_requests: int = 1_000_000
-    #: How long a create whose answer was lost is looked for before it counts as not accepted.
+    #: How long a create whose answer was lost is looked for, from when it was given up, till it counts as not accepted;
+    #: where the API kept silent, not shorter than `deadline_seconds`. With 0 it is not looked for again.
     reconcile_seconds: float = 60.0
     #: The first interval between two polls; it grows to thirty times itself, at most a minute.
     poll_seconds: float = 2.0

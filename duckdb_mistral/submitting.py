@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from duckdb_mistral.adopting import adopted
 from duckdb_mistral.errors import ApiError
 from duckdb_mistral.failpoints import failpoint
-from duckdb_mistral.jobs import COPIES_KEY, Job, Part, Plan, Step, Submission, now
+from duckdb_mistral.jobs import ANSWERED_KEY, COPIES_KEY, Job, Part, Plan, Step, Submission, now
 from duckdb_mistral.late import ask_anew
+from duckdb_mistral.listing import read
 from duckdb_mistral.reusing import divide, forget
-from duckdb_mistral.sending import spool_path
+from duckdb_mistral.sending import OvertakenError, spool_path
 from duckdb_mistral.spool import SpooledPart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from duckdb_mistral.batches import Batches
+    from duckdb_mistral.listing import Listing
     from duckdb_mistral.reusing import Reused
     from duckdb_mistral.spool import Spool
 
@@ -49,7 +54,10 @@ class Submitter:
         self._batches.settings.required_key()
         spool.finish()
         identity = self._identity(plan, fingerprint)
-        known = self._ledger.live_submission(identity)
+        known, listed = self._ledger.live_submission(identity), None
+        if known is None and not plan.force:
+            listed = read(self._batches.client)
+            known = adopted(self._batches, plan, identity, listed)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
             unsent = self._unsent(known)
             if unsent:
@@ -59,16 +67,33 @@ class Submitter:
         if not plan.reuse_requests:
             before_paying(spool.finish())
             self._retire(known)
-            return self._record(plan, identity, spool)
-        fresh, reused = divide(self._batches, plan, spool, fetch)
-        try:
+            return self._record(plan, identity, spool, listed)
+        return self._record_rest(plan, identity, spool, listed, before_paying, fetch, known)
+
+    def _record_rest(
+        self,
+        plan: Plan,
+        identity: str,
+        spool: Spool,
+        listed: Listing | None,
+        before_paying: Callable[[Sequence[SpooledPart]], None],
+        fetch: Callable[[Job], object],
+        known: Submission | None,
+    ) -> list[tuple[Job, bool]]:
+        """Record and send those requests of a spool that nobody has sent before; `known` gives way to them."""
+        with ExitStack() as stack:
+            # Of two at once, the later one has to see what the other one is about to send.
+            stack.enter_context(self._batches.lock("reuse"))
+            fresh, reused = divide(self._batches, plan, spool, fetch)
+            stack.callback(fresh.discard)
+            stack.callback(self._forget_unrecorded, fresh.directory.name)
             before_paying(fresh.finish())
             self._retire(known)
-            return self._record(plan, identity, fresh, reused)
-        finally:
-            if self._ledger.submission(fresh.directory.name) is None:
-                forget(self._batches, fresh.directory.name)
-            fresh.discard()
+            return self._record(plan, identity, fresh, listed, reused)
+
+    def _forget_unrecorded(self, submission_id: str) -> None:
+        if self._ledger.submission(submission_id) is None:
+            forget(self._batches, submission_id)
 
     def resume(self, submission: Submission) -> list[tuple[Job, bool]]:
         """Create what is not created yet, once whoever is at it has finished; return the jobs as `submit` does."""
@@ -126,12 +151,14 @@ class Submitter:
         with self._batches.lock(known.submission_id):
             self._ledger.retire(known.submission_id)
 
-    def _record(self, plan: Plan, identity: str, spool: Spool, reused: Reused | None = None) -> list[tuple[Job, bool]]:
-        """Record what is about to be sent, then send it.
+    def _record(
+        self, plan: Plan, identity: str, spool: Spool, listed: Listing | None, reused: Reused | None = None
+    ) -> list[tuple[Job, bool]]:
+        """Record what is about to be sent, then send it; `listed` is what the workspace had before that.
 
-        Where another process was quicker with the same content, its jobs are returned.
+        Where another process was quicker with the same content, or another home, its jobs are returned.
         """
-        submission, parts = self._planned(plan, identity, spool, copies=0 if reused is None else reused.copies)
+        submission, parts = self._planned(plan, identity, spool, reused)
         with self._batches.lock(submission.submission_id):
             failpoint("after-spool")
             answered = None
@@ -141,14 +168,23 @@ class Submitter:
                 if parts:
                     spool.keep()
                 failpoint("after-intent")
-                return self._advance(submission)
-        first = self._ledger.live_submission(identity)
+                try:
+                    return self._advance(submission, listed)
+                except OvertakenError:
+                    if not self._ledger.forget(submission.submission_id):
+                        return self._advance(submission)
+                    shutil.rmtree(spool.directory, ignore_errors=True)
+        first = self._ledger.live_submission(identity) or adopted(
+            self._batches, plan, identity, read(self._batches.client)
+        )
         if first is None:  # retired between the two looks
             raise ApiError("Another process submitted the same requests and gave them up. Run the statement again.")
         return self.resume(first)
 
-    def _planned(self, plan: Plan, identity: str, spool: Spool, *, copies: int) -> tuple[Submission, list[Part]]:
+    def _planned(self, plan: Plan, identity: str, spool: Spool, reused: Reused | None) -> tuple[Submission, list[Part]]:
         submission_id = spool.directory.name
+        # What is known by files here alone is told with the jobs, so that nobody else takes these for the whole.
+        files = () if reused is None else ((COPIES_KEY, reused.copies), (ANSWERED_KEY, reused.found))
         parts = [
             Part(
                 submission_id=submission_id,
@@ -166,7 +202,7 @@ class Submitter:
             endpoint=plan.endpoint,
             models=plan.models,
             timeout_hours=plan.timeout_hours,
-            metadata=plan.metadata + (((COPIES_KEY, str(copies)),) if copies else ()),
+            metadata=plan.metadata + tuple((key, str(count)) for key, count in files if count),
             request_count=sum(part.request_count for part in parts),
             input_bytes=sum(part.input_bytes for part in parts),
             created_at=now(),
@@ -175,12 +211,12 @@ class Submitter:
         )
         return submission, parts
 
-    def _advance(self, submission: Submission) -> list[tuple[Job, bool]]:
+    def _advance(self, submission: Submission, listed: Listing | None = None) -> list[tuple[Job, bool]]:
         settled = (Step.CREATED, Step.ANSWERED, Step.DROPPED)
         before = {job.key for job in self._jobs(submission) if job.step in settled}
         if any(job.key not in before for job in self._jobs(submission)):
             self._batches.check_account(submission, take_over=True)
-            self._batches.sender().advance(submission)
+            self._batches.sender().advance(submission, before=listed)
         return [(job, job.key in before) for job in self._jobs(submission)]
 
     def _jobs(self, submission: Submission) -> list[Job]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from duckdb_mistral import interrupts
+from duckdb_mistral.clocks import awake
 from duckdb_mistral.errors import SettingError
 from duckdb_mistral.pacing import (
     LARGEST_ANSWER,
@@ -25,7 +26,7 @@ from duckdb_mistral.pacing import (
 from duckdb_mistral.settings import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 CONNECT_SECONDS = 10.0
 
@@ -45,6 +46,7 @@ class Transport:
         self._http = importlib.import_module("mistralai.client.httpclient").httpx
         http = self._http
         self.error: type[Exception] = http.HTTPError
+        self.timed_out: type[Exception] = http.TimeoutException
         #: Errors after which it is certain that the server got nothing.
         self.not_sent = (http.ConnectError, http.ConnectTimeout, http.PoolTimeout, http.ProxyError)
         try:
@@ -62,7 +64,8 @@ class Transport:
         self._headers = HeaderPatience(http.ReadTimeout)
         self._headers.watch(self.client)
         self._streams = _streams(http)
-        self._server_time: int | None = None
+        self.overslept = _overslept(http)
+        self._server_time: tuple[int, float] | None = None
 
     @property
     def last(self) -> Any:
@@ -71,8 +74,11 @@ class Transport:
 
     @property
     def server_time(self) -> int | None:
-        """The server's clock as its last answer told it, in µs since 1970; None where none did."""
-        return self._server_time
+        """The server's clock now, in µs since 1970, by the last answer that told it; None where none did."""
+        if self._server_time is None:
+            return None
+        told, heard_at = self._server_time
+        return told + int((awake() - heard_at) * 1_000_000)
 
     def forget(self) -> None:
         """Let `last` be None until the next answer."""
@@ -86,6 +92,15 @@ class Transport:
             yield
         finally:
             self._answers.streamed = False
+
+    @contextmanager
+    def sending_until(self, moment: float | None) -> Iterator[None]:
+        """Let no request of this thread leave past a moment of `clocks.awake`: it raises `overslept` instead."""
+        self._answers.moment = moment
+        try:
+            yield
+        finally:
+            self._answers.moment = None
 
     def close(self) -> None:
         """Close the connections; those of a parent are left to it."""
@@ -106,12 +121,22 @@ class Transport:
         sent = in_pace(request.stream, self._deadline, self._http.WriteTimeout)
         request.stream = self._streams(request.stream, sent, heeds_interrupts=upload)
         self._headers.begin()
+        moment = getattr(self._answers, "moment", None)
+        if moment is not None:
+            self._check_time(moment)  # before the headers leave, and once more before the body, without which no job is
+            request.stream = _checked_stream(self._http, request.stream, lambda: self._check_time(moment))
+
+    def _check_time(self, moment: float) -> None:
+        if awake() > moment:
+            raise self.overslept("the time to send it has passed")
 
     def _keep(self, response: Any) -> None:
         """Keep the raw answer, before the SDK's models see it; raises OversizedError for one that grows without end."""
         self._headers.end()
         self._answers.last = response
-        self._server_time = _server_time(response)
+        told = _server_time(response)
+        if told is not None:
+            self._server_time = told, awake()
         streamed = response.is_success and getattr(self._answers, "streamed", False)
         in_all = None if streamed else PATIENCE * self._deadline
         pieces = in_pace(response.stream, self._deadline, self._http.ReadTimeout, in_all=in_all)
@@ -163,6 +188,29 @@ def _streams(http: Any) -> Any:
             self._stream.close()
 
     return Stream
+
+
+def _overslept(http: Any) -> type[Exception]:
+    """Return a class of errors, of the library that this version of the SDK uses, for what was not sent in time."""
+
+    class Overslept(http.TransportError):  # type: ignore[misc]
+        pass
+
+    return Overslept
+
+
+def _checked_stream(http: Any, stream: Any, check: Callable[[], None]) -> Any:
+    """Return a stream that is checked right before its first byte."""
+
+    class Checked(http.SyncByteStream):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            check()
+            yield from stream
+
+        def close(self) -> None:
+            stream.close()
+
+    return Checked()
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,7 +50,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print the table of faults: each with its tests and what came of them."""
+    """Print what the schedules met, and the table of faults: each with its tests and what came of them."""
+    _print_schedules(terminalreporter)
     if not config.getoption("--fault-table"):
         return
     told = [
@@ -72,6 +74,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "live" in item.keywords:
                 item.add_marker(skip)
+
+
+def _print_schedules(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the random schedules met and checked, all together."""
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "schedules" and report.when == "call":
+                counts.update(value)
+    if counts:
+        terminalreporter.write_line(", ".join(f"{name}: {count:,}" for name, count in counts.items()))
 
 
 @pytest.fixture(autouse=True)

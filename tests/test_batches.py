@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,8 @@ def test_submitting_what_was_cancelled_in_part(emulator: Emulator, home: Path) -
     with in_parts(emulator, home, max_pending_requests=4) as con:
         first = rows(con, "FROM mistral_batch_submit('staging')")
         assert first[2]["status"] == "HELD"
+        while rows(con, "FROM mistral_batch_jobs() WHERE status <> 'SUCCESS'"):
+            time.sleep(0.02)
         con.execute("FROM mistral_batch_cancel($id)", {"id": first[0]["submission_id"]})
         again = rows(con, "SELECT part, job_id IS NULL AS dropped, reused FROM mistral_batch_submit('staging')")
     assert again == [{"part": part, "dropped": part == 3, "reused": True} for part in (1, 2, 3)]

@@ -115,7 +115,7 @@ def test_older_submission_of_another_home(tmp_path: Path, home: Path) -> None:
         for one in homes:
             with connect(server, one) as con:
                 make_staging(con)
-                ids.append(submitted(con))
+                ids.append(submitted(con, arguments="force := true"))
                 time.sleep(1.1)  # the server tells its time in seconds
         repaired(server, homes[1])
         with connect(server, homes[1]) as con:

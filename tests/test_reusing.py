@@ -108,6 +108,69 @@ def test_only_what_may_answer_is_fetched(con: duckdb.DuckDBPyConnection, emulato
     assert "download" not in emulator.witness()["requests"]
 
 
+def test_requests_that_are_pending(tmp_path: Path, home: Path) -> None:
+    """Requests of a job that runs are not sent again: the user reads which, and later only the new row is sent."""
+    from duckdb_mistral.emulator import Emulator as LocalServer
+
+    with LocalServer(tmp_path / "slow", job_seconds=1.5) as emulator, connect(emulator, home) as con:
+        make_staging(con, 10)
+        first = submitted(con)
+        con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
+        sentence = f"10 of these requests wait for an answer in submission {first}, of which job .* is (QUEUED|RUNNING)"
+        with pytest.raises(duckdb.Error, match=rf"{sentence}\. Nothing was sent: .*mistral_batch_wait\('{first}'\)"):
+            submitted(con, arguments=REUSE)
+        assert sent(emulator) == 10
+        # What is not pending is sent, and what is forced.
+        assert submitted(con, "SELECT 1 AS custom_id, 'a third prompt' AS prompt", REUSE) != first
+        assert sent(emulator) == 11
+        con.execute("FROM mistral_batch_wait($id)", {"id": first})
+        found = answered(con, submitted(con, arguments=REUSE))
+        assert [row["custom_id"] for row in found if not row["reused"]] == ["new"]
+        assert (len(found), sent(emulator)) == (11, 12)
+        make_staging(con, 2, "forced")
+        con.execute("UPDATE forced SET prompt = 'forced'")
+        submitted(con, "forced")
+        con.execute("INSERT INTO forced VALUES ('new', 'another one')")
+        assert submitted(con, "forced", f"{REUSE}, force := true")
+        assert sent(emulator) == 16
+
+
+def test_requests_that_wait_for_room(tmp_path: Path, home: Path) -> None:
+    """Requests of a part that waits for room are pending; those of a part that was refused are not."""
+    from duckdb_mistral.emulator import Emulator as LocalServer
+
+    limits = {"max_requests_per_job": 2, "max_pending_requests": 2}
+    with LocalServer(tmp_path / "slow", job_seconds=60) as emulator, connect(emulator, home, **limits) as con:
+        make_staging(con, 4)
+        submitted(con)
+        with pytest.raises(duckdb.Error, match=r"1 of these requests waits .* job \(not created yet\) is HELD"):
+            submitted(con, "SELECT 'x' AS custom_id, prompt FROM staging WHERE custom_id = '3'", REUSE)
+    with LocalServer(tmp_path / "other") as emulator, connect(emulator, home) as con:
+        make_staging(con, 1)
+        emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 422})
+        with pytest.raises(duckdb.Error, match="HTTP 422"):
+            submitted(con)
+        con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
+        assert len(answered(con, submitted(con, arguments=REUSE))) == 2
+
+
+def test_requests_of_a_job_that_was_taken_over(tmp_path: Path, home: Path) -> None:
+    """The requests of a running job that this home found in the workspace are known by the server's file."""
+    from duckdb_mistral.emulator import Emulator as LocalServer
+
+    with LocalServer(tmp_path / "slow", job_seconds=60) as emulator:
+        with connect(emulator, home.with_name("other")) as con:
+            make_staging(con, 3)
+            first = submitted(con)
+        with connect(emulator, home) as con:
+            make_staging(con, 3)
+            assert submitted(con) == first
+            con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
+            with pytest.raises(duckdb.Error, match=f"3 of these requests wait for an answer in submission {first}"):
+                submitted(con, arguments=REUSE)
+        assert sent(emulator) == 3
+
+
 def test_answers_that_cannot_be_had(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """Where the server has lost the answers that nobody has read, the requests are sent again."""
     make_staging(con, 3)

@@ -6,9 +6,12 @@ import asyncio
 import json
 import re
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from duckdb_mistral.emulator.door import LONGEST_PATH
 
@@ -46,6 +49,12 @@ class Rule:
     raw: str | None = None
     #: Put these members into the JSON answer; a null takes a member out.
     change: dict[str, Any] | None = None
+    #: Put these members into each job of the answer, be it a list or one job; a null takes a member out.
+    jobs: dict[str, Any] | None = None
+    #: Take these parameters of the query in place of those that were sent.
+    query: dict[str, str] | None = None
+    #: Let the clock that the answer tells be so many seconds ahead.
+    ahead: float = 0.0
 
     def meets(self, method: str, path: str) -> bool:
         """Count a request that the rule is about; tell whether it acts on this one."""
@@ -78,13 +87,19 @@ class Faults:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, or what a rule makes of it."""
         rule = self._rule(scope) if scope["type"] == "http" else None
+        if scope["type"] == "http":
+            send = _dated(send, rule.ahead if rule is not None else 0.0)
         if rule is None:
             await self._app(scope, receive, send)
             return
+        if rule.query is not None:
+            asked = [pair for pair in parse_qsl(scope["query_string"].decode()) if pair[0] not in rule.query]
+            scope["query_string"] = urlencode([*asked, *rule.query.items()]).encode()
         if rule.after and rule.delay:
             send = _late(send, rule.delay)
-        else:
-            await asyncio.sleep(rule.delay)
+        elif rule.delay:
+            # The work is done late even if the client has gone by then.
+            receive = await _received(receive, rule.delay)
         instead = rule.close or rule.raw is not None or rule.status is not None
         if instead and rule.after:
             await self._app(scope, receive, _nowhere)
@@ -94,14 +109,30 @@ class Faults:
             await _say(send, rule.status, rule.headers, rule.body.encode())
         elif rule.cut is not None:
             await self._app(scope, receive, _cutting(receive, send, rule.cut))
-        elif rule.change is not None:
-            await self._app(scope, receive, _changing(send, rule.change))
+        elif rule.change is not None or rule.jobs is not None:
+            await self._app(scope, receive, _changing(send, rule.change or {}, rule.jobs or {}))
         else:
             await self._app(scope, receive, send)
 
     def _rule(self, scope: Message) -> Rule | None:
         with self._lock:
             return next((rule for rule in self._rules if rule.meets(scope["method"], scope["path"])), None)
+
+
+async def _received(receive: Receive, seconds: float) -> Receive:
+    """Read a request whole, wait, and return a receive that tells it again."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+    await asyncio.sleep(seconds)
+
+    class Told:
+        transport = receive.__self__.transport  # type: ignore[attr-defined]  # uvicorn's request cycle
+
+        async def again(self) -> Message:
+            return messages.pop(0) if messages else await receive()
+
+    return Told().again
 
 
 def _late(send: Send, seconds: float) -> Send:
@@ -156,8 +187,20 @@ def _cutting(receive: Receive, send: Send, most: int) -> Send:
     return cutting
 
 
-def _changing(send: Send, changes: dict[str, Any]) -> Send:
-    """Return a send that changes a JSON answer."""
+def _dated(send: Send, ahead: float) -> Send:
+    """Return a send that tells the time, so many seconds ahead."""
+
+    async def dated(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            told = formatdate(time.time() + ahead, usegmt=True)
+            message["headers"] = [*message.get("headers", ()), (b"date", told.encode())]
+        await send(message)
+
+    return dated
+
+
+def _changing(send: Send, changes: dict[str, Any], of_jobs: dict[str, Any]) -> Send:
+    """Return a send that changes a JSON answer, and each job in it."""
     start: Message = {}
     parts: list[bytes] = []
 
@@ -168,8 +211,16 @@ def _changing(send: Send, changes: dict[str, Any]) -> Send:
         parts.append(bytes(message.get("body", b"")))
         if message.get("more_body"):
             return
-        document = json.loads(b"".join(parts)) | changes
-        body = json.dumps({name: value for name, value in document.items() if value is not None}).encode()
+        document: dict[str, Any] = json.loads(b"".join(parts)) | changes
+        if isinstance(document.get("data"), list):
+            document["data"] = [_changed(job, of_jobs) for job in document["data"]]
+        else:
+            document.update(of_jobs)
+        body = json.dumps(_changed(document, {})).encode()
         await _say(send, start["status"], {}, body)
 
     return changing
+
+
+def _changed(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in (document | changes).items() if value is not None}

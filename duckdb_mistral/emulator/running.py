@@ -134,6 +134,7 @@ class Emulator:
             proxy_headers=False,
             log_level="warning",
             access_log=False,
+            date_header=False,  # the answers bring their own, which a rule may have changed
             timeout_graceful_shutdown=1,
             ws="none",
             lifespan="off",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,14 @@ ELSEWHERE = {"location": "http://127.0.0.1:9/elsewhere"}
 ONE_ROW = '{"custom_id": "0", "response": {"body": {"choices": [{"message": {"content": "hi"}}]}}}\n'
 DEEP = "[" * 100_000 + "]" * 100_000
 OTHER_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
+DAY = 24 * 3600
+LOST = CREATE | CLOSED | STORED
+CAPPED = {"query": {"page_size": "1"}, "change": {"total": None}}
+#: What the metadata of our jobs may have become.
+SHOUTED = {f"DUCKDB_MISTRAL_{name}": "SHOUTED" for name in ("SUBMISSION", "PART", "IDENTITY")}
+CUT = {f"duckdb_mistral_{name}": "c" for name in ("submission", "part", "identity")}
+#: What a proxy may say of a create that the API has taken.
+BETWEEN = [*range(300, 309), 400, 402, 405, 406, 409, 411, 413, 415, 418, 422, 423, 425, 428, 431, 451, 499]
 
 # fmt: off
 CASES = [
@@ -87,6 +96,32 @@ CASES = [
     Case(fault="F24", what="no status", rules=[POLL | {"change": {"status": None}, "times": 3}]),
     Case(fault="F24", what="no counts", rules=[POLL | {"change": {"total_requests": 0, "completed_requests": None}, "times": ALWAYS}]),  # noqa: E501
     Case(fault="F24", what="new fields", rules=[POLL | {"change": {"novel": [1], "errors": [{"novel": 1}]}, "times": ALWAYS}]),  # noqa: E501
+    # The create is stored all the same.
+    Case(fault="F41", what="stored after the deadline", rules=[CREATE | {"delay": 4.5}], submit=UNKNOWN),
+    Case(fault="F41", what="stored as late again", rules=[CREATE | {"delay": 2.8}], submit=UNKNOWN, settings={"deadline_seconds": 1.5, "reconcile_seconds": 1}),  # noqa: E501
+    Case(fault="F41", what="stored after a gateway gave up", rules=[CREATE | {"delay": 2, "status": 504, "after": True}]),  # noqa: E501
+    *(Case(fault="F47", what=f"stored, then {status}", rules=[CREATE | STORED | {"status": status}], submit=f"HTTP {status}") for status in BETWEEN),  # noqa: E501
+    Case(fault="F47", what="stored, then 401", rules=[CREATE | STORED | {"status": 401}], submit="refused the API key"),
+    Case(fault="F47", what="stored, then 403", rules=[CREATE | STORED | {"status": 403}], submit="HTTP 403"),
+    Case(fault="F47", what="stored, then 410", rules=[CREATE | STORED | {"status": 410}]),
+    Case(fault="F47", what="stored, then 404", rules=[CREATE | STORED | {"status": 404}]),
+    Case(fault="F47", what="stored, then 404 again and again", rules=[CREATE | STORED | {"status": 404, "times": 3}]),
+    Case(fault="F47", what="stored, then 429", rules=[CREATE | STORED | {"status": 429}]),
+    Case(fault="F47", what="stored, then 408", rules=[CREATE | STORED | {"status": 408}]),
+    # Clocks and lists that cannot be trusted.
+    Case(fault="F48", what="a Date three days ahead", rules=[LOST, {"path": ".*", "method": "GET", "ahead": 3 * DAY, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F48", what="a Date three days behind", rules=[LOST, {"path": ".*", "method": "GET", "ahead": -3 * DAY, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F48", what="machines an hour apart", rules=[CREATE | {"delay": 4.2}, LIST | {"ahead": 3600, "skip": 2, "times": ALWAYS}], submit=UNKNOWN),  # noqa: E501
+    Case(fault="F48", what="a created_at three days behind", rules=[LOST, LIST | {"jobs": {"created_at": int(time.time()) - 3 * DAY}, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F48", what="no created_at", rules=[LOST, LIST | {"jobs": {"created_at": None}, "times": ALWAYS}]),
+    Case(fault="F49", what="a page cap without a total", rules=[LOST, LIST | CAPPED | {"times": ALWAYS}]),
+    Case(fault="F49", what="the first page for ever", rules=[LOST, LIST | {"query": {"page": "0"}, "times": ALWAYS}]),
+    Case(fault="F49", what="a page that repeats, without a total", rules=[LOST, LIST | {"query": {"page": "0"}, "change": {"total": None}, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F50", what="no metadata", rules=[LOST, LIST | {"jobs": {"metadata": None}, "times": ALWAYS}]),
+    Case(fault="F50", what="empty metadata", rules=[LOST, LIST | {"jobs": {"metadata": {}}, "times": ALWAYS}]),
+    Case(fault="F50", what="metadata in capitals", rules=[LOST, LIST | {"jobs": {"metadata": SHOUTED}, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F50", what="metadata that is cut", rules=[LOST, LIST | {"jobs": {"metadata": CUT}, "times": ALWAYS}]),
+    Case(fault="F50", what="no metadata and no model", rules=[LOST, LIST | {"jobs": {"metadata": None, "model": None}, "times": ALWAYS}]),  # noqa: E501
     # The result files.
     Case(fault="F26", what="an empty error file id", rules=[POLL | {"change": {"error_file": ""}, "times": ALWAYS}]),
     Case(fault="F26", what="503 first", rules=[DOWNLOAD | {"status": 503}]),
