@@ -70,7 +70,7 @@ def write_column(array: pa.Array | pa.ChunkedArray) -> list[bytes | memoryview |
     valid = np.zeros(_padded(rows), np.uint8)
     valid[:rows] = np.asarray(array.is_valid().cast(pa.uint8()))
     if not pa.types.is_string(array.type) and not pa.types.is_large_string(array.type):
-        width = array.type.byte_width
+        width = array.type.bit_width // 8
         return [valid, memoryview(array.buffers()[1])[array.offset * width : (array.offset + rows) * width]]
     array = array.cast(pa.large_string())
     _, positions, data = array.buffers()
