@@ -3,7 +3,8 @@
 Nobody needs a compiler: where there is none, the build asks for PyPI's ziglang, which is one. Where that cannot be
 had either, the package goes without the extension, and `duckdb-mistral shell` says so.
 
-    python extension/build.py [PLATFORM ...]   compiles into the checkout; without a platform, for this machine
+    python extension/build.py [PLATFORM ...]       compiles into the checkout; without a platform, for this machine
+    python extension/build.py --check dist/*.whl   looks whether a wheel has all platforms, each with its own footer
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,13 @@ TARGETS = {
 PROCESSORS = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 #: The version of DuckDB's C API that the extension uses, and all later versions of DuckDB have.
 API = "v1.2.0"
+#: How a file of each platform begins: ELF or Mach-O, and the processor in it.
+BEGINNINGS = {
+    "linux_amd64": (b"\x7fELF", 18, b"\x3e\x00"),
+    "linux_arm64": (b"\x7fELF", 18, b"\xb7\x00"),
+    "osx_amd64": (b"\xcf\xfa\xed\xfe", 4, b"\x07\x00\x00\x01"),
+    "osx_arm64": (b"\xcf\xfa\xed\xfe", 4, b"\x0c\x00\x00\x01"),
+}
 FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden")
 ZIGLANG = "ziglang>=0.13"
 
@@ -141,12 +151,44 @@ class ExtensionHook(BuildHookInterface):  # type: ignore[type-arg]
         self._folder.cleanup()
 
 
+def check_wheel(path: Path) -> None:
+    """Raise ValueError where a wheel has not the extension for every platform, compiled for it and with its footer."""
+    version = path.name.split("-")[1]
+    with zipfile.ZipFile(path) as wheel:
+        for target in TARGETS:
+            try:
+                data = wheel.read(f"{FOLDER}/{target}/{NAME}")
+            except KeyError as error:
+                raise ValueError(f"{path.name} has no extension for {target}.") from error
+            magic, place, processor = BEGINNINGS[target.removesuffix("_musl")]
+            if not data.startswith(magic) or data[place : place + len(processor)] != processor:
+                raise ValueError(f"{path.name}: the extension for {target} is compiled for another platform.")
+            if not data.endswith(footer(target, version)):
+                raise ValueError(f"{path.name}: the extension for {target} has another footer than {version} has.")
+
+
+def _version() -> str:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["version"])
+
+
 def _told(error: OSError | subprocess.CalledProcessError) -> str:
     said = error.stdout.decode(errors="replace") if isinstance(error, subprocess.CalledProcessError) else str(error)
     return " ".join(said.split())[:500]
 
 
+def main(arguments: list[str]) -> None:
+    """Do what the arguments ask for."""
+    if arguments[:1] == ["--check"]:
+        for name in arguments[1:]:
+            check_wheel(Path(name))
+            print(f"{name} has the extension for {', '.join(TARGETS)}")
+        return
+    for target in arguments or wanted():
+        out = ROOT / FOLDER / target / NAME
+        compile_extension(target, _version(), out)
+        print(out)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or wanted():
-        compile_extension(name, "0", ROOT / FOLDER / name / NAME)
-        print(ROOT / FOLDER / name / NAME)
+    main(sys.argv[1:])

@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,32 @@ def test_footer(build: Any) -> None:
     assert len(footer) == 22 + 512
     fields = [field.rstrip(b"\0") for field in struct.unpack("32s" * 8, footer[22:278])]
     assert fields == [b"", b"", b"", b"C_STRUCT", b"1.2.3", b"v1.2.0", b"linux_amd64", b"4"]
+
+
+def test_check_of_a_wheel(build: Any, tmp_path: Path) -> None:
+    """A release is refused where a platform is missing, or has the file or the footer of another one."""
+
+    def check(**files: bytes) -> None:
+        wheel = tmp_path / "duckdb_mistral-1.2.3-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name, data in files.items():
+                archive.writestr(f"{build.FOLDER}/{name}/{build.NAME}", data)
+        build.check_wheel(wheel)
+
+    def built(target: str, version: str = "1.2.3") -> bytes:
+        magic, place, processor = build.BEGINNINGS[target.removesuffix("_musl")]
+        return bytes(magic.ljust(place, b"\0") + processor + build.footer(target, version))
+
+    whole = {target: built(target) for target in build.TARGETS}
+    check(**whole)
+    with pytest.raises(ValueError, match=r"no extension for osx_arm64"):
+        check(**{target: data for target, data in whole.items() if target != "osx_arm64"})
+    with pytest.raises(ValueError, match=r"linux_arm64 is compiled for another platform"):
+        check(**whole | {"linux_arm64": built("linux_amd64")})
+    with pytest.raises(ValueError, match=r"linux_amd64_musl has another footer"):
+        check(**whole | {"linux_amd64_musl": built("linux_amd64")})
+    with pytest.raises(ValueError, match=r"has another footer than 1\.2\.3"):
+        check(**whole | {"osx_amd64": built("osx_amd64", "1.2.2")})
 
 
 def test_ends(statements: str, emulator: Emulator, home: Path, tmp_path: Path) -> None:
