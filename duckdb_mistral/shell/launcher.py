@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.shell.binary import find_binary
 from duckdb_mistral.shell.extension import extension_file
 from duckdb_mistral.shell.helper import END_SECONDS
@@ -41,11 +42,16 @@ SOON_SECONDS, TRIES = 5.0, 3
 def run(arguments: Sequence[str]) -> int:
     """Open the shell with `arguments`, which are its own; return the exit status, 0 or 1.
 
-    Raises MistralBatchError where there is no shell, or no extension for it.
+    Raises MistralBatchError where there is no shell, no extension for it, or -safe allows none.
     """
     binary = find_binary()
     extension = extension_file(binary.platform)
     options = {argument.lstrip("-") for argument in arguments if argument.startswith("-")}
+    if "safe" in options:
+        raise MistralBatchError(
+            "With -safe the shell loads no extension, so the mistral functions cannot be in it. Leave -safe out, "
+            "or start duckdb itself."
+        )
     talking = sys.stdin.isatty() and options.isdisjoint(ENDINGS)
     with tempfile.TemporaryDirectory(prefix="duckdb-mistral-") as folder, HelperKeeper() as helper:
         start = Path(folder) / "start.sql"

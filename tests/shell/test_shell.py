@@ -13,7 +13,7 @@ import duckdb
 import pytest
 from support import KEY, asked_for_money, clean_environment, environment_of, run_python
 
-from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.emulator import Emulator, Rule
 
 from .terminal import COLUMNS, run_shell, terminal
 
@@ -210,6 +210,24 @@ def test_interrupted_submit(emulator: Emulator, home: Path) -> None:
     assert list(home.rglob("*.jsonl*")) == []
 
 
+def test_interrupted_results(emulator: Emulator, home: Path) -> None:
+    """Ctrl-C while results are downloaded ends the statement; the next one downloads them."""
+    with terminal(environment_of(emulator, home)) as shell:
+        shell.type(PREPARE.strip())
+        shell.type("SET VARIABLE id = (SELECT submission_id FROM mistral_batch_submit('staging'));")
+        shell.type("SELECT 'ended ' || status AS t FROM mistral_batch_wait(getvariable('id'));")
+        shell.read_until("ended SUCCESS")
+        emulator.faults(Rule(method="GET", path=".*/content", after=True, delay=20, times=1))
+        shell.type("SELECT 'read ' || count(*) AS t FROM mistral_batch_results(getvariable('id'));")
+        wait_until(lambda: emulator.witness()["requests"].get("download", 0) > 0)
+        shell.interrupt()
+        assert "│ read" not in shell.read_until(r"\);\s+memory D ")
+        shell.type("SELECT 'read ' || count(*) AS t FROM mistral_batch_results(getvariable('id'));")
+        shell.read_until("read 3")
+        shell.type(".quit")
+        assert shell.process.wait(30) == 0
+
+
 def test_killed_helper(emulator: Emulator, home: Path) -> None:
     """Where the helper was killed, the next statement finds another one; in the middle of one, it costs a sentence."""
     with terminal(environment_of(emulator, home)) as shell:
@@ -293,6 +311,13 @@ def test_no_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert re.search(r"no duckdb shell of version 1\.5\.1 or later here \(.*/duckdb is 1\.4\.4\)", ran.stderr)
     assert "pip install 'duckdb-mistral[shell]'" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_safe_mode() -> None:
+    """The shell's -safe, which allows no extension, is refused in a sentence."""
+    ran = run_shell({}, "-safe", "-c", "SELECT 1")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "With -safe the shell loads no extension" in ran.stderr
 
 
 def test_no_extension(tmp_path: Path) -> None:
