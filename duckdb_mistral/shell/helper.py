@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral import interrupts
@@ -23,10 +24,14 @@ from duckdb_mistral.shell import protocol
 from duckdb_mistral.shell.statements import json_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 #: How long calls that are under way when the other process ends may take to come to an end themselves.
 END_SECONDS = 10.0
+#: How soon an interrupt is heeded.
+HEED_SECONDS = 0.1
+#: What is called while a statement is bound; it may download results, and never submits.
+COMPILE = "mistral_internal_compile"
 
 
 def main() -> None:
@@ -134,7 +139,7 @@ class Helper:
             columns = protocol.read_columns(data, function.parameters, rows)
             return False, protocol.write_column(function.vectors(*map(_chunked, columns)))
         except (MistralBatchError, KeyboardInterrupt) as error:
-            return True, [str(error).encode()]
+            return True, [(str(error) or interrupts.INTERRUPTED).encode()]
         except Exception as error:  # noqa: BLE001  a bug; it is told where the statement was typed
             told = f"duckdb-mistral has a bug here: {type(error).__name__}: {error}"
             return True, [told.encode(errors="replace")]
@@ -164,12 +169,32 @@ def _call(functions: dict[str, Function], name: str, arguments: str) -> str | No
             f"The macros of this connection are of another version of duckdb-mistral: its helper has no {name} with "
             f"{len(given)} arguments. Run the statements of duckdb-mistral extension --sql again."
         )
-    answer = function.row(*given)
+    answer = _heeding_interrupts(function.row, given) if name == COMPILE else function.row(*given)
     if pa.types.is_string(function.kind):
         return None if answer is None else str(answer)
     # Arrow makes of it what DuckDB would be given: numbers become times, say.
     (value,) = pa.array([answer], function.kind).to_pylist()
     return json.dumps(json_value(value, function.kind), default=str)
+
+
+def _heeding_interrupts(call: Callable[..., Any], given: Sequence[Any]) -> Any:
+    """Return what `call` returns, or be interrupted at once, even while it waits for a server that says nothing.
+
+    What it does then is left to a thread, which ends by itself: so only for what spends nothing.
+    """
+    interrupts.begin()
+    outcome: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call(*given))
+        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    while not wait([outcome], HEED_SECONDS).done:
+        interrupts.check()
+    return outcome.result()
 
 
 def _texts(values: Iterator[str | None]) -> Any:
