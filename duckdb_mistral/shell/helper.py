@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral import interrupts
@@ -32,6 +33,7 @@ END_SECONDS = 10.0
 HEED_SECONDS = 0.1
 #: What is called while a statement is bound; it may download results, and never submits.
 COMPILE = "mistral_internal_compile"
+OURS = protocol.HELLO.pack(protocol.MAGIC, protocol.PROTOCOL)
 
 
 def main() -> None:
@@ -76,8 +78,9 @@ def _connections(control: socket.socket) -> Iterator[socket.socket]:
             for descriptor in descriptors:
                 connection = socket.socket(fileno=descriptor)
                 # Said whatever the other side speaks: it compares, and tells.
-                connection.sendall(protocol.HELLO.pack(protocol.MAGIC, protocol.PROTOCOL))
-                if hello == protocol.HELLO.pack(protocol.MAGIC, protocol.PROTOCOL):
+                with suppress(OSError):  # it may have ended meanwhile
+                    connection.sendall(OURS)
+                if hello == OURS:
                     yield connection
                 else:
                     connection.close()
@@ -108,7 +111,7 @@ class Helper:
             self._close_database(database)
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection:
+        with connection, suppress(OSError):  # the other process was killed
             while header := protocol.receive(connection, protocol.REQUEST.size):
                 name, database, size, rows = protocol.REQUEST.unpack(header)
                 data = protocol.receive(connection, size)
@@ -118,14 +121,9 @@ class Helper:
                     self._close_database(database)
                     continue
                 failed, parts = self._answer(name.rstrip(b"\0").decode(), database, data, rows)
-                try:
-                    connection.sendall(
-                        protocol.REPLY.pack(failed, rows, sum(memoryview(part).nbytes for part in parts))
-                    )
-                    for part in parts:
-                        connection.sendall(part)
-                except OSError:  # the other process has ended
-                    return
+                size = sum(memoryview(part).nbytes for part in parts)
+                for part in (protocol.REPLY.pack(failed, rows, size), *parts):
+                    connection.sendall(part)
 
     def _answer(self, name: str, database: int, data: bytearray, rows: int) -> tuple[bool, Sequence[Any]]:
         """Return whether a call has failed, and its column or the sentence of its error."""
