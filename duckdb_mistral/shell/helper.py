@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral import interrupts
 from duckdb_mistral.errors import MistralBatchError
-from duckdb_mistral.functions import Function, Functions
+from duckdb_mistral.functions import table
 from duckdb_mistral.session import Session
 from duckdb_mistral.shell import protocol
 from duckdb_mistral.shell.statements import json_value
@@ -33,6 +33,7 @@ END_SECONDS = 10.0
 HEED_SECONDS = 0.1
 #: What is called while a statement is bound; it may download results, and never submits.
 COMPILE = "mistral_internal_compile"
+FUNCTIONS = {function.name: function for function in table()}
 OURS = protocol.HELLO.pack(protocol.MAGIC, protocol.PROTOCOL)
 
 
@@ -87,12 +88,12 @@ def _connections(control: socket.socket) -> Iterator[socket.socket]:
 
 
 class Helper:
-    """The functions of each database of the other process."""
+    """A session for each database of the other process."""
 
     def __init__(self) -> None:
-        """Hold no functions yet."""
+        """Have no session yet."""
         self._lock = threading.Lock()
-        self._databases: dict[int, tuple[Functions, dict[str, Function]]] = {}
+        self._sessions: dict[int, Session] = {}
         self._threads: list[threading.Thread] = []
 
     def serve(self, connection: socket.socket) -> None:
@@ -107,7 +108,7 @@ class Helper:
         until = time.monotonic() + END_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-        for database in list(self._databases):
+        for database in list(self._sessions):
             self._close_database(database)
 
     def _serve(self, connection: socket.socket) -> None:
@@ -128,46 +129,45 @@ class Helper:
     def _answer(self, name: str, database: int, data: bytearray, rows: int) -> tuple[bool, Sequence[Any]]:
         """Return whether a call has failed, and its column or the sentence of its error."""
         try:
-            functions = self._functions(database)
+            session = self._session(database)
             if name == protocol.CALL:
                 names, arguments = protocol.read_columns(data, ["VARCHAR", "VARCHAR"], rows)
                 pairs = zip(names.to_pylist(), arguments.to_pylist(), strict=True)
-                return False, protocol.write_column(_texts(_call(functions, *pair) for pair in pairs))
-            function = functions[name]
+                return False, protocol.write_column(_texts(_call(session, *pair) for pair in pairs))
+            function = FUNCTIONS[name]
             columns = protocol.read_columns(data, function.parameters, rows)
-            return False, protocol.write_column(function.vectors(*map(_chunked, columns)))
+            return False, protocol.write_column(function.vectors(session, *map(_chunked, columns)))
         except (MistralBatchError, KeyboardInterrupt) as error:
             return True, [(str(error) or interrupts.INTERRUPTED).encode()]
         except Exception as error:  # noqa: BLE001  a bug; it is told where the statement was typed
             told = f"duckdb-mistral has a bug here: {type(error).__name__}: {error}"
             return True, [told.encode(errors="replace")]
 
-    def _functions(self, database: int) -> dict[str, Function]:
-        """Return the functions of a database, by their names."""
+    def _session(self, database: int) -> Session:
         with self._lock:
-            if database not in self._databases:
-                functions = Functions(Session({}))
-                self._databases[database] = functions, {each.name: each for each in functions.table()}
-            return self._databases[database][1]
+            if database not in self._sessions:
+                self._sessions[database] = Session({})
+            return self._sessions[database]
 
     def _close_database(self, database: int) -> None:
         with self._lock:
-            functions, _ = self._databases.pop(database, (None, None))
-        if functions is not None:
-            functions.session.close()
+            session = self._sessions.pop(database, None)
+        if session is not None:
+            session.close()
 
 
-def _call(functions: dict[str, Function], name: str, arguments: str) -> str | None:
+def _call(session: Session, name: str, arguments: str) -> str | None:
     """Call a function that returns a row: text as it is, all else as JSON."""
     import pyarrow as pa
 
-    function, given = functions.get(name), json.loads(arguments)
+    function, given = FUNCTIONS.get(name), json.loads(arguments)
     if function is None or function.row is None or len(given) != len(function.parameters):
         raise MistralBatchError(
             f"The macros of this connection are of another version of duckdb-mistral: its helper has no {name} with "
             f"{len(given)} arguments. Run the statements of duckdb-mistral extension --sql again."
         )
-    answer = _heeding_interrupts(function.row, given) if name == COMPILE else function.row(*given)
+    call = _heeding_interrupts(function.row) if name == COMPILE else function.row
+    answer = call(session, *given)
     if pa.types.is_string(function.kind):
         return None if answer is None else str(answer)
     # Arrow makes of it what DuckDB would be given: numbers become times, say.
@@ -175,24 +175,28 @@ def _call(functions: dict[str, Function], name: str, arguments: str) -> str | No
     return json.dumps(json_value(value, function.kind), default=str)
 
 
-def _heeding_interrupts(call: Callable[..., Any], given: Sequence[Any]) -> Any:
-    """Return what `call` returns, or be interrupted at once, even while it waits for a server that says nothing.
+def _heeding_interrupts(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `call` so that it is interrupted at once, even while it waits for a server that says nothing.
 
     What it does then is left to a thread, which ends by itself: so only for what spends nothing.
     """
-    interrupts.begin()
-    outcome: Future[Any] = Future()
 
-    def work() -> None:
-        try:
-            outcome.set_result(call(*given))
-        except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
-            outcome.set_exception(error)
+    def heeding(*given: Any) -> Any:
+        interrupts.begin()
+        outcome: Future[Any] = Future()
 
-    threading.Thread(target=work, daemon=True).start()
-    while not wait([outcome], HEED_SECONDS).done:
-        interrupts.check()
-    return outcome.result()
+        def work() -> None:
+            try:
+                outcome.set_result(call(*given))
+            except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        while not wait([outcome], HEED_SECONDS).done:
+            interrupts.check()
+        return outcome.result()
+
+    return heeding
 
 
 def _texts(values: Iterator[str | None]) -> Any:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from duckdb_mistral import rows
-from duckdb_mistral.functions import Function, Functions
+from duckdb_mistral.functions import Function, table
 from duckdb_mistral.quoting import literal
-from duckdb_mistral.session import Session
 from duckdb_mistral.shell.protocol import CALL
 from duckdb_mistral.templates import macro_files
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 def statements(extension: Path) -> Iterator[str]:
     """Return the statements, in their order: the extension, its functions by their names, and what people call."""
     yield f"LOAD {literal(extension)};\n"
-    for function in Functions(Session({})).table():
+    for function in table():
         if function.row is not None:
             yield _macro(function)
     for path in macro_files():

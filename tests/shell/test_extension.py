@@ -17,8 +17,7 @@ import duckdb
 import pytest
 from support import asked_for_money, clean_environment, environment_of
 
-from duckdb_mistral.functions import Functions
-from duckdb_mistral.session import Session
+from duckdb_mistral.functions import table
 from duckdb_mistral.shell import protocol
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def test_functions_are_those_of_python(build: Any) -> None:
     listed = re.findall(r'\{"(mistral_internal_\w+)", \{([A-Z, ]+)\}, ([A-Z]+), (true|false)\}', source)
     found = {name: (parameters.split(", "), returns, volatile) for name, parameters, returns, volatile in listed}
     assert found.pop(protocol.CALL) == (["VARCHAR", "VARCHAR"], "VARCHAR", "true")
-    many = [function for function in Functions(Session({})).table() if function.row is None]
+    many = [function for function in table() if function.row is None]
     types = {"string": "VARCHAR", "int8": "TINYINT", "int64": "BIGINT"}
     assert found == {
         function.name: (function.parameters, types[str(function.kind)], str(not function.pure).lower())
