@@ -35,6 +35,8 @@ _ZEROS = _zeros(2048)
 LISTEN = "mistral_internal_listen"
 
 _OPENED = pa.struct([("token", pa.int64()), ("error", pa.string())])
+#: Where `wait` is a number, the wait goes on, and is asked after by it.
+_WAITED = pa.struct([("wait", pa.int64()), ("error", pa.string()), ("rows", pa.list_(rows.STATUS))])
 _SUMMARY = (
     "STRUCT(rows BIGINT, custom_ids BIGINT, problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], fingerprint VARCHAR)"
 )
@@ -126,7 +128,7 @@ def table() -> tuple[Function, ...]:
         _table("estimate", [text, _SUMMARY, _MEASURED, "VARCHAR[]", "VARCHAR[]"], rows.ESTIMATE, Session.estimate),
         _table("cost", [text], rows.COST, Session.cost),
         _table("status", [text], rows.STATUS, Session.status),
-        _table("wait", [text, "DOUBLE"], rows.STATUS, Session.wait),
+        _few("wait", [text, "DOUBLE", number], _WAITED, Session.wait),
         _table("cancel", [text], rows.STATUS, Session.cancel),
         _table("retry", [text], rows.SUBMIT, Session.retry),
         _table("jobs", [text, text, text, number], rows.WORKSPACE, Session.workspace_jobs),

@@ -8,8 +8,14 @@ COMMENT ON MACRO TABLE mistral_batch_status IS
 CREATE OR REPLACE TEMP MACRO mistral_batch_wait(id, timeout_seconds := NULL) AS TABLE
 SELECT unnest(CASE WHEN answer.error IS NULL THEN answer.rows ELSE error(answer.error) END, recursive := true)
 FROM (
-  -- A constant is folded while the statement is planned, on the thread that Ctrl-C reaches.
-  SELECT mistral_internal_wait(id::VARCHAR, timeout_seconds) AS answer WHERE mistral_internal_listen(true) IS NULL
+  -- In short calls: between two of them DuckDB sees that the query was interrupted, and ends it.
+  WITH RECURSIVE polls(answer) AS (
+    -- A constant is folded while the statement is planned, on the thread that Ctrl-C reaches.
+    SELECT mistral_internal_wait(id::VARCHAR, timeout_seconds, NULL) WHERE mistral_internal_listen(true) IS NULL
+    UNION ALL
+    SELECT mistral_internal_wait(NULL, NULL, answer.wait) FROM polls WHERE answer.wait IS NOT NULL
+  )
+  SELECT answer FROM polls WHERE answer.wait IS NULL
 )
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_wait IS

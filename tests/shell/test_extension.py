@@ -11,17 +11,15 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pytest
 from support import asked_for_money, clean_environment, environment_of
 
+from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.functions import table
 from duckdb_mistral.shell import protocol
-
-if TYPE_CHECKING:
-    from duckdb_mistral.emulator import Emulator
 
 #: What a client runs first; {setup} is the file of `duckdb-mistral extension --sql`.
 CONNECT = """
@@ -196,6 +194,25 @@ con.close()
         "API; the same statement again starts a new helper and continues from there."
     )
     assert asked_for_money(emulator) == (1, 1)
+
+
+def test_interrupted_connection(statements: str, home: Path, tmp_path: Path) -> None:
+    """A client's own cancel ends a wait where there is no terminal; the connection and its helper stay usable."""
+    code = """
+con = connect()
+identifier = con.execute(SUBMIT.replace("total_requests, reused", "submission_id")).fetchone()[0]
+threading.Timer(1.0, con.interrupt).start()
+try:
+    con.execute("FROM mistral_batch_wait($id)", {"id": identifier})
+except duckdb.InterruptException as error:
+    print("interrupted")
+told = con.execute("SELECT status FROM mistral_batch_status($id)", {"id": identifier}).fetchone()[0]
+print(told in ("QUEUED", "RUNNING"))
+assert len(helpers()) == 1
+"""
+    with Emulator(tmp_path / "slow", job_seconds=3600) as slow:
+        ran = run_client(code, statements, environment_of(slow, home), tmp_path)
+    assert (ran.returncode, ran.stdout) == (0, "interrupted\nTrue\n"), ran.stderr
 
 
 def test_fork(statements: str, emulator: Emulator, home: Path, tmp_path: Path) -> None:
