@@ -127,7 +127,11 @@ class Session:
             return self._batches[1]
 
     def close(self) -> None:
-        """Let go of connections to the API, and of spools whose statement never came to its end."""
+        """Let go of connections to the API, and of waits and spools whose statement never came to its end."""
+        with self._lock:
+            waits, self._waits = list(self._waits.values()), {}
+        for waiting in waits:
+            waiting.leave()
         with self._lock:
             for opened in self._spools.values():
                 opened.spool.discard()
@@ -373,7 +377,7 @@ class Session:
         Each call is short, so that DuckDB can end the statement after it.
         """
         from duckdb_mistral import rows
-        from duckdb_mistral.waiting import Waiting
+        from duckdb_mistral.waiting import SLICE_SECONDS, Waiting
 
         with self._lock:
             if number is None:
@@ -384,7 +388,7 @@ class Session:
             waiting = self._waits.get(number)
         if waiting is None:
             raise MistralBatchError("The process that waited has ended. The jobs run on; wait again.")
-        if not waiting.has_ended():
+        if not waiting.has_ended(SLICE_SECONDS / max(1, len(self._waits))):
             return {"wait": number}
         self._waits.pop(number, None)
         return {"rows": list(map(rows.status_row, waiting.outcome()))}

@@ -5,6 +5,7 @@ DuckDB cannot tell a function that its query was interrupted. But it looks betwe
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from concurrent.futures import Future, wait
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
 
 Outcome = TypeVar("Outcome")
 
-#: How long one of the calls may take.
+#: How long the calls of a statement may take, before DuckDB looks again.
 SLICE_SECONDS = 0.25
 #: A call that nobody has asked after for so long belongs to a statement that was interrupted.
 LEFT_SECONDS = 5.0
+#: How long one that is interrupted may take to show its end; it may be waiting for a server.
+END_SECONDS = 1.0
 
 
 class Waiting(Generic[Outcome]):
@@ -32,14 +35,23 @@ class Waiting(Generic[Outcome]):
         self._asked_at = time.monotonic()
         threading.Thread(target=self._work, args=(call, interrupts.begun()), daemon=True).start()
 
-    def has_ended(self) -> bool:
+    def has_ended(self, seconds: float = SLICE_SECONDS) -> bool:
         """Tell whether the call has ended, after a moment in which it may; raises KeyboardInterrupt on Ctrl-C."""
         self._asked_at = time.monotonic()
-        ended = bool(wait([self._future], SLICE_SECONDS).done)
+        ended = bool(wait([self._future], seconds).done)
         if not ended:
-            interrupts.check()
+            try:
+                interrupts.check()
+            except KeyboardInterrupt:
+                self.leave()
+                raise
         self._asked_at = time.monotonic()
         return ended
+
+    def leave(self) -> None:
+        """Interrupt the call, and let it show its end before others go on."""
+        self._asked_at = -math.inf
+        wait([self._future], END_SECONDS)
 
     def outcome(self) -> Outcome:
         """Return what the call has returned, or raise what it has raised."""

@@ -52,6 +52,15 @@ def test_many_ids(con: duckdb.DuckDBPyConnection) -> None:
     assert con.execute(ended).fetchall() == sorted((one, one, "SUCCESS") for one in (first, second))
 
 
+def test_more_ids_than_slices(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait for many ids asks after each of them soon enough, so that none counts as left."""
+    monkeypatch.setattr(waiting, "LEFT_SECONDS", 2.0)
+    ended = "SELECT count(*) FROM range(30), LATERAL (FROM mistral_batch_wait(concat($id, left(range::VARCHAR, 0)))) w"
+    with Emulator(tmp_path / "slow", job_seconds=4) as slow, connect(slow, home) as con:
+        make_staging(con)
+        assert con.execute(ended, {"id": submitted(con)}).fetchall() == [(30,)]
+
+
 def test_outcome() -> None:
     """What a call returns, and what it raises, comes out where it is asked for."""
     call = Waiting(lambda: "done")
