@@ -144,7 +144,11 @@ class ExtensionHook(BuildHookInterface):  # type: ignore[type-arg]
                 self.app.display_warning(f"Without the DuckDB extension: {_told(error)}")
                 continue
             if version != "editable":
+                # `duckdb-mistral extension` fills this in; it is here so that it goes with the installation.
+                helper = out.with_name("helper")
+                helper.touch()
                 build_data["force_include"][str(out)] = inside
+                build_data["force_include"][str(helper)] = f"{FOLDER}/{target}/helper"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
         """Remove what was compiled."""
