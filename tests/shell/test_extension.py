@@ -414,7 +414,7 @@ for call in ("'mistral_internal_newer', '[]'", "'mistral_internal_status', '[1, 
 def test_sanitizers(
     build: Any, statements: str, extension: Path, emulator: Emulator, home: Path, tmp_path: Path
 ) -> None:
-    """Compiled with the address and undefined-behaviour sanitizers, a whole round and wrong answers find nothing."""
+    """Compiled with the address and undefined-behaviour sanitizers, a whole round and nonsense find nothing."""
     compiler = build.cc()
     # DuckDB throws exceptions, for which the sanitizer has to find the library before DuckDB's own copy of it.
     libraries = [] if compiler is None else [_library(compiler, name) for name in ("libasan.so", "libstdc++.so.6")]
