@@ -2,12 +2,12 @@
 
 NEWEST := .venv
 OLDEST := .venv-oldest
-SHELL_ENVIRONMENT := .venv-shell
+UPSTREAM := .venv-upstream
 BIN := $(NEWEST)/bin
 # Many tests wait for a child or a server, so there are more workers than cores.
 WORKERS := -n $(shell echo $$(( $$(nproc) * 3 / 2 ))) --dist worksteal
 
-.PHONY: help demo check environments lint types contracts test test-newest test-others test-oldest test-shell soak format golden docs reference pictures bench clean
+.PHONY: help demo check environments lint types contracts test test-newest test-others test-oldest test-upstream soak format golden docs reference pictures bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -21,7 +21,7 @@ check: environments ## all that a change has to pass
 
 # The first alone, since it may have to install Python's venv; the other two at the same time.
 environments: $(NEWEST)/made
-	@$(MAKE) -j2 $(OLDEST)/made $(SHELL_ENVIRONMENT)/made
+	@$(MAKE) -j2 $(OLDEST)/made $(UPSTREAM)/made
 
 lint: $(NEWEST)/made ## style
 	$(BIN)/ruff format --check .
@@ -35,19 +35,18 @@ contracts: $(NEWEST)/made ## which module may import which
 
 test: test-newest test-others ## the tests, on the newest and the oldest versions of what the package needs
 
-test-newest: $(NEWEST)/made
+test-newest: $(NEWEST)/made $(NEWEST)/node/made
 	$(BIN)/python -m pytest $(WORKERS)
 
-# Those of the shell mostly wait.
-test-others: $(OLDEST)/made $(SHELL_ENVIRONMENT)/made
-	@$(MAKE) -j2 --output-sync test-oldest test-shell
+test-others: $(OLDEST)/made $(UPSTREAM)/made
+	@$(MAKE) -j2 --output-sync test-oldest test-upstream
 
 test-oldest: $(OLDEST)/made
 	$(OLDEST)/bin/python -m pytest $(WORKERS) -m "not newest and not live" --schedules 4
 
-# The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
-test-shell: $(SHELL_ENVIRONMENT)/made
-	$(SHELL_ENVIRONMENT)/bin/python -m pytest $(WORKERS) tests/test_shell.py tests/test_tutorial.py tests/emulator/test_models_server.py
+# The other project's server holds starlette back, so it has an environment of its own.
+test-upstream: $(UPSTREAM)/made
+	$(UPSTREAM)/bin/python -m pytest tests/emulator/test_models_server.py
 
 soak: $(NEWEST)/made ## a kill at every step, and thousands of random schedules of faults; SEED=1 SCHEDULES=3000
 	$(BIN)/python -m pytest -n auto tests/faults/test_every_step.py --every 1
@@ -66,15 +65,15 @@ docs: $(NEWEST)/made ## the pages as HTML, in docs/_build/html; a warning is an 
 reference: $(NEWEST)/made ## write docs/reference.md anew
 	$(BIN)/python scripts/reference.py
 
-pictures: $(NEWEST)/made $(SHELL_ENVIRONMENT)/made ## draw docs/pictures anew from real sessions
-	$(BIN)/python scripts/pictures.py --shell $(SHELL_ENVIRONMENT)/bin/duckdb-mistral
+pictures: $(NEWEST)/made ## draw docs/pictures anew from real sessions
+	$(BIN)/python scripts/pictures.py --shell $(BIN)/duckdb-mistral
 
 bench: $(NEWEST)/made ## how fast and how small, as ratios, half an hour; CASES="read memory" measures some, and adds their tables
 	$(BIN)/python -m pip --disable-pip-version-check -q install --group bench
 	$(BIN)/python -m benchmarks $(if $(CASES),--cases $(CASES) --add,--write)
 
 clean: ## remove the environments
-	rm -rf $(NEWEST) $(OLDEST) $(SHELL_ENVIRONMENT)
+	rm -rf $(NEWEST) $(OLDEST) $(UPSTREAM)
 
 $(NEWEST)/made: pyproject.toml scripts/environment.sh
 	scripts/environment.sh $(NEWEST)
@@ -82,5 +81,11 @@ $(NEWEST)/made: pyproject.toml scripts/environment.sh
 $(OLDEST)/made: pyproject.toml scripts/environment.sh scripts/oldest.py
 	scripts/environment.sh $(OLDEST) oldest
 
-$(SHELL_ENVIRONMENT)/made: pyproject.toml scripts/environment.sh
-	scripts/environment.sh $(SHELL_ENVIRONMENT) shell
+$(UPSTREAM)/made: pyproject.toml scripts/environment.sh
+	scripts/environment.sh $(UPSTREAM) upstream
+
+# DuckDB's client for Node, in which the extension is tried; without npm those tests are skipped.
+$(NEWEST)/node/made: $(NEWEST)/made
+	@mkdir -p $(NEWEST)/node
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(NEWEST)/node @duckdb/node-api || true; fi
+	@touch $@

@@ -188,30 +188,37 @@ def emulator(port: int, directory: Path | None, job_seconds: float, upstream: st
 def shell(arguments: tuple[str, ...]) -> None:
     """Open the official duckdb shell with the functions in it.
 
-    The shell's own arguments follow the database: -c "FROM mistral_batch_status()", -f FILE, -csv and so on.
-    A TEMP table lives in the shell, where mistral_batch_submit does not see it, and an argument of a function cannot
-    be a subquery. CREATE TABLE from a table of the database is written CALL db.query($$ ... $$), or as a view.
-    Needs the extra 'shell'.
+    All arguments are the shell's own: a database, -c "FROM mistral_batch_status()", -f FILE, -csv, -readonly and so on.
+    The shell is the duckdb of the PATH, from version 1.5.1 on, or what the extra 'shell' installs. It does not get the
+    API key.
     """
-    from duckdb_mistral.shell import run
+    from duckdb_mistral.shell.launcher import run
 
     sys.exit(run(arguments))
 
 
 @cli.command()
-@click.argument("database", default=":memory:")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 127.0.0.1 is for this machine.")
-@click.option("--port", type=click.IntRange(0, 65535), default=9494, show_default=True, help="0 takes a free one.")
-@click.option("--token", envvar="DUCKDB_MISTRAL_TOKEN", help="What clients must bring; a new one by default.")
+@click.option("--sql", is_flag=True, help="Print the statements that a client runs: LOAD, and the functions.")
 @told_errors
-def serve(database: str, host: str, port: int, token: str | None) -> None:
-    """Serve DATABASE and the functions to DuckDB clients, over DuckDB's own protocol.
+def extension(*, sql: bool) -> None:
+    """Print the path of the DuckDB extension for this machine.
 
-    Prints the address and the token, and on standard error the statements that clients run. Needs the extra 'shell'.
+    Any DuckDB client from version 1.5.1 on that allows unsigned extensions can load it. With --sql come the statements
+    that a connection runs to have the functions.
     """
-    from duckdb_mistral.serve import run
+    from duckdb_mistral.shell.extension import prepared_extension
+    from duckdb_mistral.shell.statements import statements
 
-    run(database, host=host, port=port, token=token)
+    file = prepared_extension()
+    click.echo("".join(statements(file)) if sql else file, nl=not sql)
+
+
+@cli.command(hidden=True)
+def helper() -> None:
+    """Answer the calls of the extension in the process that starts this one."""
+    from duckdb_mistral.shell.helper import main
+
+    main()
 
 
 @cli.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
@@ -33,10 +33,10 @@ def _zeros(count: int) -> pa.Array:
 _ZEROS = _zeros(2048)
 
 LISTEN = "mistral_internal_listen"
-#: What DuckDB may call as often as it likes, and leave out.
-PURE = (LISTEN, "mistral_internal_line")
 
 _OPENED = pa.struct([("token", pa.int64()), ("error", pa.string())])
+#: Where `wait` is a number, the wait goes on, and is asked after by it.
+_WAITED = pa.struct([("wait", pa.int64()), ("error", pa.string()), ("rows", pa.list_(rows.STATUS))])
 _SUMMARY = (
     "STRUCT(rows BIGINT, custom_ids BIGINT, problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], fingerprint VARCHAR)"
 )
@@ -45,6 +45,22 @@ _MEASURED = (
     "STRUCT(model VARCHAR, requests BIGINT, input_bytes BIGINT, input_tokens BIGINT, max_output_tokens BIGINT, "
     "unlimited BIGINT, uncounted BIGINT, hidden BIGINT)[]"
 )
+
+
+class Function(NamedTuple):
+    """A function that the SQL of this package calls; the same for all sessions."""
+
+    name: str
+    #: DuckDB's types of its parameters.
+    parameters: list[str]
+    #: What it returns; `rows.sql_type` has DuckDB's word for it.
+    kind: pa.DataType
+    #: Takes a session and vectors, and returns a vector.
+    vectors: Callable[..., pa.Array]
+    #: Takes a session and the values of one row, and returns a value; None where rows are many.
+    row: Callable[..., Any] | None = None
+    #: Whether DuckDB may call it as often as it likes, and leave it out.
+    pure: bool = False
 
 
 class Functions:
@@ -61,17 +77,17 @@ class Functions:
 
         They have to be kept for as long as that database may call them: by whoever keeps this object.
         """
-        forms = _forms()
-        self._given = tuple(_Vectors(self.session, form, len(parameters)) for form, parameters, _ in forms.values())
-        for (name, (_, parameters, returns)), given in zip(forms.items(), self._given, strict=True):
+        functions = table()
+        self._given = tuple(_Vectors(self.session, each.vectors, len(each.parameters)) for each in functions)
+        for function, given in zip(functions, self._given, strict=True):
             connection.create_function(
-                name,
+                function.name,
                 given,
-                parameters,
-                returns,
+                list[Any](function.parameters),
+                rows.sql_type(function.kind),
                 type=PythonUDFType.ARROW,
                 null_handling=FunctionNullHandling.SPECIAL,
-                side_effects=name not in PURE,
+                side_effects=not function.pure,
             )
 
 
@@ -98,35 +114,35 @@ def _signature(count: int) -> inspect.Signature:
 
 
 @cache
-def _forms() -> dict[str, tuple[Callable[..., pa.Array], list[Any], str]]:
-    """Return the functions by name, each with its parameters and what it returns: the same for all sessions."""
+def table() -> tuple[Function, ...]:
+    """Return every function that the macros and the statement templates call."""
     text, number, hashed = "VARCHAR", "BIGINT", "UBIGINT"
-    return {
-        "mistral_internal_compile": (_texts(Session.compile), [text, text], text),
-        "mistral_internal_open": (
-            _answers(lambda *given: {"token": Session.open(*given)}, _OPENED),
+    line = Function("mistral_internal_line", [text, hashed], rows.TEXT, _lines, pure=True)
+    return (
+        _text("compile", [text, text], Session.compile),
+        _few(
+            "open",
             [text, "VARCHAR[]", hashed, hashed, "VARCHAR[]"],
-            rows.sql_type(_OPENED),
+            _OPENED,
+            lambda *given: {"token": Session.open(*given)},
         ),
-        "mistral_internal_check": (_texts(Session.check), [text, "VARCHAR[]"], text),
-        "mistral_internal_spool": (_spool, [number, text, hashed, text, text], "TINYINT"),
-        "mistral_internal_submit": _table(Session.submit, [number, _SUMMARY], rows.SUBMIT),
-        "mistral_internal_tokens": (_count_tokens, [text, text], "BIGINT"),
-        "mistral_internal_estimate": _table(
-            Session.estimate, [text, _SUMMARY, _MEASURED, "VARCHAR[]", "VARCHAR[]"], rows.ESTIMATE
-        ),
-        "mistral_internal_cost": _table(Session.cost, [text], rows.COST),
-        "mistral_internal_status": _table(Session.status, [text], rows.STATUS),
-        "mistral_internal_wait": _table(Session.wait, [text, "DOUBLE"], rows.STATUS),
-        "mistral_internal_cancel": _table(Session.cancel, [text], rows.STATUS),
-        "mistral_internal_retry": _table(Session.retry, [text], rows.SUBMIT),
-        "mistral_internal_jobs": _table(Session.workspace_jobs, [text, text, text, number], rows.WORKSPACE),
-        "mistral_internal_models": _table(Session.models, ["BOOLEAN"], rows.MODELS),
-        LISTEN: (_texts(_listen), ["BOOLEAN"], text),
-        "mistral_internal_line": (_lines, [text, hashed], text),
+        _text("check", [text, "VARCHAR[]"], Session.check),
+        Function("mistral_internal_spool", [number, text, hashed, text, text], pa.int8(), _spool),
+        _table("submit", [number, _SUMMARY], rows.SUBMIT, Session.submit),
+        Function("mistral_internal_tokens", [text, text], rows.COUNT, _count_tokens),
+        _table("estimate", [text, _SUMMARY, _MEASURED, "VARCHAR[]", "VARCHAR[]"], rows.ESTIMATE, Session.estimate),
+        _table("cost", [text], rows.COST, Session.cost),
+        _table("status", [text], rows.STATUS, Session.status),
+        _few("wait", [text, "DOUBLE", number], _WAITED, Session.wait),
+        _table("cancel", [text], rows.STATUS, Session.cancel),
+        _table("retry", [text], rows.SUBMIT, Session.retry),
+        _table("jobs", [text, text, text, number], rows.WORKSPACE, Session.workspace_jobs),
+        _table("models", ["BOOLEAN"], rows.MODELS, Session.models),
+        _text("listen", ["BOOLEAN"], _listen)._replace(pure=True),
+        line,
         # Last, because it tells that all are there.
-        "mistral_internal_session": (_texts(lambda session, _: session.name), ["BOOLEAN"], text),
-    }
+        _text("session", ["BOOLEAN"], lambda session, _: session.name),
+    )
 
 
 def _spool(
@@ -174,41 +190,39 @@ def _count_tokens(_: Session, texts: pa.Array, models: pa.Array) -> pa.Array:
     return count_tokens(texts, models)
 
 
-def _texts(call: Callable[..., str | None]) -> Callable[..., pa.Array]:
-    """Return the vector form of a function that returns text."""
-
-    def function(session: Session, *columns: pa.Array) -> pa.Array:
-        return pa.array([call(session, *values) for values in _values(columns)], pa.string())
-
-    return function
+def _text(name: str, parameters: list[str], row: Callable[..., str | None]) -> Function:
+    """Return a function that returns text; `row` takes a session and the values of one row."""
+    return _of_rows(name, parameters, rows.TEXT, row)
 
 
-def _answers(call: Callable[..., dict[str, Any]], kind: pa.StructType) -> Callable[..., pa.Array]:
-    """Return the vector form of a function that returns a struct, with its errors in the struct's field error."""
+def _few(name: str, parameters: list[str], kind: pa.StructType, call: Callable[..., dict[str, Any]]) -> Function:
+    """Return a function that returns a struct, with its errors in the struct's field error."""
 
-    def function(session: Session, *columns: pa.Array) -> pa.Array:
-        found = []
-        for values in _values(columns):
-            interrupts.begin()
-            try:
-                found.append(call(session, *values) | {"error": None})
-            except MistralBatchError as error:
-                found.append({"error": str(error)})
-            except KeyboardInterrupt:
-                found.append({"error": interrupts.INTERRUPTED})
-        return pa.array(found, kind)
+    def row(session: Session, *values: Any) -> dict[str, Any]:
+        interrupts.begin()
+        try:
+            return call(session, *values) | {"error": None}
+        except MistralBatchError as error:
+            return {"error": str(error)}
+        except KeyboardInterrupt:
+            return {"error": interrupts.INTERRUPTED}
 
-    return function
+    return _of_rows(name, parameters, kind, row)
 
 
 def _table(
-    call: Callable[..., Iterable[dict[str, Any]]], parameters: list[Any], row: pa.StructType
-) -> tuple[Callable[..., pa.Array], list[Any], str]:
-    """Return function, parameters and return type of a function that returns rows."""
+    name: str, parameters: list[str], row: pa.StructType, call: Callable[..., Iterable[dict[str, Any]]]
+) -> Function:
+    """Return a function that returns a struct with its rows, or with its error."""
     kind = pa.struct([("error", pa.string()), ("rows", pa.list_(row))])
-    return _answers(lambda *values: {"rows": list(call(*values))}, kind), parameters, rows.sql_type(kind)
+    return _few(name, parameters, kind, lambda *given: {"rows": list(call(*given))})
 
 
-def _values(columns: Iterable[pa.Array]) -> Iterable[tuple[Any, ...]]:
-    """Return the rows of a call; these are the few of a statement, never requests or results."""
-    return zip(*(column.to_pylist() for column in columns), strict=True)
+def _of_rows(name: str, parameters: list[str], kind: pa.DataType, row: Callable[..., Any]) -> Function:
+    """Return a function whose calls are the few of a statement, never requests or results."""
+
+    def vectors(session: Session, *columns: pa.Array) -> pa.Array:
+        values = zip(*(column.to_pylist() for column in columns), strict=True)
+        return pa.array([row(session, *given) for given in values], kind)
+
+    return Function(f"mistral_internal_{name}", parameters, kind, vectors, row)

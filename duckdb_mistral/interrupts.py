@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 INTERRUPTED = "Interrupted. What was sent goes on at the API; the same statement again continues from here."
@@ -40,12 +41,14 @@ def interrupt() -> None:
     _heard += 1
 
 
-def begin(heard: int | None = None) -> None:
+def begin(heard: int | None = None, left: Callable[[], bool] = lambda: False) -> None:
     """Begin a call on this thread: interrupts before it are not its own.
 
-    A thread that works for the call on another one gives `heard`, which is `begun` of that one.
+    A thread that works for the call on another one gives `heard`, which is `begun` of that one, and `left`, which tells
+    whether nobody wants its work any more.
     """
     _calls.heard = _heard if heard is None else heard
+    _calls.left = left
 
 
 def begun() -> int:
@@ -54,7 +57,7 @@ def begun() -> int:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt where one came since the call on this thread began."""
-    if _heard > getattr(_calls, "heard", _heard):
+    """Raise KeyboardInterrupt where one came since the call on this thread began, or its work was left."""
+    if _heard > getattr(_calls, "heard", _heard) or (hasattr(_calls, "left") and _calls.left()):
         begin()
         raise KeyboardInterrupt

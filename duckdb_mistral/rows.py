@@ -223,6 +223,7 @@ def sql_type(kind: pa.DataType) -> str:
         return f"MAP({sql_type(kind.key_type)}, {sql_type(kind.item_type)})"
     return {
         TEXT: "VARCHAR",
+        pa.int8(): "TINYINT",
         COUNT: "BIGINT",
         TIME: "TIMESTAMPTZ",
         pa.int32(): "INTEGER",

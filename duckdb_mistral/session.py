@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs import Job, Plan
     from duckdb_mistral.piloting import Pilot
     from duckdb_mistral.spool import Spool, SpooledPart
+    from duckdb_mistral.waiting import Waiting
 
 
 #: While a macro is made, DuckDB 1.5 binds its body with names that begin so in the place of its parameters.
@@ -71,6 +72,8 @@ class Session:
         self._earlier: list[Batches] = []
         self._spools: dict[int, _Opened] = {}
         self._numbers = itertools.count(1)
+        self._waits: dict[int, Waiting[list[Job]]] = {}
+        self._one_waits = threading.Lock()
         #: Hears why the API could not be asked for jobs that a status shows all the same.
         self.on_trouble: Callable[[str], object] = lambda _: None
         #: The connections and cursors that have registered, by their address.
@@ -124,7 +127,11 @@ class Session:
             return self._batches[1]
 
     def close(self) -> None:
-        """Let go of connections to the API, and of spools whose statement never came to its end."""
+        """Let go of connections to the API, and of waits and spools whose statement never came to its end."""
+        with self._lock:
+            waits, self._waits = list(self._waits.values()), {}
+        for waiting in waits:
+            waiting.leave()
         with self._lock:
             for opened in self._spools.values():
                 opened.spool.discard()
@@ -379,17 +386,44 @@ class Session:
             self.on_trouble(polled.asked.trouble)
         return map(rows.status_row, polled.jobs)
 
-    def wait(self, identifier: str | None, timeout_seconds: float | None) -> Iterable[dict[str, Any]]:
-        """Wait for an id's jobs, showing how far they are; return a row per job."""
+    def wait(self, identifier: str | None, timeout_seconds: float | None, number: int | None) -> dict[str, Any]:
+        """Wait for an id's jobs, or go on with the wait of that number; return a row per job, or the number.
+
+        Each call is short, so that DuckDB can end the statement after it.
+        """
         from duckdb_mistral import rows
+        from duckdb_mistral.waiting import SLICE_SECONDS, Waiting
+
+        with self._lock:
+            if number is None:
+                self._waits = {key: other for key, other in self._waits.items() if not other.left}
+                wanted = _required(identifier)
+                number = next(self._numbers)
+                self._waits[number] = Waiting(lambda: self._waited(wanted, timeout_seconds))
+            waiting = self._waits.get(number)
+        if waiting is None:
+            raise MistralBatchError("The process that waited has ended. The jobs run on; wait again.")
+        if not waiting.has_ended(SLICE_SECONDS / max(1, len(self._waits))):
+            return {"wait": number}
+        self._waits.pop(number, None)
+        return {"rows": list(map(rows.status_row, waiting.outcome()))}
+
+    def _waited(self, identifier: str, timeout_seconds: float | None) -> list[Job]:
+        """Return the ended jobs of an id, showing how far they are meanwhile."""
+        from duckdb_mistral import interrupts
         from duckdb_mistral.failures import what_to_do
         from duckdb_mistral.progress import tell, watching
 
         batches = self.batches()
-        with watching() as watch:
-            jobs = batches.wait(_required(identifier), timeout_seconds, watch)
-        tell(what_to_do(jobs))
-        return map(rows.status_row, jobs)
+        while not self._one_waits.acquire(timeout=0.1):  # one after another, as their bars share a terminal
+            interrupts.check()
+        try:
+            with watching() as watch:
+                jobs = batches.wait(identifier, timeout_seconds, watch)
+            tell(what_to_do(jobs))
+        finally:
+            self._one_waits.release()
+        return jobs
 
     def cancel(self, identifier: str | None) -> Iterable[dict[str, Any]]:
         """Ask for the cancellation of an id's jobs; return a row per job."""

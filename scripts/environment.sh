@@ -1,8 +1,8 @@
 #!/bin/sh
 # Make the virtual environment DIR with the package, all its extras and the tools of the tests:
-#   scripts/environment.sh DIR [oldest | shell]
-# With `oldest`, what the package needs comes in the oldest version that pyproject.toml allows. With `shell`, the
-# environment has the official duckdb shell, and the version of DuckDB that it needs.
+#   scripts/environment.sh DIR [oldest | upstream]
+# With `oldest`, what the package needs comes in the oldest version that pyproject.toml allows. With `upstream`, the
+# environment has the other project's server that the local batch server is tried with.
 set -eu
 
 directory=$1
@@ -28,9 +28,9 @@ $pip 'pip>=25.1' # the first that reads dependency groups
 if [ "${2:-}" = oldest ]; then
   "$directory/bin/python" scripts/oldest.py >"$directory/oldest.txt"
   # Without harlequin: every version of it that reads DuckDB 2 needs click at 8.5.0 and rich above 14.
-  $pip --editable '.[emulator,dbt,tokens]' --group test --group examples --constraint "$directory/oldest.txt"
-elif [ "${2:-}" = shell ]; then
-  $pip --editable '.[emulator,shell]' --group test --group upstream
+  $pip --editable '.[emulator,dbt,shell,tokens]' --group test --group examples --constraint "$directory/oldest.txt"
+elif [ "${2:-}" = upstream ]; then
+  $pip --editable '.[emulator]' --group test --group upstream
 else
   $pip --editable '.[all]' --group dev
 fi

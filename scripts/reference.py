@@ -210,7 +210,7 @@ def command_line() -> Iterator[str]:
     )
     root = context_of(cli, "duckdb-mistral")
     yield "```text\n" + cli.get_help(root) + "\n```"
-    for name, command in sorted(cli.commands.items()):
+    for name, command in sorted((name, command) for name, command in cli.commands.items() if not command.hidden):
         yield f"### duckdb-mistral {name}"
         yield "```text\n" + command.get_help(context_of(command, name, root)) + "\n```"
 

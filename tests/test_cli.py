@@ -547,7 +547,7 @@ def test_help_of_every_command(terminal: Terminal) -> None:
         "doctor",
         "clean",
         "shell",
-        "serve",
+        "extension",
     } <= set(commands)
     from click.testing import CliRunner
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
+import duckdb
 import pytest
 from support import clean_environment
 
@@ -38,12 +41,29 @@ def test_wheel_holds_what_the_package_reads(wheel: Path) -> None:
         | {
             str(path.relative_to(ROOT))
             for path in (ROOT / "duckdb_mistral").rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
+            if path.is_file() and not {"__pycache__", "native"} & {*path.parts}
         }
     )
     assert {"duckdb_mistral/py.typed", "duckdb_mistral/endpoints.json", "duckdb_mistral/emulator/chat.sql"} <= expected
     assert expected <= names
     assert not [name for name in names if not name.startswith(("duckdb_mistral/", "duckdb_mistral-"))]
+
+
+def test_wheel_holds_the_extension(wheel: Path) -> None:
+    """The wheel has the DuckDB extension of the machine that built it, which DuckDB knows by its last bytes."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = {
+            Path(name).parent.name: archive.read(name)
+            for name in archive.namelist()
+            if "/native/" in name and name.endswith("_extension")
+        }
+    if not files:
+        pytest.skip("neither cc nor ziglang is here to compile the extension")
+    ((platform, built),) = files.items()
+    with duckdb.connect() as con:
+        assert (platform,) == con.execute("FROM pragma_platform()").fetchone()
+    told = [field.rstrip(b"\0").decode() for field in struct.unpack("32s" * 8, built[-512:-256])]
+    assert told[::-1] == ["4", platform, "v1.2.0", version("duckdb-mistral"), "C_STRUCT", "", "", ""]
 
 
 def test_wheel_names_its_commands_and_licence(wheel: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from support import asked_for_money, clean_environment, environment_of
+
+from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.shell.binary import find_binary
+from duckdb_mistral.shell.extension import extension_file
 
 if TYPE_CHECKING:
     from duckdb_mistral.emulator import Emulator
@@ -18,7 +21,16 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
-@pytest.mark.skipif(not find_spec("duckdb_cli"), reason="the official shell has an environment of its own")
+def has_shell() -> bool:
+    """Tell whether the official shell is here, and the extension that it loads."""
+    try:
+        extension_file(find_binary().platform)
+    except MistralBatchError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_shell(), reason="neither the PATH nor this environment has the official shell")
 @pytest.mark.parametrize(
     ("page", "ending"), [("tutorial.md", "echo: Summarise: Please add dark mode."), ("shell.md", "SUCCESS")]
 )

@@ -12,8 +12,16 @@ SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
   THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
 END, recursive := true)
 FROM (
-  -- A constant is folded while the statement is planned, on the thread that Ctrl-C reaches.
-  SELECT mistral_internal_wait(id::VARCHAR, timeout_seconds) AS answer WHERE mistral_internal_listen(true) IS NULL
+  -- In short calls: between two of them DuckDB sees that the query was interrupted, and ends it.
+  WITH RECURSIVE polls(answer) AS (
+    -- A constant is folded while the statement is planned, on the thread that Ctrl-C reaches.
+    SELECT mistral_internal_wait(id::VARCHAR, timeout_seconds, NULL) WHERE mistral_internal_listen(true) IS NULL
+    UNION ALL
+    SELECT mistral_internal_wait(NULL, NULL, struct_extract(answer, 'wait'))
+    FROM polls
+    WHERE struct_extract(answer, 'wait') IS NOT NULL
+  )
+  SELECT answer FROM polls WHERE struct_extract(answer, 'wait') IS NULL
 )
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_wait IS

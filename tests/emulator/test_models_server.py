@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMMAND = shutil.which("mock-ai-api", path=str(Path(sys.executable).parent))
 
-pytestmark = pytest.mark.skipif(COMMAND is None, reason="mock-ai-api is not in this environment: make test-shell")
+pytestmark = pytest.mark.skipif(COMMAND is None, reason="mock-ai-api is not in this environment: make test-upstream")
 
 
 def free_port() -> int:

@@ -1,0 +1,216 @@
+"""The helper process: it answers the calls of the extension in another process, and ends with that.
+
+Standard input is a socket on which that process hands over connections, one for each of its threads that calls. There
+is no address that anyone else could connect to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from duckdb_mistral import interrupts
+from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.functions import table
+from duckdb_mistral.session import Session
+from duckdb_mistral.shell import protocol
+from duckdb_mistral.shell.statements import by_macros, json_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+#: How long calls that are under way when the other process ends may take to come to an end themselves.
+END_SECONDS = 10.0
+#: How soon an interrupt is heeded.
+HEED_SECONDS = 0.1
+#: What is called while a statement is bound; it may download results, and never submits.
+COMPILE = "mistral_internal_compile"
+FUNCTIONS = {function.name: function for function in table()}
+OURS = protocol.HELLO.pack(protocol.MAGIC, protocol.PROTOCOL)
+
+
+def main() -> None:
+    """Serve the process at the other end of standard input until it ends."""
+    _hear_signals()
+    helper = Helper()
+    try:
+        for connection in _connections(_take_standard_input()):
+            helper.serve(connection)
+    except SystemExit:  # terminated
+        pass
+    helper.close()
+    sys.stderr.flush()
+    # Threads that upload or download would be waited for; what they do goes on with the next statement.
+    os._exit(0)
+
+
+def _hear_signals() -> None:
+    """Let Ctrl-C end what runs and not this process; the terminal's end is heard of through the other process."""
+    signal.signal(signal.SIGINT, lambda *_: interrupts.interrupt())
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _take_standard_input() -> socket.socket:
+    """Return the socket that standard input is, and leave nothing there to read."""
+    control = socket.socket(fileno=os.dup(0))
+    with open(os.devnull, "rb") as nothing:  # noqa: PTH123  a descriptor is wanted
+        os.dup2(nothing.fileno(), 0)
+    return control
+
+
+def _connections(control: socket.socket) -> Iterator[socket.socket]:
+    """Yield each connection that the other process hands over, until it ends."""
+    with control:
+        while True:
+            hello, descriptors, _, _ = socket.recv_fds(control, protocol.HELLO.size, 1)
+            if not hello:
+                return
+            for descriptor in descriptors:
+                connection = socket.socket(fileno=descriptor)
+                # Said whatever the other side speaks: it compares, and tells.
+                with suppress(OSError):  # it may have ended meanwhile
+                    connection.sendall(OURS)
+                if hello == OURS:
+                    yield connection
+                else:
+                    connection.close()
+
+
+class Helper:
+    """A session for each database of the other process."""
+
+    def __init__(self) -> None:
+        """Have no session yet."""
+        self._lock = threading.Lock()
+        self._sessions: dict[int, Session] = {}
+        self._threads: list[threading.Thread] = []
+
+    def serve(self, connection: socket.socket) -> None:
+        """Answer what comes over a connection, on a thread of its own, until it is closed."""
+        thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+        self._threads = [other for other in self._threads if other.is_alive()] + [thread]
+        thread.start()
+
+    def close(self) -> None:
+        """Interrupt what runs, and close all: nothing is left of statements that did not come to their end."""
+        interrupts.interrupt()
+        until = time.monotonic() + END_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        for database in list(self._sessions):
+            self._close_database(database)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):  # the other process was killed
+            while header := protocol.receive(connection, protocol.REQUEST.size):
+                name, database, size, rows = protocol.REQUEST.unpack(header)
+                data = protocol.receive(connection, size)
+                if data is None:
+                    return
+                if not name.strip(b"\0"):
+                    self._close_database(database)
+                    continue
+                failed, parts = self._answer(name.rstrip(b"\0").decode(), database, data, rows)
+                size = sum(memoryview(part).nbytes for part in parts)
+                for part in (protocol.REPLY.pack(failed, rows, size), *parts):
+                    connection.sendall(part)
+
+    def _answer(self, name: str, database: int, data: bytearray, rows: int) -> tuple[bool, Sequence[Any]]:
+        """Return whether a call has failed, and its column or the sentence of its error."""
+        try:
+            session = self._session(database)
+            if name == protocol.CALL:
+                names, arguments = protocol.read_columns(data, ["VARCHAR", "VARCHAR"], rows)
+                pairs = zip(names.to_pylist(), arguments.to_pylist(), strict=True)
+                return False, protocol.write_column(_texts(_call(session, *pair) for pair in pairs))
+            function = FUNCTIONS[name]
+            columns = protocol.read_columns(data, function.parameters, rows)
+            return False, protocol.write_column(function.vectors(session, *map(_chunked, columns)))
+        except (MistralBatchError, KeyboardInterrupt) as error:
+            return True, [(str(error) or interrupts.INTERRUPTED).encode()]
+        except Exception as error:  # noqa: BLE001  a bug; it is told where the statement was typed
+            told = f"duckdb-mistral has a bug here: {type(error).__name__}: {error}"
+            return True, [told.encode(errors="replace")]
+
+    def _session(self, database: int) -> Session:
+        with self._lock:
+            if database not in self._sessions:
+                self._sessions[database] = Session({})
+            return self._sessions[database]
+
+    def _close_database(self, database: int) -> None:
+        with self._lock:
+            session = self._sessions.pop(database, None)
+        if session is not None:
+            session.close()
+
+
+def _call(session: Session, name: str, arguments: str) -> str | None:
+    """Call a function that returns a row: text as it is, all else as JSON."""
+    import pyarrow as pa
+
+    function, given = FUNCTIONS.get(name), json.loads(arguments)
+    if function is None or function.row is None or len(given) != len(function.parameters):
+        raise MistralBatchError(
+            f"The macros of this connection are of another version of duckdb-mistral: its helper has no {name} with "
+            f"{len(given)} arguments. Run the statements of duckdb-mistral extension --sql again."
+        )
+    call = _heeding_interrupts(function.row) if name == COMPILE else function.row
+    answer = call(session, *given)
+    if pa.types.is_string(function.kind):
+        return None if answer is None else by_macros(str(answer)) if name == COMPILE else str(answer)
+    # Arrow makes of it what DuckDB would be given: numbers become times, say.
+    (value,) = pa.array([answer], function.kind).to_pylist()
+    return json.dumps(json_value(value, function.kind), default=str)
+
+
+def _heeding_interrupts(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `call` so that it is interrupted at once, even while it waits for a server that says nothing.
+
+    What it does then is left to a thread, which ends by itself: so only for what spends nothing.
+    """
+
+    def heeding(*given: Any) -> Any:
+        interrupts.begin()
+        outcome: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(call(*given))
+            except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        while not wait([outcome], HEED_SECONDS).done:
+            interrupts.check()
+        return outcome.result()
+
+    return heeding
+
+
+def _texts(values: Iterator[str | None]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(values, pa.string())
+
+
+def _chunked(column: Any) -> Any:
+    """Return a column as DuckDB hands it to a function."""
+    import pyarrow as pa
+
+    return pa.chunked_array([column])
+
+
+if __name__ == "__main__":
+    main()

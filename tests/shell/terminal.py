@@ -1,0 +1,117 @@
+"""`duckdb-mistral shell` as a process of its own, and in a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from support import clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = (sys.executable, "-m", "duckdb_mistral")
+
+
+def run_shell(
+    environment: dict[str, str], *arguments: str, typed: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `duckdb-mistral shell` with `arguments`; `typed` goes to its standard input."""
+    return subprocess.run(
+        [*COMMAND, "shell", *arguments],
+        env=clean_environment() | environment,
+        input=typed if typed is not None else "",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+COLUMNS = 160
+
+
+class Terminal:
+    """`duckdb-mistral shell` in a terminal, in which a person types."""
+
+    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
+        """Start the shell; it reads and writes a pseudo-terminal, which is its controlling one."""
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+        self.process = subprocess.Popen(
+            [*COMMAND, "shell", *arguments],
+            env=clean_environment() | environment | {"TERM": "xterm"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self._unread = self.shown = ""
+
+    def type(self, line: str) -> None:
+        """Type a line and the return key."""
+        os.write(self._master, line.encode() + b"\r")
+
+    def read_until(self, pattern: str, seconds: float = 60) -> str:
+        """Return what was shown up to where `pattern` is found, without colours and movements."""
+        end = time.monotonic() + seconds
+        shown = self._unread
+        while not (found := re.search(pattern, shown)):
+            assert time.monotonic() < end, f"{pattern!r} was not shown within {seconds} s: {shown!r}"
+            if select.select([self._master], [], [], 0.1)[0]:
+                try:
+                    piece = os.read(self._master, 65536)
+                except OSError:  # the other side has ended
+                    piece = b""
+                if b"\x1b[c" in piece:  # "what are you?": the shell waits for the answer
+                    os.write(self._master, b"\x1b[?1;2c")
+                assert piece, f"{pattern!r} was not shown before the shell ended: {shown!r}"
+                shown += re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07)", "", piece.decode(errors="replace"))
+        self._unread = shown[found.end() :]
+        return shown[: found.end()]
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C while a statement runs: the signal goes to every process of the terminal's foreground."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def children(self, of: int | None = None) -> dict[str, int]:
+        """Return the processes that `duckdb-mistral shell` has started: the shell and its helper."""
+        parent = self.process.pid if of is None else of
+        listed = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="utf-8")
+        listed += "".join(path.read_text(encoding="utf-8") for path in Path(f"/proc/{parent}/task").glob("*/children"))
+        found = {}
+        for child in map(int, set(listed.split())):
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+            found["helper" if b"shell.helper" in command else "shell"] = child
+        return found
+
+    def close(self) -> None:
+        """End what is still running."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        os.close(self._master)
+
+
+@contextlib.contextmanager
+def terminal(environment: dict[str, str], *arguments: str) -> Iterator[Terminal]:
+    """Yield the shell in a terminal, at its first prompt."""
+    shell = Terminal(environment, *arguments)
+    try:
+        shell.shown = shell.read_until("usage hints")
+        yield shell
+    finally:
+        shell.close()
