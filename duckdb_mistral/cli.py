@@ -383,6 +383,14 @@ def retry(identifier: str, shown: str) -> None:
         click.echo("Nothing was sent: every request has its answer.", err=True)
 
 
+@cli.command("dbt-package")
+def dbt_package() -> None:
+    """Print the path of the dbt package, for `local:` in packages.yml."""
+    from duckdb_mistral import templates
+
+    click.echo(templates.dbt_package())
+
+
 @cli.command()
 @click.option("--repair", is_flag=True, help="Put a damaged ledger aside; build it anew from the workspace's jobs.")
 @told_errors

@@ -112,28 +112,21 @@ class MacroCalls:
 
         `given` has submissions, each with its submission_id and its jobs: where the ledger does not know the
         submission, as under a new `home`, its jobs tell. With `partial`, a job that the workspace does not know (any
-        more) counts as ended without results; else that raises UnknownJobError.
+        more) counts as ended without results; else that raises UnknownJobError. With `asking` false, what the ledger
+        knows is told, and the API is not asked.
         """
-        return [self._looked(one, partial=bool(given.get("partial"))) for one in given["submissions"]]
+        partial, asking = bool(given.get("partial")), given.get("asking") is not False
+        return [self._looked(one, partial=partial, asking=asking) for one in given["submissions"]]
 
-    def _looked(self, one: Mapping[str, Any], *, partial: bool) -> dict[str, Any]:
+    def _looked(self, one: Mapping[str, Any], *, partial: bool, asking: bool) -> dict[str, Any]:
         from duckdb_mistral.batches import describe
-        from duckdb_mistral.errors import UnknownJobError
 
         batches, submission_id = self._session.batches(), one["submission_id"]
         known = batches.ledger.submission(submission_id) is not None
-        jobs: list[Job] = []
-        for identifier in [submission_id] if known else one["jobs"]:
-            try:
-                found, gone = batches.poll(identifier)
-            except UnknownJobError:
-                if not partial:
-                    raise
-                continue
-            if gone and not partial:
-                raise batches.not_known(gone[0])
-            lost = {job.key for job in gone}
-            jobs += [job for job in found if job.key not in lost]
+        if known and not asking:
+            jobs = batches.find(submission_id)
+        else:
+            jobs = _polled(batches, [submission_id] if known else one["jobs"] if asking else [], partial=partial)
         unsent = batches.unsent(jobs)
         ended = all(job.ended for job in jobs)
         read = [job.job_id for job in jobs if job.ended and job.job_id]
@@ -165,6 +158,25 @@ class MacroCalls:
         union = " UNION ALL ".join(f"({select})" for select in selects)
         newest = f"SELECT DISTINCT ON (request) * EXCLUDE (age) FROM ({union}) ORDER BY request, age"
         return {"select": newest if selects else None}
+
+
+def _polled(batches: Batches, identifiers: Sequence[str], *, partial: bool) -> list[Job]:
+    """Return the jobs of ids as the API has them; with `partial` without those that it does not know."""
+    from duckdb_mistral.errors import UnknownJobError
+
+    jobs: list[Job] = []
+    for identifier in identifiers:
+        try:
+            found, gone = batches.poll(identifier)
+        except UnknownJobError:
+            if not partial:
+                raise
+            continue
+        if gone and not partial:
+            raise batches.not_known(gone[0])
+        lost = {job.key for job in gone}
+        jobs += [job for job in found if job.key not in lost]
+    return jobs
 
 
 def _in_json(call: Callable[[Any], Any]) -> Callable[[str], str]:

@@ -5,7 +5,7 @@
   --args '{models: [moods]}' names some.
 #}
 {% macro mistral_status(models=none) %}
-  {% for model, id in duckdb_mistral.mistral__submitted(models, pending=true) %}
+  {% for model, id in duckdb_mistral.mistral__submitted(models, ended=false) %}
     {% set jobs = run_query(
       "SELECT job_id, status, completed_requests, total_requests FROM mistral_batch_status('" ~ id ~ "')") %}
     {% do duckdb_mistral.mistral__tell_jobs(model, jobs) %}
@@ -17,7 +17,7 @@
 
 {# Returns once every batch has ended; --args '{timeout_seconds: 600}' waits no longer than that for each. #}
 {% macro mistral_wait(models=none, timeout_seconds=none) %}
-  {% for model, id in duckdb_mistral.mistral__submitted(models, pending=true) %}
+  {% for model, id in duckdb_mistral.mistral__submitted(models, ended=false) %}
     {% set jobs = run_query(
       "SELECT job_id, status, completed_requests, total_requests FROM mistral_batch_wait('" ~ id
       ~ "', timeout_seconds := " ~ duckdb_mistral.mistral__literal(timeout_seconds) ~ ")") %}
@@ -30,7 +30,7 @@
 
 {# What the ended batches of each model have cost, in US dollars at batch price. #}
 {% macro mistral_cost(models=none) %}
-  {% for model, id in duckdb_mistral.mistral__submitted(models, pending=false) %}
+  {% for model, id in duckdb_mistral.mistral__submitted(models, ended=true) %}
     {% set costs = run_query(
       "SELECT model, sum(answers)::BIGINT AS answers, coalesce(format('{:.6f}', sum(cost)), 'unknown') AS cost "
       ~ "FROM mistral_batch_cost('" ~ id ~ "') GROUP BY model ORDER BY model") %}
@@ -52,8 +52,8 @@
 
 
 {# Pairs of a model's name and the id of a submission of its, or of a job where this home does not know that: those that
-   are under way, or those that have ended. #}
-{% macro mistral__submitted(models, pending) %}
+   have ended, or those that some row still waits for. #}
+{% macro mistral__submitted(models, ended) %}
   {% set names = [models] if models is string else models %}
   {% set submissions = {} %}
   {% for node in graph.nodes.values() if node.resource_type == 'model' and (names is none or node.name in names) %}
@@ -65,7 +65,7 @@
       {% set found = run_query(
         "SELECT coalesce(to_json(list({'submission_id': submission_id, 'jobs': jobs}))::VARCHAR, '[]') FROM ("
         ~ "SELECT submission_id, " ~ jobs ~ " AS jobs FROM " ~ at
-        ~ " WHERE submission_id IS NOT NULL GROUP BY submission_id ORDER BY submission_id)") %}
+        ~ " WHERE submission_id IS NOT NULL " ~ ("" if two_steps or ended else "AND outcome = 'pending' ") ~ "GROUP BY submission_id ORDER BY submission_id)") %}
       {% for one in fromjson(found.columns[0].values()[0]) if one.submission_id not in submissions %}
         {% do submissions.update({one.submission_id: {'model': node.name, 'asked': one}}) %}
       {% endfor %}
@@ -75,7 +75,7 @@
   {% set asked = submissions.values() | map(attribute='asked') | list %}
   {% if not asked %}{% do return([]) %}{% endif %}
   {% for look in duckdb_mistral.mistral__call('mistral_dbt_look', {'submissions': asked, 'partial': true}) %}
-    {% for id in (look.wait if pending else look.ids) if look.ended != pending %}
+    {% for id in (look.ids if look.ended else [] if ended else look.wait) %}
       {% do pairs.append((submissions[look.submission_id].model, id)) %}
     {% endfor %}
   {% endfor %}

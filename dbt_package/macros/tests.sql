@@ -15,11 +15,11 @@ WHERE {{ column_name }} IS DISTINCT FROM 'ok' AND (
 
 
 {#
-  Fails where the newest answer is older than so many hours. The model has the time of its answers as a column where its
+  Fails where the newest answer is older than so many hours, or no row has one. The model has the time of its answers as a column where its
   config says results=['answered_at'].
 #}
 {% test mistral_fresh(model, hours, column_name='answered_at') %}
 SELECT max({{ column_name }}) AS newest
 FROM {{ model }}
-HAVING max({{ column_name }}) < now() - to_hours({{ hours }})
+HAVING count(*) > 0 AND coalesce(max({{ column_name }}) < now() - to_hours({{ hours }}), true)
 {% endtest %}

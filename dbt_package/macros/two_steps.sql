@@ -2,10 +2,10 @@
   A model that submits:
 
     {{ config(materialized='table') }}
-    {{ duckdb_mistral.mistral_submit(ref('prompts'), system='Summarise in one sentence.', reuse='requests') }}
+    {{ duckdb_mistral.mistral_submit(ref('prompts'), system='Summarise in one sentence.') }}
 
   One row per job. `custom_id` names the column that tells the rows apart; everything else is an argument of
-  mistral_batch_submit. It sends only where dbt builds the model: not in compile, show, a unit test, with --empty, or for
+  mistral_batch_submit; of what was answered before, nothing is sent again. It sends only where dbt builds the model: not in compile, show, a unit test, with --empty, or for
   a source without rows.
 #}
 {% macro mistral_submit(relation, custom_id='custom_id') %}
@@ -27,7 +27,11 @@
 
 {% macro mistral__submit_call(relation, custom_id, given) %}
   {% set source = duckdb_mistral.mistral__literal(duckdb_mistral.mistral__source(relation, custom_id)) %}
-  {% do return('SELECT * FROM mistral_batch_submit(' ~ source ~ duckdb_mistral.mistral__arguments(given) ~ ')') %}
+  {# Several models run on one file, so that what one of them has answered cannot be left out. #}
+  {% set several = given.model is sequence and given.model is not string %}
+  {% set all = {'reuse': 'submission' if several else 'requests'} %}
+  {% do all.update(given) %}
+  {% do return('SELECT * FROM mistral_batch_submit(' ~ source ~ duckdb_mistral.mistral__arguments(all) ~ ')') %}
 {% endmacro %}
 
 
@@ -58,17 +62,17 @@
   {% if model.resource_type == 'unit_test' %}
     {% do return(duckdb_mistral.mistral__no_answers() ~ ' UNION ALL BY NAME SELECT * FROM ' ~ submitted) %}
   {% endif %}
-  {% set ids = duckdb_mistral.mistral__submission_ids(submitted) %}
-  {% if ids and not duckdb_mistral.mistral__builds() %}
-    {% do return(duckdb_mistral.mistral__results_of(ids, partial)) %}
-  {% endif %}
+  {% set builds = duckdb_mistral.mistral__builds() %}
   {% set selects = [duckdb_mistral.mistral__no_answers()] %}
-  {% for look in duckdb_mistral.mistral__look_at(ids, partial) %}
+  {% for look in duckdb_mistral.mistral__look_at(submitted, partial, asking=builds) %}
     {% if look.ended %}
-      {% do selects.append(duckdb_mistral.mistral__results_of(look.ids, partial)) %}
+      {% if look.ids %}{% do selects.append(duckdb_mistral.mistral__results_of(look.ids, partial)) %}{% endif %}
+    {% elif not builds %}
+      {% do selects.append(duckdb_mistral.mistral__answers_so_far(look, partial)) %}
     {% elif while_running == 'wait' %}
-      {% do run_query("FROM mistral_batch_wait('" ~ look.submission_id ~ "')") %}
-      {% do selects.append(duckdb_mistral.mistral__results_of([look.submission_id], partial)) %}
+      {% for id in look.wait %}{% do run_query("FROM mistral_batch_wait('" ~ id ~ "')") %}{% endfor %}
+      {% set ids = [look.submission_id] if look.pending else look.jobs %}
+      {% do selects.append(duckdb_mistral.mistral__results_of(ids, partial)) %}
     {% elif while_running == 'error' %}
       {% do exceptions.raise_compiler_error(
         model.name ~ ": " ~ look.told ~ " `dbt run-operation mistral_wait` waits for the end.") %}
@@ -83,7 +87,8 @@
 
 {% macro mistral__answers_so_far(look, partial) %}
   {% set id = duckdb_mistral.mistral__literal(look.submission_id) %}
-  {% set pending = "SELECT custom_id, 'pending' AS outcome, " ~ id ~ " AS submission_id FROM (" ~ look.pending ~ ")" %}
+  {% set ids = look.pending or 'SELECT NULL::VARCHAR AS custom_id WHERE false' %}
+  {% set pending = "SELECT custom_id, 'pending' AS outcome, " ~ id ~ " AS submission_id FROM (" ~ ids ~ ")" %}
   {% if not look.ids %}{% do return(pending) %}{% endif %}
   {% set answered = duckdb_mistral.mistral__results_of(look.ids, partial) %}
   {% do return(
@@ -109,17 +114,15 @@
 {% endmacro %}
 
 
-{% macro mistral__look_at(ids, partial) %}
-  {% set submissions = [] %}
-  {% for id in ids %}{% do submissions.append({'submission_id': id, 'jobs': []}) %}{% endfor %}
-  {% if not submissions %}{% do return([]) %}{% endif %}
-  {% do return(duckdb_mistral.mistral__call('mistral_dbt_look', {'submissions': submissions, 'partial': partial})) %}
-{% endmacro %}
-
-
-{# The submissions that a relation of jobs names; none where it is not built yet, or with --empty. #}
-{% macro mistral__submission_ids(submitted) %}
+{# How far the submissions are that a relation of jobs names; none where it is not built yet, or with --empty. #}
+{% macro mistral__look_at(submitted, partial, asking) %}
   {% if flags.EMPTY or not load_relation(submitted) %}{% do return([]) %}{% endif %}
-  {% set found = run_query('SELECT DISTINCT submission_id FROM ' ~ submitted ~ ' WHERE submission_id IS NOT NULL ORDER BY 1') %}
-  {% do return(found.columns[0].values() | list) %}
+  {% set found = run_query(
+    "SELECT coalesce(to_json(list({'submission_id': submission_id, 'jobs': jobs}))::VARCHAR, '[]') FROM ("
+    ~ "SELECT submission_id, list(DISTINCT job_id) FILTER (job_id IS NOT NULL) AS jobs FROM " ~ submitted
+    ~ " WHERE submission_id IS NOT NULL GROUP BY submission_id ORDER BY submission_id)") %}
+  {% set submissions = fromjson(found.columns[0].values()[0]) %}
+  {% if not submissions %}{% do return([]) %}{% endif %}
+  {% do return(duckdb_mistral.mistral__call(
+    'mistral_dbt_look', {'submissions': submissions, 'partial': partial, 'asking': asking})) %}
 {% endmacro %}
