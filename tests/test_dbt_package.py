@@ -174,7 +174,9 @@ def test_nothing_else_sends(session: DbtSession, tmp_path: Path, home: Path) -> 
         ):
             running = project.dbt(*command)
             assert running.returncode == 0, running.stdout
-        assert len(re.findall(r"job [0-9a-f-]{36} is (?:QUEUED|RUNNING), 0 of 20 requests are done", running.stdout)) == 3
+        assert (
+            len(re.findall(r"job [0-9a-f-]{36} is (?:QUEUED|RUNNING), 0 of 20 requests are done", running.stdout)) == 3
+        )
         assert "pending" in project.dbt("show", "--select", "summaries").stdout
         assert asked_for_money(server) == (3, 3)
 
@@ -185,7 +187,9 @@ def test_an_empty_source(project: Project, emulator: Emulator) -> None:
     before = asked_for_money(emulator)
     empty = project.dbt("build", last=0)
     assert empty.returncode == 0, empty.stdout
-    assert [project.read(f"SELECT count(*) FROM {model}") for model in ("moods", "submitted", "summaries")] == [[(0,)]] * 3
+    assert [project.read(f"SELECT count(*) FROM {model}") for model in ("moods", "submitted", "summaries")] == [
+        [(0,)]
+    ] * 3
     assert project.dbt("run", last=3).returncode == 0
     assert project.outcomes() == project.outcomes("summaries") == {"ok": 3}
     assert asked_for_money(emulator) == before
@@ -232,10 +236,18 @@ def test_what_failed_is_retried(project: Project, emulator: Emulator) -> None:
 
 
 REFUSALS = {
-    "repeated": ("SELECT 7 AS id, 'x' AS prompt FROM range(3)", "", "repeats values of its column id, .* 7 \\(3 times\\)"),
+    "repeated": (
+        "SELECT 7 AS id, 'x' AS prompt FROM range(3)",
+        "",
+        "repeats values of its column id, .* 7 \\(3 times\\)",
+    ),
     "no_id": ("SELECT 'x' AS prompt", "", "The model has no column id\\."),
     "own_column": ("SELECT 7 AS id, 'x' AS prompt, 'y' AS mood", "", "The model has a column mood of its own"),
-    "while": ("SELECT 7 AS id, 'x' AS prompt", "while_running='later'", "must be 'keep', 'wait' or 'error', but is 'later'"),
+    "while": (
+        "SELECT 7 AS id, 'x' AS prompt",
+        "while_running='later'",
+        "must be 'keep', 'wait' or 'error', but is 'later'",
+    ),
     "retry": ("SELECT 7 AS id, 'x' AS prompt", "retry=['ok']", "but holds 'ok'"),
     "results": ("SELECT 7 AS id, 'x' AS prompt", "results=['tokens']", "The results have no column 'tokens'"),
     "output": ("SELECT 7 AS id, 'x' AS prompt", "endpoint='/v1/ocr'", "/v1/ocr takes no system message"),
@@ -251,7 +263,9 @@ def test_refusals(project: Project, emulator: Emulator) -> None:
         fixed = "materialized='mistral_batch', custom_id='id', output='STRUCT(mood VARCHAR)'"
         project.write(name, f"{{{{ config({', '.join(filter(None, [fixed, config]))}) }}}}\n{select}")
     (project.directory / "models" / "checked.sql").write_text(
-        (PACKAGE / "integration_tests" / "models" / "checked.sql").read_text(encoding="utf-8").replace("VARCHAR", "INTEGER"),
+        (PACKAGE / "integration_tests" / "models" / "checked.sql")
+        .read_text(encoding="utf-8")
+        .replace("VARCHAR", "INTEGER"),
         encoding="utf-8",
     )
     run = project.dbt("run", "--select", "tickets", "checked", *REFUSALS)
@@ -294,7 +308,9 @@ def test_all_that_a_submit_takes(project: Project, emulator: Emulator) -> None:
         ("b", 2, True),
     ]  # fmt: skip
     assert project.read("SELECT outcome, len(embedding) > 0 FROM embedded") == [("ok", True)]
-    assert project.read("SELECT prompt, custom_id, outcome, json_valid(output) FROM by_prompt") == [("Hello", 7, "ok", True)]
+    assert project.read("SELECT prompt, custom_id, outcome, json_valid(output) FROM by_prompt") == [
+        ("Hello", 7, "ok", True)
+    ]
     assert project.dbt("run", "--select", "by_prompt", force="true").returncode == 0
     assert accepted(emulator) == 5
 
