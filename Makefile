@@ -3,11 +3,12 @@
 NEWEST := .venv
 OLDEST := .venv-oldest
 SHELL_ENVIRONMENT := .venv-shell
+DBT_ENVIRONMENT := .venv-dbt
 BIN := $(NEWEST)/bin
 # Many tests wait for a child or a server, so there are more workers than cores.
 WORKERS := -n $(shell echo $$(( $$(nproc) * 3 / 2 ))) --dist worksteal
 
-.PHONY: help demo check environments lint types contracts test test-newest test-others test-oldest test-shell soak format golden docs reference pictures bench clean
+.PHONY: help demo check environments lint types contracts test test-newest test-others test-oldest test-shell test-dbt soak format golden docs reference pictures bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -19,9 +20,9 @@ check: environments ## all that a change has to pass
 	@$(MAKE) -j2 --output-sync lint types contracts docs
 	@$(MAKE) test
 
-# The first alone, since it may have to install Python's venv; the other two at the same time.
+# The first alone, since it may have to install Python's venv; the others at the same time.
 environments: $(NEWEST)/made
-	@$(MAKE) -j2 $(OLDEST)/made $(SHELL_ENVIRONMENT)/made
+	@$(MAKE) -j3 $(OLDEST)/made $(SHELL_ENVIRONMENT)/made $(DBT_ENVIRONMENT)/made
 
 lint: $(NEWEST)/made ## style
 	$(BIN)/ruff format --check .
@@ -39,8 +40,8 @@ test-newest: $(NEWEST)/made
 	$(BIN)/python -m pytest $(WORKERS)
 
 # Those of the shell mostly wait.
-test-others: $(OLDEST)/made $(SHELL_ENVIRONMENT)/made
-	@$(MAKE) -j2 --output-sync test-oldest test-shell
+test-others: $(OLDEST)/made $(SHELL_ENVIRONMENT)/made $(DBT_ENVIRONMENT)/made
+	@$(MAKE) -j2 --output-sync test-oldest test-shell test-dbt
 
 test-oldest: $(OLDEST)/made
 	$(OLDEST)/bin/python -m pytest $(WORKERS) -m "not newest and not live" --schedules 4
@@ -48,6 +49,10 @@ test-oldest: $(OLDEST)/made
 # The official shell and the extensions that it needs hold DuckDB at one version, so they have an environment of their own.
 test-shell: $(SHELL_ENVIRONMENT)/made
 	$(SHELL_ENVIRONMENT)/bin/python -m pytest $(WORKERS) tests/test_shell.py tests/test_tutorial.py tests/emulator/test_models_server.py
+
+# The newest dbt is held at a distance from the rest: it cannot be installed whole from packages alone.
+test-dbt: $(DBT_ENVIRONMENT)/made
+	$(DBT_ENVIRONMENT)/bin/python -m pytest $(WORKERS) -m "not newest and not live" tests/test_dbt_package.py
 
 soak: $(NEWEST)/made ## a kill at every step, and thousands of random schedules of faults; SEED=1 SCHEDULES=3000
 	$(BIN)/python -m pytest -n auto tests/faults/test_every_step.py --every 1
@@ -74,7 +79,7 @@ bench: $(NEWEST)/made ## how fast and how small, as ratios, half an hour; CASES=
 	$(BIN)/python -m benchmarks $(if $(CASES),--cases $(CASES) --add,--write)
 
 clean: ## remove the environments
-	rm -rf $(NEWEST) $(OLDEST) $(SHELL_ENVIRONMENT)
+	rm -rf $(NEWEST) $(OLDEST) $(SHELL_ENVIRONMENT) $(DBT_ENVIRONMENT)
 
 $(NEWEST)/made: pyproject.toml scripts/environment.sh
 	scripts/environment.sh $(NEWEST)
@@ -84,3 +89,6 @@ $(OLDEST)/made: pyproject.toml scripts/environment.sh scripts/oldest.py
 
 $(SHELL_ENVIRONMENT)/made: pyproject.toml scripts/environment.sh
 	scripts/environment.sh $(SHELL_ENVIRONMENT) shell
+
+$(DBT_ENVIRONMENT)/made: pyproject.toml scripts/environment.sh scripts/without_parser.py
+	scripts/environment.sh $(DBT_ENVIRONMENT) dbt

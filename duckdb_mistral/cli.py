@@ -417,7 +417,7 @@ def doctor(repair: bool) -> None:
 @shown_as
 @told_errors
 def clean(*, free: bool, identifiers: tuple[str, ...], older_than_days: int | None, shown: str) -> None:
-    """Show what lies in the state directory; with --yes, free what is not needed any more.
+    """Show what lies in the state directory; with --yes, free what is not needed.
 
     That is requests whose answers are all kept, and what killed processes have left. What another process is at
     stays, and so does the ledger: nothing is paid for again.

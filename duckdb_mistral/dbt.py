@@ -4,8 +4,8 @@
       - module: duckdb_mistral.dbt
         config: {model: mistral-small-latest}
 
-`config` takes the settings of `duckdb_mistral.register()`; what is not given comes from the environment. The dbt package
-`dbt_package/` builds on it: its macros ask the functions below, which take and return JSON.
+`config` takes the settings of `duckdb_mistral.register()`; what is not given comes from the environment. The macros of
+the dbt package `dbt_package/` ask further functions of it, which take and return JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loading what lies under `sql/` and `dbt_package/`: inside the package where it is installed, beside it in a checkout."""
+"""Finding `sql/` and `dbt_package/`: inside the package where it is installed, beside it in a checkout."""
 
 from __future__ import annotations
 

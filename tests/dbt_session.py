@@ -21,7 +21,7 @@ class DbtSession:
     """A process that runs dbt commands, each with an environment and a project of its own."""
 
     def __enter__(self) -> Self:
-        self._output = tempfile.NamedTemporaryFile()  # noqa: SIM115  closed at the end, as the process is
+        self._output = tempfile.NamedTemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._output, text=True
         )
@@ -65,7 +65,7 @@ def _run(command: dict[str, Any]) -> int:
     os.close(printed)
     ended = dbtRunner().invoke(["--no-use-colors", *command["arguments"]])
     if ended.exception is not None:
-        print(ended.exception)
+        sys.stdout.write(f"{ended.exception}\n")
     sys.stdout.flush()
     _close()
     return 0 if ended.success else 2 if ended.exception is not None else 1
@@ -75,7 +75,7 @@ def _close() -> None:
     """Let go of the database, which dbt would keep open for the next command."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
-    DuckDBConnectionManager.close_all_connections()
+    DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

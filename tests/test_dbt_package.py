@@ -94,7 +94,7 @@ def accepted(server: Emulator) -> int:
 
 
 def test_every_run_converges(session: DbtSession, tmp_path: Path, home: Path) -> None:
-    """Each request is sent once: while the batch runs its row is pending, then it keeps its answer, whatever is rebuilt.
+    """Each request is sent once: its row is pending while the batch runs, and then keeps its answer, come what may.
 
     Rows that are new or whose request changed are sent, those that left the source leave the table, and the answers are
     there without the home and the server that gave them, also with --full-refresh and where other columns changed.
@@ -104,8 +104,8 @@ def test_every_run_converges(session: DbtSession, tmp_path: Path, home: Path) ->
         early = project.dbt("build")
         assert early.returncode == 0, early.stdout
         assert re.search(
-            r"moods: 20 rows are pending\. Job [0-9a-f-]{36} is (QUEUED|RUNNING): \d+ of 20 requests are done\. A later "
-            r"run has their answers: `dbt run-operation mistral_wait` waits for them\.",
+            r"moods: 20 rows are pending\. Job [0-9a-f-]{36} is (QUEUED|RUNNING): \d+ of 20 requests are done\. A "
+            r"later run has their answers: `dbt run-operation mistral_wait` waits for them\.",
             early.stdout,
         ), early.stdout
         assert re.search(r"summaries: Job [0-9a-f-]{36} is (QUEUED|RUNNING)", early.stdout)
@@ -196,7 +196,7 @@ def test_an_empty_source(project: Project, emulator: Emulator) -> None:
 
 
 def test_an_error_while_it_runs(session: DbtSession, tmp_path: Path, home: Path) -> None:
-    """With while_running 'error' the model fails and keeps its table, and what it sent is remembered without the home."""
+    """With while_running 'error' the model fails, and what it sent is remembered without the home."""
     with slow(tmp_path) as server:
         project = Project(session, tmp_path / "project", environment_of(server, home))
         for state in (home, tmp_path / "new-home"):
@@ -229,10 +229,8 @@ def test_what_failed_is_retried(project: Project, emulator: Emulator) -> None:
     tested = project.dbt("test", "--select", "moods,test_type:generic")
     assert tested.returncode == 1
     assert "Got 2 results, configured to fail if != 0" in tested.stdout
-    assert project.read("SELECT id, outcome FROM main_dbt_test__audit.duckdb_mistral_mistral_answered_moods_outcome__ignore") == [
-        (0, "error"),
-        (4, "error"),
-    ]  # fmt: skip
+    stored = "main_dbt_test__audit.duckdb_mistral_mistral_answered_moods_outcome__ignore"
+    assert project.read(f"SELECT id, outcome FROM {stored}") == [(0, "error"), (4, "error")]
 
 
 REFUSALS = {
@@ -280,11 +278,12 @@ def test_refusals(project: Project, emulator: Emulator) -> None:
 
 @pytest.mark.newest
 def test_all_that_a_submit_takes(project: Project, emulator: Emulator) -> None:
-    """Several models, another endpoint, metadata, params, JSON output and rows that share a request can be configured."""
+    """Several models, another endpoint, metadata, params, JSON output and force can be configured, as in a submit."""
     project.write(
         "several",
         """{{ config(materialized='mistral_batch', model=['mistral-small-latest', 'mistral-large-latest'],
-             results=['job_id', 'submission_id'], metadata={'team': 'support'}, params={'temperature': 0}, timeout_hours=2) }}
+             results=['job_id', 'submission_id'], metadata={'team': 'support'},
+             params={'temperature': 0}, timeout_hours=2) }}
            SELECT 'a' AS custom_id, 'Hello' AS prompt UNION ALL SELECT 'b', 'Hello'""",
     )
     project.write(
@@ -303,10 +302,8 @@ def test_all_that_a_submit_takes(project: Project, emulator: Emulator) -> None:
     run = project.dbt("run", "--select", "several", "embedded", "by_prompt", while_running="wait")
     assert run.returncode == 0, run.stdout
     assert accepted(emulator) == 4
-    assert project.read("SELECT custom_id, count(DISTINCT job_id), bool_and(outcome = 'ok') FROM several GROUP BY 1 ORDER BY 1") == [
-        ("a", 2, True),
-        ("b", 2, True),
-    ]  # fmt: skip
+    by_row = "SELECT custom_id, count(DISTINCT job_id), bool_and(outcome = 'ok') FROM several GROUP BY 1 ORDER BY 1"
+    assert project.read(by_row) == [("a", 2, True), ("b", 2, True)]
     assert project.read("SELECT outcome, len(embedding) > 0 FROM embedded") == [("ok", True)]
     assert project.read("SELECT prompt, custom_id, outcome, json_valid(output) FROM by_prompt") == [
         ("Hello", 7, "ok", True)
