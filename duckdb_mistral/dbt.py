@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.batches import Batches
     from duckdb_mistral.jobs import Job
 
+_GONE = "With partial=true in its config, a model takes the rows of such a job for missing, and may send them again."
 #: What a submit takes where the model's config says nothing.
 DEFAULTS = {"source": "rows", "endpoint": "/v1/chat/completions", "timeout_hours": 24, "force": False}
 
@@ -168,12 +169,12 @@ def _polled(batches: Batches, identifiers: Sequence[str], *, partial: bool) -> l
     for identifier in identifiers:
         try:
             found, gone = batches.poll(identifier)
-        except UnknownJobError:
+            if gone and not partial:
+                raise batches.not_known(gone[0])
+        except UnknownJobError as error:
             if not partial:
-                raise
+                raise UnknownJobError(f"{error} {_GONE}") from None
             continue
-        if gone and not partial:
-            raise batches.not_known(gone[0])
         lost = {job.key for job in gone}
         jobs += [job for job in found if job.key not in lost]
     return jobs

@@ -221,7 +221,7 @@ def test_what_failed_is_retried(project: Project, emulator: Emulator) -> None:
     command = ("run", "--select", "+moods")
     counted = []
     for retry in ({}, {}, {"retry": "[error]"}, {"retry": "[error]"}, {"retry": "[error]", "retry_times": 2}):
-        run = project.dbt(*command, while_running="wait" if not retry else "keep", **{"retry_times": 1} | retry)
+        run = project.dbt(*command, while_running="wait", **{"retry_times": 1} | retry)
         assert run.returncode == 0, run.stdout
         counted.append((asked_for_money(emulator), accepted(emulator)))
     assert counted == [((1, 1), 8), ((1, 1), 8), ((2, 2), 10), ((2, 2), 10), ((3, 3), 12)]

@@ -53,9 +53,10 @@
 {% endmacro %}
 
 
-{# Whether this invocation of dbt is one that builds: only these send anything. #}
+{# Whether dbt is building a model just now: only then is anything sent, and not for a test, an operation or a hook. #}
 {% macro mistral__builds() %}
-  {% do return(execute and flags.WHICH in ['run', 'build', 'retry'] and model.resource_type != 'unit_test') %}
+  {% do return(
+    execute and flags.WHICH in ['run', 'build', 'retry'] and model is defined and model.resource_type == 'model') %}
 {% endmacro %}
 
 
