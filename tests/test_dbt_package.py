@@ -214,6 +214,23 @@ def test_an_error_while_it_runs(session: DbtSession, tmp_path: Path, home: Path)
     assert project.outcomes() == {"ok": 20}
 
 
+@pytest.mark.newest
+def test_a_part_that_waited_for_room(session: DbtSession, tmp_path: Path, home: Path) -> None:
+    """A part that was not created yet is sent by a later run, also where the home is lost that knew of it; once."""
+    limits = {"DUCKDB_MISTRAL_MAX_REQUESTS_PER_JOB": "10", "DUCKDB_MISTRAL_MAX_PENDING_REQUESTS": "10"}
+    with slow(tmp_path) as server:
+        project = Project(session, tmp_path / "project", environment_of(server, home) | limits)
+        held = project.dbt("run", "--select", "+moods")
+        assert held.returncode == 0, held.stdout
+        assert "20 rows are pending. Of 2 jobs" in held.stdout
+        assert accepted(server) == 10
+    with ended(tmp_path, server) as later:
+        built = project.dbt("run", "--select", "+moods", home=tmp_path / "new-home", while_running="wait")
+        assert built.returncode == 0, built.stdout
+        assert (accepted(later), later.witness()["rows_accepted_more_than_once"]) == (20, 0)
+    assert project.outcomes() == {"ok": 20}
+
+
 def test_what_failed_is_retried(project: Project, emulator: Emulator) -> None:
     """What `retry` names is sent again, alone, so many times; without it, a row that failed stays as it is."""
     body = "CASE WHEN range % 4 = 0 THEN '[[error 422]] ' ELSE 'fine ' END || range"
@@ -282,7 +299,7 @@ def test_all_that_a_submit_takes(project: Project, emulator: Emulator) -> None:
     project.write(
         "several",
         """{{ config(materialized='mistral_batch', model=['mistral-small-latest', 'mistral-large-latest'],
-             results=['job_id', 'submission_id'], metadata={'team': 'support'},
+             results=['job_id'] + var('more', []), metadata={'team': 'support'},
              params={'temperature': 0}, timeout_hours=2) }}
            SELECT 'a' AS custom_id, 'Hello' AS prompt UNION ALL SELECT 'b', 'Hello'""",
     )
@@ -308,8 +325,9 @@ def test_all_that_a_submit_takes(project: Project, emulator: Emulator) -> None:
     assert project.read("SELECT prompt, custom_id, outcome, json_valid(output) FROM by_prompt") == [
         ("Hello", 7, "ok", True)
     ]
-    assert project.dbt("run", "--select", "by_prompt", force="true").returncode == 0
+    assert project.dbt("run", "--select", "by_prompt", "several", force="true", more="[response]").returncode == 0
     assert accepted(emulator) == 5
+    assert project.read("SELECT DISTINCT response->>'$.object' FROM several") == [("chat.completion",)]
 
 
 @pytest.mark.newest
@@ -318,7 +336,7 @@ def test_two_projects_at_once(session: DbtSession, project: Project, emulator: E
     other = Project(session, tmp_path / "other", project.environment)
     command = [str(Path(sys.executable).with_name("dbt")), "run", "--threads", "8", "--vars", "{while_running: wait}"]
     for one in (project, other):
-        for number in range(6):
+        for number in range(3):
             shutil.copy(one.directory / "models" / "moods.sql", one.directory / "models" / f"moods_{number}.sql")
 
     def run(one: Project) -> subprocess.CompletedProcess[str]:
@@ -329,7 +347,7 @@ def test_two_projects_at_once(session: DbtSession, project: Project, emulator: E
     with ThreadPoolExecutor() as pool:
         for ran in pool.map(run, (project, other)):
             assert ran.returncode == 0, ran.stdout
-    assert project.outcomes("moods_5") == other.outcomes("moods") == {"ok": 20}
+    assert project.outcomes("moods_2") == other.outcomes("moods") == {"ok": 20}
     assert (accepted(emulator), emulator.witness()["rows_accepted_more_than_once"]) == (60, 0)
 
 

@@ -30,8 +30,9 @@
     {% if options.while_running == 'wait' %}
       {% for look in duckdb_mistral.mistral__collect(state, plan, options) if not look.ended %}
         {% for id in look.wait %}
-          {% set timeout = duckdb_mistral.mistral__literal(options.timeout_seconds) %}
-          {% do run_query("FROM mistral_batch_wait('" ~ id ~ "', timeout_seconds := " ~ timeout ~ ")") %}
+          {% do run_query(
+            'FROM mistral_batch_wait(' ~ duckdb_mistral.mistral__literal(id) ~ ', timeout_seconds := '
+            ~ duckdb_mistral.mistral__literal(options.timeout_seconds) ~ ')') %}
         {% endfor %}
       {% endfor %}
     {% endif %}

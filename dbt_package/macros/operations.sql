@@ -7,7 +7,7 @@
 {% macro mistral_status(models=none) %}
   {% for model, id in duckdb_mistral.mistral__submitted(models, ended=false) %}
     {% set jobs = run_query(
-      "SELECT job_id, status, completed_requests, total_requests FROM mistral_batch_status('" ~ id ~ "')") %}
+      "SELECT job_id, status, completed_requests, total_requests FROM mistral_batch_status(" ~ duckdb_mistral.mistral__literal(id) ~ ")") %}
     {% do duckdb_mistral.mistral__tell_jobs(model, jobs) %}
   {% else %}
     {% do log('Nothing is under way.', info=true) %}
@@ -19,8 +19,8 @@
 {% macro mistral_wait(models=none, timeout_seconds=none) %}
   {% for model, id in duckdb_mistral.mistral__submitted(models, ended=false) %}
     {% set jobs = run_query(
-      "SELECT job_id, status, completed_requests, total_requests FROM mistral_batch_wait('" ~ id
-      ~ "', timeout_seconds := " ~ duckdb_mistral.mistral__literal(timeout_seconds) ~ ")") %}
+      "SELECT job_id, status, completed_requests, total_requests FROM mistral_batch_wait("
+      ~ duckdb_mistral.mistral__literal(id) ~ ", timeout_seconds := " ~ duckdb_mistral.mistral__literal(timeout_seconds) ~ ")") %}
     {% do duckdb_mistral.mistral__tell_jobs(model, jobs) %}
   {% else %}
     {% do log('Nothing is under way.', info=true) %}
@@ -33,7 +33,7 @@
   {% for model, id in duckdb_mistral.mistral__submitted(models, ended=true) %}
     {% set costs = run_query(
       "SELECT model, sum(answers)::BIGINT AS answers, coalesce(format('{:.6f}', sum(cost)), 'unknown') AS cost "
-      ~ "FROM mistral_batch_cost('" ~ id ~ "') GROUP BY model ORDER BY model") %}
+      ~ "FROM mistral_batch_cost(" ~ duckdb_mistral.mistral__literal(id) ~ ") GROUP BY model ORDER BY model") %}
     {% for cost in costs.rows %}
       {% do log(model ~ ': ' ~ id ~ ' on ' ~ cost['model'] ~ ', ' ~ cost['answers'] ~ ' answers, $' ~ cost['cost'], info=true) %}
     {% endfor %}

@@ -147,6 +147,8 @@
       WHERE asked = {{ asked }} AND NOT EXISTS (
         SELECT 1 FROM {{ state }} AS known
         WHERE known.asked = wanted.asked AND known.request = wanted.request AND known.outcome = 'ok'
+          {# Asked for only now: under this home it may still be. #}
+          {{ 'AND known.response IS NOT NULL' if 'response' in options.results }}
       )
     {% endcall %}
     {% if run_query('SELECT count(*) FROM temp.main.mistral__lacking').columns[0].values()[0] %}

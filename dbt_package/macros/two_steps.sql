@@ -70,7 +70,9 @@
     {% elif not builds %}
       {% do selects.append(duckdb_mistral.mistral__answers_so_far(look, partial)) %}
     {% elif while_running == 'wait' %}
-      {% for id in look.wait %}{% do run_query("FROM mistral_batch_wait('" ~ id ~ "')") %}{% endfor %}
+      {% for id in look.wait %}
+        {% do run_query('FROM mistral_batch_wait(' ~ duckdb_mistral.mistral__literal(id) ~ ')') %}
+      {% endfor %}
       {% set ids = [look.submission_id] if look.pending else look.jobs %}
       {% do selects.append(duckdb_mistral.mistral__results_of(ids, partial)) %}
     {% elif while_running == 'error' %}
@@ -99,7 +101,7 @@
 {% macro mistral__results_of(ids, partial) %}
   {% set calls = [] %}
   {% for id in ids %}
-    {% do calls.append("SELECT * FROM mistral_batch_results('" ~ id ~ "', partial := " ~ partial ~ ")") %}
+    {% do calls.append("SELECT * FROM mistral_batch_results(" ~ duckdb_mistral.mistral__literal(id) ~ ", partial := " ~ partial ~ ")") %}
   {% endfor %}
   {% do return(calls | join(' UNION ALL BY NAME ')) %}
 {% endmacro %}
