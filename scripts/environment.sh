@@ -24,9 +24,9 @@ if ! "$python" -m venv --clear "$directory" 2>/dev/null; then
 fi
 
 pip="$directory/bin/python -m pip --disable-pip-version-check -q install"
-# From 1.12 on, dbt needs a parser that is built by downloading more than packages. Nothing here uses it, so that where 1.12
-# is wanted it comes alone, with all else that it asks for.
-parsed='dbt-core<1.12'
+# From 1.12 on, dbt needs a parser that is built by downloading more than packages. Nothing here uses it: where 1.12 is
+# wanted, it comes alone, and then all else that it asks for.
+before_parser='dbt-core<1.12'
 $pip 'pip>=25.1' # the first that reads dependency groups
 if [ "${2:-}" = oldest ]; then
   "$directory/bin/python" scripts/oldest.py >"$directory/oldest.txt"
@@ -35,12 +35,12 @@ if [ "${2:-}" = oldest ]; then
 elif [ "${2:-}" = shell ]; then
   $pip --editable '.[emulator,shell]' --group test --group upstream
 elif [ "${2:-}" = dbt ]; then
-  $pip --editable '.[emulator,dbt]' --group test "$parsed"
+  $pip --editable '.[emulator,dbt]' --group test "$before_parser"
   $pip --no-deps --upgrade 'dbt-core>=1.12.6,<1.13'
   "$directory/bin/python" scripts/without_parser.py >"$directory/dbt.txt"
   $pip --requirement "$directory/dbt.txt"
 else
-  $pip --editable '.[all]' --group dev "$parsed"
+  $pip --editable '.[all]' --group dev "$before_parser"
 fi
 # Where Python may not write what it compiled, each of the tests' many processes would compile the package anew.
 "$directory/bin/python" -m compileall -q duckdb_mistral

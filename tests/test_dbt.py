@@ -100,7 +100,7 @@ def test_the_page_from_an_empty_directory(tmp_path: Path, home: Path) -> None:
             late = run(project, environment_of(server, home), command)
             assert late.returncode == 0, late.stdout + late.stderr
         assert asked_for_money(server) == (0, 0)
-    assert "| id | product | prompt" in late.stdout
+    assert "|  3 | ok      | echo |   0.5 |" in late.stdout, late.stdout
     assert read(project, "SELECT id, outcome, mood, score FROM moods") == [(n, "ok", "echo", 0.5) for n in (1, 2, 3)]
     assert read(project, "SELECT id, outcome, summary FROM summaries WHERE id = 3") == [
         (3, "ok", "echo: Where is my parcel?")

@@ -237,7 +237,7 @@ def test_what_failed_is_retried(project: Project, emulator: Emulator) -> None:
     project.write("tickets", f"SELECT range AS id, {body} AS body, 'widget' AS product FROM range(8)")
     command = ("run", "--select", "+moods")
     counted = []
-    for retry in ({}, {}, {"retry": "[error]"}, {"retry": "[error]"}, {"retry": "[error]", "retry_times": 2}):
+    for retry in ({}, {}, {"retry": "[error]"}, {"retry": "[error]"}, {"retry": "{outcomes: [error], times: 2}"}):
         run = project.dbt(*command, while_running="wait", **{"retry_times": 1} | retry)
         assert run.returncode == 0, run.stdout
         counted.append((asked_for_money(emulator), accepted(emulator)))
@@ -305,7 +305,7 @@ def test_all_that_a_submit_takes(project: Project, emulator: Emulator) -> None:
     )
     project.write(
         "embedded",
-        """{{ config(materialized='mistral_batch', endpoint='/v1/embeddings', model='mistral-embed', system=none) }}
+        """{{ config(materialized='mistral_batch', endpoint='/v1/embeddings', meta={'mistral': {'model': 'mistral-embed'}}) }}
            SELECT 'a' AS custom_id, 'Hello' AS input""",
     )
     project.write(

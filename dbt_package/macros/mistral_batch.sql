@@ -62,42 +62,55 @@
 {% endmaterialization %}
 
 
-{# What the model's config says. #}
+{# One thing that the model's config says: by its name, or under meta, where dbt wants keys that it does not know. #}
+{% macro mistral__said(name) %}
+  {% set said = config.get(name) %}
+  {% if said is none %}{% set said = ((config.get('meta') or {}).get('mistral') or {}).get(name) %}{% endif %}
+  {% do return(said) %}
+{% endmacro %}
+
+
+{# All that the model's config says. #}
 {% macro mistral__options() %}
   {% set submit = {} %}
   {% for name in ['model', 'endpoint', 'system', 'params', 'output', 'metadata', 'timeout_hours', 'reuse', 'max_cost',
-                  'force', 'label', 'forget'] if config.get(name) is not none %}
-    {% do submit.update({name: config.get(name)}) %}
+                  'force', 'label', 'forget'] %}
+    {% set said = duckdb_mistral.mistral__said(name) %}
+    {% if said is not none %}{% do submit.update({name: said}) %}{% endif %}
   {% endfor %}
   {% do submit.update({'reuse': submit.reuse or 'requests'}) %}
-  {% set while_running = config.get('while_running') or 'keep' %}
+  {% set while_running = duckdb_mistral.mistral__said('while_running') or 'keep' %}
   {% if while_running not in ['keep', 'wait', 'error'] %}
     {% do exceptions.raise_compiler_error(
       "while_running must be 'keep', 'wait' or 'error', but is '" ~ while_running ~ "'. Nothing was sent.") %}
   {% endif %}
-  {% set said = config.get('retry') %}
+  {% set said = duckdb_mistral.mistral__said('retry') %}
+  {% set times = duckdb_mistral.mistral__said('retry_times') %}
+  {% if said is mapping %}
+    {% set times = said.get('times', times) %}
+    {% set said = said.get('outcomes') %}
+  {% endif %}
   {% set outcomes = ['missing'] if said is none else [said] if said is string else said | list %}
   {% for outcome in outcomes if outcome not in ['truncated', 'invalid_output', 'error', 'missing'] %}
     {% do exceptions.raise_compiler_error(
       "retry must be a list of truncated, invalid_output, error and missing, but holds '" ~ outcome
       ~ "'. Nothing was sent.") %}
   {% endfor %}
-  {% set times = config.get('retry_times') %}
   {% if times is none %}{% set times = 3 %}{% endif %}
   {% if times is not integer or times < 0 %}
     {% do exceptions.raise_compiler_error("retry_times must be a whole number, but is '" ~ times ~ "'. Nothing was sent.") %}
   {% endif %}
-  {% set results = config.get('results') or [] %}
+  {% set results = duckdb_mistral.mistral__said('results') or [] %}
   {% do return({
     'submit': submit,
-    'custom_id': config.get('custom_id') or 'custom_id',
+    'custom_id': duckdb_mistral.mistral__said('custom_id') or 'custom_id',
     'while_running': while_running,
     'retry': outcomes,
     'retry_times': times,
     'turns': 1 + times if while_running == 'wait' and said else 1,
     'results': [results] if results is string else results | list,
-    'partial': config.get('partial') is sameas true,
-    'timeout_seconds': config.get('timeout_seconds'),
+    'partial': duckdb_mistral.mistral__said('partial') is sameas true,
+    'timeout_seconds': duckdb_mistral.mistral__said('timeout_seconds'),
   }) %}
 {% endmacro %}
 
