@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs import Job
 
 _GONE = "With partial=true in its config, a model takes the rows of such a job for missing, and may send them again."
+#: What DuckDB was given to call, which it does by its address.
+_kept: list[Callable[[str], str]] = []
 #: What a submit takes where the model's config says nothing.
 DEFAULTS = {"source": "rows", "endpoint": "/v1/chat/completions", "timeout_hours": 24, "force": False}
 
@@ -80,8 +82,10 @@ class MacroCalls:
             "mistral_dbt_found": self.found,
             "mistral_dbt_plan": self.plan,  # the last, because it tells that all are there
         }
-        for name, call in {} if known else calls.items():
-            connection.create_function(name, _in_json(call), ["VARCHAR"], "VARCHAR", side_effects=True)
+        for name, call in () if known else calls.items():
+            function = _in_json(call)
+            _kept.append(function)
+            connection.create_function(name, function, ["VARCHAR"], "VARCHAR", side_effects=True)
 
     def plan(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Check the arguments of a submit; return what they stand for here, and the columns of its results.
@@ -168,15 +172,15 @@ def _polled(batches: Batches, identifiers: Sequence[str], *, partial: bool) -> l
     jobs: list[Job] = []
     for identifier in identifiers:
         try:
-            found, gone = batches.poll(identifier)
-            if gone and not partial:
-                raise batches.not_known(gone[0])
+            polled = batches.poll(identifier)
+            if polled.asked.gone and not partial:
+                raise batches.not_known(polled.asked.gone[0])
         except UnknownJobError as error:
             if not partial:
                 raise UnknownJobError(f"{error} {_GONE}") from None
             continue
-        lost = {job.key for job in gone}
-        jobs += [job for job in found if job.key not in lost]
+        lost = {job.key for job in polled.asked.gone}
+        jobs += [job for job in polled.jobs if job.key not in lost]
     return jobs
 
 

@@ -237,8 +237,9 @@ def test_what_failed_is_retried(project: Project, emulator: Emulator) -> None:
     project.write("tickets", f"SELECT range AS id, {body} AS body, 'widget' AS product FROM range(8)")
     command = ("run", "--select", "+moods")
     counted = []
-    for retry in ({}, {}, {"retry": "[error]"}, {"retry": "[error]"}, {"retry": "{outcomes: [error], times: 2}"}):
-        run = project.dbt(*command, while_running="wait", **{"retry_times": 1} | retry)
+    once, twice = {"retry": "[error]", "retry_times": "1"}, {"retry": "{outcomes: [error], times: 2}"}
+    for retry in ({}, {}, once, once, twice):
+        run = project.dbt(*command, **{"while_running": "wait", **retry})  # type: ignore[arg-type]
         assert run.returncode == 0, run.stdout
         counted.append((asked_for_money(emulator), accepted(emulator)))
     assert counted == [((1, 1), 8), ((1, 1), 8), ((2, 2), 10), ((2, 2), 10), ((3, 3), 12)]
@@ -305,7 +306,8 @@ def test_all_that_a_submit_takes(project: Project, emulator: Emulator) -> None:
     )
     project.write(
         "embedded",
-        """{{ config(materialized='mistral_batch', endpoint='/v1/embeddings', meta={'mistral': {'model': 'mistral-embed'}}) }}
+        """{{ config(materialized='mistral_batch', endpoint='/v1/embeddings',
+             meta={'mistral': {'model': 'mistral-embed'}}) }}
            SELECT 'a' AS custom_id, 'Hello' AS input""",
     )
     project.write(
