@@ -3,11 +3,12 @@
 NEWEST := .venv
 OLDEST := .venv-oldest
 UPSTREAM := .venv-upstream
+DBT_ENVIRONMENT := .venv-dbt
 BIN := $(NEWEST)/bin
 # Many tests wait for a child or a server, so there are more workers than cores.
 WORKERS := -n $(shell echo $$(( $$(nproc) * 3 / 2 ))) --dist worksteal
 
-.PHONY: help demo check environments lint types contracts test test-newest test-others test-oldest test-upstream soak format golden docs reference pictures bench clean
+.PHONY: help demo check environments lint types contracts test test-newest test-others test-oldest test-upstream test-dbt soak format golden docs reference pictures bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -19,9 +20,9 @@ check: environments ## all that a change has to pass
 	@$(MAKE) -j2 --output-sync lint types contracts docs
 	@$(MAKE) test
 
-# The first alone, since it may have to install Python's venv; the other two at the same time.
+# The first alone, since it may have to install Python's venv; the others at the same time.
 environments: $(NEWEST)/made
-	@$(MAKE) -j2 $(OLDEST)/made $(UPSTREAM)/made
+	@$(MAKE) -j3 $(OLDEST)/made $(UPSTREAM)/made $(DBT_ENVIRONMENT)/made
 
 lint: $(NEWEST)/made ## style
 	$(BIN)/ruff format --check .
@@ -38,8 +39,8 @@ test: test-newest test-others ## the tests, on the newest and the oldest version
 test-newest: $(NEWEST)/made $(NEWEST)/node/made
 	$(BIN)/python -m pytest $(WORKERS)
 
-test-others: $(OLDEST)/made $(UPSTREAM)/made
-	@$(MAKE) -j2 --output-sync test-oldest test-upstream
+test-others: $(OLDEST)/made $(UPSTREAM)/made $(DBT_ENVIRONMENT)/made
+	@$(MAKE) -j2 --output-sync test-oldest test-upstream test-dbt
 
 test-oldest: $(OLDEST)/made
 	$(OLDEST)/bin/python -m pytest $(WORKERS) -m "not newest and not live" --schedules 4
@@ -47,6 +48,10 @@ test-oldest: $(OLDEST)/made
 # The other project's server holds starlette back, so it has an environment of its own.
 test-upstream: $(UPSTREAM)/made
 	$(UPSTREAM)/bin/python -m pytest tests/emulator/test_models_server.py
+
+# The newest dbt is held at a distance from the rest: it cannot be installed whole from packages alone.
+test-dbt: $(DBT_ENVIRONMENT)/made
+	$(DBT_ENVIRONMENT)/bin/python -m pytest $(WORKERS) -m "not newest and not live" tests/test_dbt_package.py
 
 soak: $(NEWEST)/made ## a kill at every step, and thousands of random schedules of faults; SEED=1 SCHEDULES=3000
 	$(BIN)/python -m pytest -n auto tests/faults/test_every_step.py --every 1
@@ -73,7 +78,7 @@ bench: $(NEWEST)/made ## how fast and how small, as ratios, half an hour; CASES=
 	$(BIN)/python -m benchmarks $(if $(CASES),--cases $(CASES) --add,--write)
 
 clean: ## remove the environments
-	rm -rf $(NEWEST) $(OLDEST) $(UPSTREAM)
+	rm -rf $(NEWEST) $(OLDEST) $(UPSTREAM) $(DBT_ENVIRONMENT)
 
 $(NEWEST)/made: pyproject.toml scripts/environment.sh
 	scripts/environment.sh $(NEWEST)
@@ -89,3 +94,6 @@ $(NEWEST)/node/made: $(NEWEST)/made
 	@mkdir -p $(NEWEST)/node
 	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(NEWEST)/node @duckdb/node-api || true; fi
 	@touch $@
+
+$(DBT_ENVIRONMENT)/made: pyproject.toml scripts/environment.sh scripts/without_parser.py
+	scripts/environment.sh $(DBT_ENVIRONMENT) dbt

@@ -390,6 +390,14 @@ def retry(identifier: str, shown: str) -> None:
         click.echo("Nothing was sent: every request has its answer.", err=True)
 
 
+@cli.command("dbt-package")
+def dbt_package() -> None:
+    """Print the path of the dbt package, for `local:` in packages.yml."""
+    from duckdb_mistral import templates
+
+    click.echo(templates.dbt_package())
+
+
 @cli.command()
 @click.option("--repair", is_flag=True, help="Put a damaged ledger aside; build it anew from the workspace's jobs.")
 @told_errors
@@ -416,7 +424,7 @@ def doctor(repair: bool) -> None:
 @shown_as
 @told_errors
 def clean(*, free: bool, identifiers: tuple[str, ...], older_than_days: int | None, shown: str) -> None:
-    """Show what lies in the state directory; with --yes, free what is not needed any more.
+    """Show what lies in the state directory; with --yes, free what is not needed.
 
     That is requests whose answers are all kept, and what killed processes have left. What another process is at
     stays, and so does the ledger: nothing is paid for again.

@@ -4,23 +4,40 @@
       - module: duckdb_mistral.dbt
         config: {model: mistral-small-latest}
 
-`config` takes the settings of `duckdb_mistral.register()`; what is not given comes from the environment.
+`config` takes the settings of `duckdb_mistral.register()`; what is not given comes from the environment. The macros of
+the dbt package `dbt_package/` ask further functions of it, which take and return JSON.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt_common.exceptions import DbtRuntimeError
 
+from duckdb_mistral import interrupts
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.plugin import register
+from duckdb_mistral.quoting import literal
+from duckdb_mistral.session import Session
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
     import duckdb
+
+    from duckdb_mistral.batches import Batches
+    from duckdb_mistral.jobs import Job
+
+_GONE = "With partial=true in its config, a model takes the rows of such a job for missing, and may send them again."
+#: What DuckDB was given to call, which it does by its address.
+_kept: list[Callable[[str], str]] = []
+#: What a submit takes where the model's config says nothing.
+DEFAULTS = {"source": "rows", "endpoint": "/v1/chat/completions", "timeout_hours": 24, "force": False}
 
 
 class Plugin(BasePlugin):
@@ -34,14 +51,186 @@ class Plugin(BasePlugin):
         }
         self._settings = {name: value for name, value in plugin_config.items() if name not in of_duckdb}
         try:
-            Settings.resolve(self._settings)
+            self._macros = MacroCalls(Session(self._settings))
         except MistralBatchError as error:
             raise DbtRuntimeError(str(error)) from error
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         """Create the functions on the database."""
         register(conn, **self._settings)
+        self._macros.create(conn)
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Create the macros, which are TEMP, on the connection of a model."""
         register(cursor)
+
+
+class MacroCalls:
+    """What the macros of the dbt package ask for, beside the functions that people call."""
+
+    def __init__(self, session: Session) -> None:
+        """Answer with the settings and the ledger of `session`."""
+        self._session = session
+
+    def create(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Create the functions on the database of `connection`, unless another connection of it has done so."""
+        ((known,),) = connection.execute(
+            "SELECT count(*) FROM duckdb_functions() WHERE function_name = 'mistral_dbt_plan'"
+        ).fetchall()
+        calls: dict[str, Callable[[Any], Any]] = {
+            "mistral_dbt_look": self.look,
+            "mistral_dbt_found": self.found,
+            "mistral_dbt_plan": self.plan,  # the last, because it tells that all are there
+        }
+        for name, call in () if known else calls.items():
+            function = _in_json(call)
+            _kept.append(function)
+            connection.create_function(name, function, ["VARCHAR"], "VARCHAR", side_effects=True)
+
+    def plan(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Check the arguments of a submit; return what they stand for here, and the columns of its results.
+
+        `given` has the arguments of mistral_batch_submit. Raises ArgumentError as that does.
+        """
+        from duckdb_mistral.arguments import submit_arguments
+        from duckdb_mistral.results import COLUMNS
+
+        settings = self._session.settings
+        models = given.get("model")
+        checked = [
+            submit_arguments(DEFAULTS | {"reuse": "requests"} | dict(given) | {"model": model}, settings.model)
+            for model in (models if isinstance(models, list) and models else [models])
+        ]
+        output = checked[0].output
+        return {
+            "endpoint": checked[0].plan.endpoint,
+            "models": [model for one in checked for model in one.plan.models],
+            "server_url": settings.server_url,
+            "reuse_requests": checked[0].plan.reuse_requests,
+            "columns": COLUMNS,
+            "output": "JSON" if output is None else output.sql_type,
+            "fields": [] if output is None else _field_names(output.sql_type),
+        }
+
+    def look(self, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return how far submissions are, and which of their ids have results to read.
+
+        `given` has submissions, each with its submission_id and its jobs: where the ledger does not know the
+        submission, as under a new `home`, its jobs tell. With `partial`, a job that the workspace does not know (any
+        more) counts as ended without results; else that raises UnknownJobError. With `asking` false, what the ledger
+        knows is told, and the API is not asked.
+        """
+        partial, asking = bool(given.get("partial")), given.get("asking") is not False
+        return [self._looked(one, partial=partial, asking=asking) for one in given["submissions"]]
+
+    def _looked(self, one: Mapping[str, Any], *, partial: bool, asking: bool) -> dict[str, Any]:
+        from duckdb_mistral.batches import describe
+
+        batches, submission_id = self._session.batches(), one["submission_id"]
+        known = batches.ledger.submission(submission_id) is not None
+        if known and not asking:
+            jobs = batches.find(submission_id)
+        else:
+            jobs = _polled(batches, [submission_id] if known else one["jobs"] if asking else [], partial=partial)
+        unsent = batches.unsent(jobs)
+        ended = all(job.ended for job in jobs)
+        read = [job.job_id for job in jobs if job.ended and job.job_id]
+        return {
+            "submission_id": submission_id,
+            "ended": ended,
+            "jobs": [job.job_id for job in jobs if job.job_id],
+            "ids": [submission_id] if known and ended and jobs else read,
+            "wait": [submission_id] if known else [job.job_id for job in jobs if not job.ended],
+            "told": str(batches.not_sent(unsent)) if unsent else describe(jobs) if jobs else "",
+            "pending": _pending_ids(batches, [job for job in jobs if not job.ended]) if known else None,
+        }
+
+    def found(self, given: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return a SELECT of what is answered well under `home`, with the request's hash; None where nothing is.
+
+        `given` has endpoint and model, and wanted: the name of a table with the wanted hashes in a column `request`.
+        """
+        from duckdb_mistral.responses import kept_rows
+        from duckdb_mistral.reusing import answered_sql
+
+        batches = self._session.batches()
+        selects = [
+            f"SELECT {age} AS age, answered.request, results.* FROM {kept_rows([file])} AS results "
+            f"JOIN ({select}) AS answered ON results.custom_id COLLATE C = answered.answered_as "
+            f"WHERE results.outcome = 'ok' AND answered.request IN (SELECT request FROM {given['wanted']})"
+            for age, (file, select) in enumerate(answered_sql(batches, given["endpoint"], given["model"]))
+        ]
+        union = " UNION ALL ".join(f"({select})" for select in selects)
+        newest = f"SELECT DISTINCT ON (request) * EXCLUDE (age) FROM ({union}) ORDER BY request, age"
+        return {"select": newest if selects else None}
+
+
+def _polled(batches: Batches, identifiers: Sequence[str], *, partial: bool) -> list[Job]:
+    """Return the jobs of ids as the API has them; with `partial` without those that it does not know."""
+    from duckdb_mistral.errors import UnknownJobError
+
+    jobs: list[Job] = []
+    for identifier in identifiers:
+        try:
+            polled = batches.poll(identifier)
+            if polled.asked.gone and not partial:
+                raise batches.not_known(polled.asked.gone[0])
+        except UnknownJobError as error:
+            if not partial:
+                raise UnknownJobError(f"{error} {_GONE}") from None
+            continue
+        lost = {job.key for job in polled.asked.gone}
+        jobs += [job for job in polled.jobs if job.key not in lost]
+    return jobs
+
+
+def _in_json(call: Callable[[Any], Any]) -> Callable[[str], str]:
+    """Return a function from JSON to JSON; what a person has to hear comes back as its member `error`."""
+
+    def function(given: str) -> str:
+        interrupts.begin()
+        try:
+            answer = {"answer": call(json.loads(given))}
+        except MistralBatchError as error:
+            answer = {"error": str(error)}
+        return json.dumps(answer, default=str)
+
+    return function
+
+
+def _field_names(sql_type: str) -> list[str]:
+    """Return the fields of a STRUCT; none of another type."""
+    import duckdb
+
+    kind = duckdb.sqltype(sql_type)
+    return [name for name, _ in kind.children] if kind.id == "struct" else []
+
+
+def _pending_ids(batches: Batches, jobs: Sequence[Job]) -> str | None:
+    """Return a SELECT of the custom_ids that jobs were sent, as far as they are known here."""
+    return " UNION ALL ".join(_ids_of_jobs(batches, jobs)) or None
+
+
+def _ids_of_jobs(batches: Batches, jobs: Sequence[Job]) -> Iterator[str]:
+    from duckdb_mistral.reusing import copies_path, found_path, hashes_path
+    from duckdb_mistral.sending import spool_path
+
+    home = batches.settings.home
+    for job in jobs:
+        hashes = hashes_path(home, job)
+        requests = spool_path(home, job.submission_id or "", job.part)
+        if hashes.exists():
+            yield _ids_of(hashes)
+        elif requests.exists():
+            yield (
+                f"SELECT custom_id FROM read_json({literal(requests)}, format = 'newline_delimited', "
+                "columns = {custom_id: 'VARCHAR'}, maximum_object_size = 67108864)"
+            )
+    for submission_id in dict.fromkeys(job.submission_id for job in jobs if job.submission_id):
+        for path in (copies_path(home, submission_id), found_path(home, submission_id)):
+            if path.exists():
+                yield _ids_of(path)
+
+
+def _ids_of(path: Path) -> str:
+    return f"SELECT custom_id FROM read_parquet({literal(path)})"

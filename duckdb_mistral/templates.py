@@ -1,4 +1,4 @@
-"""Loading what lies under `sql/`: inside the package where it is installed, beside it in a checkout."""
+"""Finding `sql/` and `dbt_package/`: inside the package where it is installed, beside it in a checkout."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ def sql_directory() -> Path:
     """Return the directory of the macros and the statement templates."""
     inside = _PACKAGE / "sql"
     return inside if inside.is_dir() else _PACKAGE.parent / "sql"
+
+
+def dbt_package() -> Path:
+    """Return the directory of the dbt package."""
+    inside = _PACKAGE / "dbt_package"
+    return inside if inside.is_dir() else _PACKAGE.parent / "dbt_package"
 
 
 def macro_files() -> list[Path]:

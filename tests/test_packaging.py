@@ -32,11 +32,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_holds_what_the_package_reads(wheel: Path) -> None:
-    """The SQL, the data and the type marker are in the wheel, file by file."""
+    """The SQL, the dbt package, the data and the type marker are in the wheel, file by file."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     expected = (
         {f"duckdb_mistral/{path.relative_to(ROOT)}" for path in (ROOT / "sql").rglob("*.sql")}
+        | {f"duckdb_mistral/{path.relative_to(ROOT)}" for path in (ROOT / "dbt_package" / "macros").iterdir()}
+        | {"duckdb_mistral/dbt_package/dbt_project.yml"}
         | {f"duckdb_mistral/data/{path.name}" for path in (ROOT / "examples" / "data").iterdir() if path.is_file()}
         | {
             str(path.relative_to(ROOT))
@@ -79,7 +81,7 @@ def test_wheel_names_its_commands_and_licence(wheel: Path) -> None:
 
 
 def test_wheel_works_alone(wheel: Path, tmp_path: Path) -> None:
-    """Unpacked elsewhere and imported in isolation, the wheel registers and previews."""
+    """Unpacked elsewhere and imported in isolation, the wheel registers and previews, and names its dbt package."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "unpacked")
     code = f"""
@@ -89,6 +91,8 @@ import duckdb_mistral
 print(duckdb_mistral.__file__)
 con = duckdb_mistral.connect()
 print(con.execute("FROM mistral_batch_preview('SELECT 1 AS custom_id, 2 AS prompt')").fetchall())
+from duckdb_mistral.templates import dbt_package
+print(dbt_package())
 """
     child = subprocess.run(
         [sys.executable, "-I", "-c", code],
@@ -103,4 +107,5 @@ print(con.execute("FROM mistral_batch_preview('SELECT 1 AS custom_id, 2 AS promp
     assert child.stdout.splitlines() == [
         str(tmp_path / "unpacked" / "duckdb_mistral" / "__init__.py"),
         """[('1', '{"messages":[{"role":"user","content":"2"}]}')]""",
+        str(tmp_path / "unpacked" / "duckdb_mistral" / "dbt_package"),
     ]

@@ -1,3 +1,2 @@
--- One request per row: custom_id and prompt are all that a source needs.
-SELECT id::VARCHAR AS custom_id, opening AS prompt
-FROM {{ ref('addresses') }}
+-- models/prompts.sql
+SELECT id AS custom_id, body AS prompt FROM {{ ref('tickets') }}

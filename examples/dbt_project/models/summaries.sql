@@ -1,3 +1,5 @@
-SELECT a.id, a.year, a.president, r.outcome, r.content AS summary, r.error
-FROM {{ ref('addresses') }} a
-JOIN ({{ answers_of(ref('submitted')) }}) r ON r.custom_id = a.id::VARCHAR
+-- models/summaries.sql
+SELECT tickets.id, answers.outcome, answers.content AS summary, answers.error
+FROM {{ ref('tickets') }} AS tickets
+JOIN ({{ duckdb_mistral.mistral_answers(ref('submitted')) }}) AS answers
+  ON answers.custom_id = tickets.id::VARCHAR

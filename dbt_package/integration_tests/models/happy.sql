@@ -1,0 +1,2 @@
+{{ config(materialized='view') }}
+SELECT id, mood FROM {{ ref('moods') }} WHERE outcome = 'ok'

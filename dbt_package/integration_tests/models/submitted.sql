@@ -1,0 +1,1 @@
+{{ duckdb_mistral.mistral_submit(ref('tickets_as_prompts'), custom_id='id', system='Summarise.') }}

@@ -1,0 +1,4 @@
+SELECT tickets.id, answers.outcome, answers.content AS summary, answers.error
+FROM {{ ref('tickets') }} AS tickets
+JOIN ({{ duckdb_mistral.mistral_answers(ref('submitted'), while_running=var('while_running', 'keep')) }}) AS answers
+  ON answers.custom_id = tickets.id::VARCHAR

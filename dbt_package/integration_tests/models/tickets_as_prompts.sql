@@ -1,0 +1,1 @@
+SELECT id, body AS prompt FROM {{ ref('tickets') }}
