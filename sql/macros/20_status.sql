@@ -13,9 +13,10 @@ SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
 END, recursive := true)
 FROM (
   -- In short calls: between two of them DuckDB sees that the query was interrupted, and ends it.
-  WITH RECURSIVE polls(answer) AS (
+  WITH RECURSIVE polls AS (
     -- A constant is folded while the statement is planned, on the thread that Ctrl-C reaches.
-    SELECT mistral_internal_wait(id::VARCHAR, timeout_seconds, NULL) WHERE mistral_internal_listen(true) IS NULL
+    SELECT mistral_internal_wait(id::VARCHAR, timeout_seconds, NULL) AS answer
+    WHERE mistral_internal_listen(true) IS NULL
     UNION ALL
     SELECT mistral_internal_wait(NULL, NULL, struct_extract(answer, 'wait'))
     FROM polls
