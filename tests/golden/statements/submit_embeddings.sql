@@ -1,0 +1,68 @@
+-- One request line per row of the source, written by DuckDB's own vectors; then the whole is handed over, once.
+-- The source is the caller's own text; everything else is made of quoted nodes. What stands before the source is
+-- named anew for each source, so that it is no table of the caller's.
+WITH
+  mistral_830f78e090fe8aec00891405dfc14824_columns AS (
+    SELECT system.main.list(column_name) AS names FROM (DESCRIBE (
+FROM staging
+))
+  ),
+  mistral_830f78e090fe8aec00891405dfc14824_spool AS MATERIALIZED (
+    SELECT CASE WHEN system.main.struct_extract(opened, 'error') IS NULL
+      THEN system.main.struct_extract(opened, 'token') ELSE system.main.error(system.main.struct_extract(opened, 'error'))
+    END AS token
+    FROM (
+      SELECT system.main.mistral_internal_open(
+        '{"endpoint": "/v1/embeddings", "models": ["a-model"], "timeout_hours": 24, "metadata": [], "output": null, "max_cost": null, "reuse_requests": false, "force": false, "retry_of": null}', names, system.main.current_connection_id(), system.main.current_query_id(),
+        CASE WHEN NOT system.main.current_setting('enable_external_access') THEN system.main.current_setting('allowed_directories') END
+      ) AS opened
+      FROM mistral_830f78e090fe8aec00891405dfc14824_columns
+    )
+  ),
+  source_rows AS  (
+    SELECT NULL AS "custom_id", NULL AS "body", NULL AS "input", NULL AS "model", NULL AS "metadata", NULL AS "output_dimension", NULL AS "output_dtype", NULL AS "encoding_format" WHERE false UNION ALL BY NAME (FROM (
+FROM staging
+))
+  ),
+  requests AS (
+    SELECT custom_id::VARCHAR AS custom_id, CASE WHEN custom_id IS NULL THEN 'no custom_id' WHEN body IS NOT NULL AND ("input" IS NOT NULL) THEN 'both body and input' WHEN body IS NOT NULL AND ("model" IS NOT NULL OR "metadata" IS NOT NULL OR "output_dimension" IS NOT NULL OR "output_dtype" IS NOT NULL OR "encoding_format" IS NOT NULL) THEN 'a body beside other fields of the request' WHEN body IS NOT NULL AND coalesce(system.main.json_type(CASE WHEN system.main.typeof("body") <> 'VARCHAR' THEN CASE WHEN system.main.typeof("body") = 'VARIANT' THEN "body"::"system".main."JSON" ELSE system.main.to_json("body") END WHEN system.main.json_valid("body"::VARCHAR) THEN "body"::VARCHAR::"system".main."JSON" END), '') <> 'OBJECT' THEN 'a body that is no JSON object (text belongs into input)' WHEN body IS NULL AND NOT ("input" IS NOT NULL) THEN 'no input' WHEN "input" IS NOT NULL AND coalesce(system.main.json_type(CASE WHEN system.main.typeof("input") <> 'VARCHAR' THEN CASE WHEN system.main.typeof("input") = 'VARIANT' THEN "input"::"system".main."JSON" ELSE system.main.to_json("input") END WHEN system.main.json_valid("input"::VARCHAR) THEN "input"::VARCHAR::"system".main."JSON" END), '') = 'ARRAY' AND system.main.json_array_length(CASE WHEN system.main.typeof("input") <> 'VARCHAR' THEN CASE WHEN system.main.typeof("input") = 'VARIANT' THEN "input"::"system".main."JSON" ELSE system.main.to_json("input") END WHEN system.main.json_valid("input"::VARCHAR) THEN "input"::VARCHAR::"system".main."JSON" END) = 0 THEN 'an empty list of input' WHEN "input" IS NOT NULL AND NOT system.main.typeof("input") = 'VARCHAR' AND coalesce(system.main.json_type(CASE WHEN system.main.typeof("input") <> 'VARCHAR' THEN CASE WHEN system.main.typeof("input") = 'VARIANT' THEN "input"::"system".main."JSON" ELSE system.main.to_json("input") END WHEN system.main.json_valid("input"::VARCHAR) THEN "input"::VARCHAR::"system".main."JSON" END), '') = 'OBJECT' THEN 'an input that is neither text nor a list' WHEN system.main.typeof("metadata") = 'VARCHAR' AND NOT system.main.json_valid("metadata"::VARCHAR) THEN 'a metadata that is no JSON' WHEN system.main.typeof("output_dimension") = 'VARCHAR' AND NOT system.main.json_valid("output_dimension"::VARCHAR) THEN 'an output_dimension that is no JSON' WHEN "body" IS NOT NULL AND system.main.regexp_matches(CASE WHEN system.main.typeof("body") = 'VARCHAR' THEN "body"::VARCHAR ELSE system.main.to_json("body")::VARCHAR END, '(?i)(^|[\[:,"])\s*-?(nan|inf)') AND NOT system.main.regexp_full_match(CASE WHEN system.main.typeof("body") = 'VARCHAR' THEN "body"::VARCHAR ELSE system.main.to_json("body")::VARCHAR END, '(?s)(null|true|false|[-+0-9.eE{}\[\]:,\s]|"([^"\\]|\\.)*")*') THEN 'a number in body that is NaN or infinite' WHEN "metadata" IS NOT NULL AND system.main.regexp_matches(CASE WHEN system.main.typeof("metadata") = 'VARCHAR' THEN "metadata"::VARCHAR ELSE system.main.to_json("metadata")::VARCHAR END, '(?i)(^|[\[:,"])\s*-?(nan|inf)') AND NOT system.main.regexp_full_match(CASE WHEN system.main.typeof("metadata") = 'VARCHAR' THEN "metadata"::VARCHAR ELSE system.main.to_json("metadata")::VARCHAR END, '(?s)(null|true|false|[-+0-9.eE{}\[\]:,\s]|"([^"\\]|\\.)*")*') THEN 'a number in metadata that is NaN or infinite' WHEN "output_dimension" IS NOT NULL AND system.main.regexp_matches(CASE WHEN system.main.typeof("output_dimension") = 'VARCHAR' THEN "output_dimension"::VARCHAR ELSE system.main.to_json("output_dimension")::VARCHAR END, '(?i)(^|[\[:,"])\s*-?(nan|inf)') AND NOT system.main.regexp_full_match(CASE WHEN system.main.typeof("output_dimension") = 'VARCHAR' THEN "output_dimension"::VARCHAR ELSE system.main.to_json("output_dimension")::VARCHAR END, '(?s)(null|true|false|[-+0-9.eE{}\[\]:,\s]|"([^"\\]|\\.)*")*') THEN 'a number in output_dimension that is NaN or infinite' WHEN "input" IS NOT NULL AND system.main.regexp_matches(system.main.typeof("input"), 'FLOAT|DOUBLE|JSON|VARIANT') AND system.main.regexp_matches(CASE WHEN system.main.typeof("input") = 'VARCHAR' THEN "input"::VARCHAR ELSE system.main.to_json("input")::VARCHAR END, '(?i)(^|[\[:,"])\s*-?(nan|inf)') AND NOT system.main.regexp_full_match(CASE WHEN system.main.typeof("input") = 'VARCHAR' THEN "input"::VARCHAR ELSE system.main.to_json("input")::VARCHAR END, '(?s)(null|true|false|[-+0-9.eE{}\[\]:,\s]|"([^"\\]|\\.)*")*') THEN 'a number in input that is NaN or infinite' WHEN "model" IS NOT NULL AND system.main.regexp_matches(system.main.typeof("model"), 'FLOAT|DOUBLE|JSON|VARIANT') AND system.main.regexp_matches(CASE WHEN system.main.typeof("model") = 'VARCHAR' THEN "model"::VARCHAR ELSE system.main.to_json("model")::VARCHAR END, '(?i)(^|[\[:,"])\s*-?(nan|inf)') AND NOT system.main.regexp_full_match(CASE WHEN system.main.typeof("model") = 'VARCHAR' THEN "model"::VARCHAR ELSE system.main.to_json("model")::VARCHAR END, '(?s)(null|true|false|[-+0-9.eE{}\[\]:,\s]|"([^"\\]|\\.)*")*') THEN 'a number in model that is NaN or infinite' WHEN "output_dtype" IS NOT NULL AND system.main.regexp_matches(system.main.typeof("output_dtype"), 'FLOAT|DOUBLE|JSON|VARIANT') AND system.main.regexp_matches(CASE WHEN system.main.typeof("output_dtype") = 'VARCHAR' THEN "output_dtype"::VARCHAR ELSE system.main.to_json("output_dtype")::VARCHAR END, '(?i)(^|[\[:,"])\s*-?(nan|inf)') AND NOT system.main.regexp_full_match(CASE WHEN system.main.typeof("output_dtype") = 'VARCHAR' THEN "output_dtype"::VARCHAR ELSE system.main.to_json("output_dtype")::VARCHAR END, '(?s)(null|true|false|[-+0-9.eE{}\[\]:,\s]|"([^"\\]|\\.)*")*') THEN 'a number in output_dtype that is NaN or infinite' WHEN "encoding_format" IS NOT NULL AND system.main.regexp_matches(system.main.typeof("encoding_format"), 'FLOAT|DOUBLE|JSON|VARIANT') AND system.main.regexp_matches(CASE WHEN system.main.typeof("encoding_format") = 'VARCHAR' THEN "encoding_format"::VARCHAR ELSE system.main.to_json("encoding_format")::VARCHAR END, '(?i)(^|[\[:,"])\s*-?(nan|inf)') AND NOT system.main.regexp_full_match(CASE WHEN system.main.typeof("encoding_format") = 'VARCHAR' THEN "encoding_format"::VARCHAR ELSE system.main.to_json("encoding_format")::VARCHAR END, '(?s)(null|true|false|[-+0-9.eE{}\[\]:,\s]|"([^"\\]|\\.)*")*') THEN 'a number in encoding_format that is NaN or infinite' END AS problem, CASE WHEN body IS NULL THEN system.main.concat('{', '"input":', CASE WHEN system.main.typeof("input") IN ('JSON', 'VARIANT') OR system.main.regexp_matches(system.main.typeof("input"), '\]$|^(STRUCT|MAP|UNION)\(') THEN CASE WHEN system.main.typeof("input") = 'VARIANT' THEN "input"::"system".main."JSON" ELSE system.main.to_json("input") END ELSE system.main.to_json("input"::VARCHAR) END, CASE WHEN "model" IS NOT NULL OR "metadata" IS NOT NULL OR "output_dimension" IS NOT NULL OR "output_dtype" IS NOT NULL OR "encoding_format" IS NOT NULL THEN system.main.concat(system.main."||"(',"model":', system.main.nullif((CASE WHEN system.main.typeof("model") = 'JSON' THEN system.main.to_json("model") ELSE system.main.to_json("model"::VARCHAR) END)::VARCHAR, 'null')), system.main."||"(',"metadata":', system.main.nullif((CASE WHEN system.main.typeof("metadata") = 'VARCHAR' THEN system.main.to_json(TRY_CAST("metadata"::VARCHAR AS "system".main."JSON")) ELSE CASE WHEN system.main.typeof("metadata") = 'VARIANT' THEN "metadata"::"system".main."JSON" ELSE system.main.to_json("metadata") END END)::VARCHAR, 'null')), system.main."||"(',"output_dimension":', system.main.nullif((CASE WHEN system.main.typeof("output_dimension") = 'VARCHAR' THEN system.main.to_json(TRY_CAST("output_dimension"::VARCHAR AS "system".main."JSON")) ELSE CASE WHEN system.main.typeof("output_dimension") = 'VARIANT' THEN "output_dimension"::"system".main."JSON" ELSE system.main.to_json("output_dimension") END END)::VARCHAR, 'null')), system.main."||"(',"output_dtype":', system.main.nullif((CASE WHEN system.main.typeof("output_dtype") = 'JSON' THEN system.main.to_json("output_dtype") ELSE system.main.to_json("output_dtype"::VARCHAR) END)::VARCHAR, 'null')), system.main."||"(',"encoding_format":', system.main.nullif((CASE WHEN system.main.typeof("encoding_format") = 'JSON' THEN system.main.to_json("encoding_format") ELSE system.main.to_json("encoding_format"::VARCHAR) END)::VARCHAR, 'null'))) END, '}') ELSE (CASE WHEN system.main.typeof("body") = 'VARCHAR' THEN system.main.to_json(TRY_CAST("body"::VARCHAR AS "system".main."JSON")) ELSE CASE WHEN system.main.typeof("body") = 'VARIANT' THEN "body"::"system".main."JSON" ELSE system.main.to_json("body") END END)::VARCHAR END AS body FROM source_rows
+  ),
+  lines AS (
+    SELECT
+      custom_id,
+      problem,
+      system.main.md5(body) AS request,
+      CASE WHEN problem IS NULL
+        THEN system.main.concat('{"custom_id":', CASE WHEN system.main.contains(custom_id, system.main.chr(8232)) OR system.main.contains(custom_id, system.main.chr(8233)) OR system.main.contains(custom_id, system.main.chr(133)) THEN system.main.replace(system.main.replace(system.main.replace(system.main.to_json(custom_id)::VARCHAR, system.main.chr(8232), '\u2028'), system.main.chr(8233), '\u2029'), system.main.chr(133), '\u0085') ELSE system.main.to_json(custom_id)::VARCHAR END, ',"body":', CASE WHEN system.main.contains(body, system.main.chr(8232)) OR system.main.contains(body, system.main.chr(8233)) OR system.main.contains(body, system.main.chr(133)) THEN system.main.replace(system.main.replace(system.main.replace(body::VARCHAR, system.main.chr(8232), '\u2028'), system.main.chr(8233), '\u2029'), system.main.chr(133), '\u0085') ELSE body::VARCHAR END, '}', system.main.chr(10))
+      END AS line
+    FROM requests
+  ),
+  hashed AS (
+    -- The id last: whoever names ids can look up two long ones with which MD5 begins alike.
+    SELECT *, system.main.md5_number(system.main.concat(request, custom_id)) AS hash FROM lines
+  ),
+  summary AS (
+    SELECT
+      system.main.count(*) AS rows,
+      -- histogram(problem) would let DuckDB 2 go over all rows once more.
+      system.main.list_aggregate(system.main.list(problem) FILTER (WHERE problem IS NOT NULL), 'histogram') AS problems,
+      system.main.min(system.main.concat(problem, ': ', custom_id), 5) FILTER (WHERE problem IS NOT NULL AND custom_id IS NOT NULL) AS examples,
+      -- The sum of both halves is the same whatever the order of the rows and of the threads.
+      system.main.concat(
+        system.main.sum(system.main.">>"(hash, 64)::UBIGINT), '-', system.main.sum(system.main."&"(hash, 18446744073709551615::UHUGEINT)::UBIGINT)
+      ) AS fingerprint,
+      system.main.sum(system.main.mistral_internal_spool(token, custom_id, system.main.hash(custom_id), request, line)) AS spooled
+    FROM hashed, mistral_830f78e090fe8aec00891405dfc14824_spool
+  ),
+  outcome AS (
+    SELECT system.main.mistral_internal_submit(mistral_830f78e090fe8aec00891405dfc14824_spool.token, system.main.struct_pack(
+      rows := rows, custom_ids := NULL, problems := problems, examples := examples, fingerprint := fingerprint
+    )) AS answer
+    FROM mistral_830f78e090fe8aec00891405dfc14824_spool LEFT JOIN summary ON true
+    WHERE spooled IS NULL OR spooled = 0
+  )
+SELECT system.main.unnest(CASE WHEN system.main.struct_extract(answer, 'error') IS NULL
+  THEN system.main.struct_extract(answer, 'rows') ELSE system.main.error(system.main.struct_extract(answer, 'error'))
+END, recursive := true)
+FROM outcome
+
