@@ -62,7 +62,7 @@ format: $(NEWEST)/made ## let ruff put the code in order
 	$(BIN)/ruff format .
 
 golden: $(NEWEST)/made ## write the golden files anew; read the diff
-	$(BIN)/python -m pytest tests/test_surface.py tests/test_compiled.py --golden
+	$(BIN)/python -m pytest tests/contracts --golden
 
 docs: $(NEWEST)/made ## the pages as HTML, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -13,8 +13,8 @@ from benchmarks.shared import settings_of, source_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from duckdb_mistral.jobs import Job
-    from duckdb_mistral.spool import Spool, SpooledPart
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.requests.spool import Spool, SpooledPart
 
 
 def build_copy(work: Path, given: dict[str, Any]) -> Clock:
@@ -38,8 +38,10 @@ def build_copy(work: Path, given: dict[str, Any]) -> Clock:
 def build_spool(work: Path, given: dict[str, Any]) -> Clock:
     """Run the statement of mistral_batch_submit, up to where the first upload would begin."""
     import duckdb_mistral
-    from duckdb_mistral import arguments, collecting, requests, statements  # noqa: F401  as a second call has them
-    from duckdb_mistral.submitting import Submitter
+    from duckdb_mistral.batches import collect  # noqa: F401  as a second call has them
+    from duckdb_mistral.batches.submit import Submitter
+    from duckdb_mistral.functions import arguments, statements  # noqa: F401  as a second call has them
+    from duckdb_mistral.requests import columns  # noqa: F401  as a second call has them
 
     pa.array([1])  # Arrow's first list imports pandas, where that is installed
     spooled: list[SpooledPart] = []

@@ -295,10 +295,10 @@ def _files(scratch: Path, rows: int, length: int) -> dict[str, Any]:
 
 def _fill_ledger(home: Path, url: str, count: int) -> None:
     """Put `count` jobs into the server and into a ledger, as if they had been submitted one by one."""
-    from duckdb_mistral.client import BatchClient
-    from duckdb_mistral.jobs import Part, Step, Submission, now
-    from duckdb_mistral.ledger import Ledger
+    from duckdb_mistral.api.client import BatchClient
+    from duckdb_mistral.jobs.job import Part, Step, Submission, now
     from duckdb_mistral.settings import Settings
+    from duckdb_mistral.state.ledger import Ledger
 
     settings = Settings.resolve({"api_key": "a-key-of-the-benchmarks", "server_url": url, "home": home}, {})
     ledger = Ledger(home)

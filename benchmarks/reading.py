@@ -50,11 +50,11 @@ def read_everything(work: Path, given: dict[str, Any]) -> Clock:
 def _read_verified(work: Path, given: dict[str, Any], statement: str) -> Clock:
     import duckdb
 
-    from duckdb_mistral.collecting import Family
-    from duckdb_mistral.engines import own_engine
-    from duckdb_mistral.responses import line_path, register_lines
-    from duckdb_mistral.results import ResultFiles, write_results
-    from duckdb_mistral.statements import results_statement
+    from duckdb_mistral.batches.collect import Family
+    from duckdb_mistral.duck.engine import own_engine
+    from duckdb_mistral.functions.statements import results_statement
+    from duckdb_mistral.results.convert import ResultFiles, write_results
+    from duckdb_mistral.results.responses import line_path, register_lines
 
     pa.array([1])  # Arrow's first list imports pandas, where that is installed
     target = work / "results.parquet"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from duckdb_mistral.jobs import Job
+    from duckdb_mistral.jobs.job import Job
 
 KEY = "a-key-of-the-benchmarks"
 MAX_BYTES = 512_000_000
@@ -50,7 +50,7 @@ def import_the_rest() -> None:
 
 def ended_job(rows: int) -> Job:
     """Return a job of chat requests that has ended well."""
-    from duckdb_mistral.jobs import Job, JobReport, Step
+    from duckdb_mistral.jobs.job import Job, JobReport, Step
 
     report = JobReport(
         job_id="11111111-0000-4000-8000-000000000000",

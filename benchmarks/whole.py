@@ -37,8 +37,10 @@ def whole_loop(work: Path, given: dict[str, Any]) -> Clock:
 def whole_client(work: Path, given: dict[str, Any]) -> Clock:
     """mistral_batch_submit and mistral_batch_results, from the staging table to a table of answers."""
     import duckdb_mistral
-    from duckdb_mistral import arguments, collecting, requests, statements  # noqa: F401  as a second call has them
-    from duckdb_mistral.client import BatchClient
+    from duckdb_mistral.api.client import BatchClient
+    from duckdb_mistral.batches import collect  # noqa: F401  as a second call has them
+    from duckdb_mistral.functions import arguments, statements  # noqa: F401  as a second call has them
+    from duckdb_mistral.requests import columns  # noqa: F401  as a second call has them
 
     import_the_rest()
     waited = timed(BatchClient, "create")

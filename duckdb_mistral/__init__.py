@@ -24,7 +24,7 @@ from duckdb_mistral.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
-from duckdb_mistral.plugin import connect, register
+from duckdb_mistral.functions.register import connect, register
 from duckdb_mistral.settings import Settings
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from duckdb_mistral.cli import main
+from duckdb_mistral.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt_common.exceptions import DbtRuntimeError
 
-from duckdb_mistral import interrupts
+from duckdb_mistral.duck.quoting import literal
 from duckdb_mistral.errors import MistralBatchError
-from duckdb_mistral.plugin import register
-from duckdb_mistral.quoting import literal
-from duckdb_mistral.session import Session
+from duckdb_mistral.functions.register import register
+from duckdb_mistral.functions.session import Session
+from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from duckdb_mistral.batches import Batches
-    from duckdb_mistral.jobs import Job
+    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.jobs.job import Job
 
 _GONE = "With partial=true in its config, a model takes the rows of such a job for missing, and may send them again."
 #: What DuckDB was given to call, which it does by its address.
@@ -92,8 +92,8 @@ class MacroCalls:
 
         `given` has the arguments of mistral_batch_submit. Raises ArgumentError as that does.
         """
-        from duckdb_mistral.arguments import submit_arguments
-        from duckdb_mistral.results import COLUMNS
+        from duckdb_mistral.functions.arguments import submit_arguments
+        from duckdb_mistral.results.convert import COLUMNS
 
         settings = self._session.settings
         models = given.get("model")
@@ -124,7 +124,7 @@ class MacroCalls:
         return [self._looked(one, partial=partial, asking=asking) for one in given["submissions"]]
 
     def _looked(self, one: Mapping[str, Any], *, partial: bool, asking: bool) -> dict[str, Any]:
-        from duckdb_mistral.batches import describe
+        from duckdb_mistral.batches.track import describe
 
         batches, submission_id = self._session.batches(), one["submission_id"]
         known = batches.ledger.submission(submission_id) is not None
@@ -150,8 +150,8 @@ class MacroCalls:
 
         `given` has endpoint and model, and wanted: the name of a table with the wanted hashes in a column `request`.
         """
-        from duckdb_mistral.responses import kept_rows
-        from duckdb_mistral.reusing import answered_sql
+        from duckdb_mistral.batches.reuse import answered_sql
+        from duckdb_mistral.results.responses import kept_rows
 
         batches = self._session.batches()
         selects = [
@@ -212,8 +212,8 @@ def _pending_ids(batches: Batches, jobs: Sequence[Job]) -> str | None:
 
 
 def _ids_of_jobs(batches: Batches, jobs: Sequence[Job]) -> Iterator[str]:
-    from duckdb_mistral.reusing import copies_path, found_path, hashes_path
-    from duckdb_mistral.sending import spool_path
+    from duckdb_mistral.batches.create import spool_path
+    from duckdb_mistral.batches.reuse import copies_path, found_path, hashes_path
 
     home = batches.settings.home
     for job in jobs:

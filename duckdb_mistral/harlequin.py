@@ -13,10 +13,10 @@ from harlequin.catalog import Catalog, CatalogItem, InteractiveCatalogItem
 from harlequin.exception import HarlequinConnectionError
 from harlequin_duckdb.adapter import DuckDbAdapter, DuckDbConnection
 
-from duckdb_mistral import interrupts
+from duckdb_mistral.duck.qualifying import qualified
 from duckdb_mistral.errors import MistralBatchError
-from duckdb_mistral.plugin import register
-from duckdb_mistral.qualifying import qualified
+from duckdb_mistral.functions.register import register
+from duckdb_mistral.runtime import interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,9 +1,9 @@
-"""Make duckdb_mistral/endpoints.json, the fields of each endpoint's request body, from the OpenAPI text.
+"""Make duckdb_mistral/api/endpoints.json, the fields of each endpoint's request body, from the OpenAPI text.
 
 Run `python scripts/endpoints.py` after the extract under tests/data has changed, or a new SDK is out; a test compares
 the two. The extract names /v1/conversations as batchable without describing its body: that comes from the SDK's model,
 which is made from the same document. What the SDK's models have besides is newer than the extract, and goes into
-duckdb_mistral/added_fields.json.
+duckdb_mistral/api/added_fields.json.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
-from duckdb_mistral.sdk_fields import REQUEST_MODELS
+from duckdb_mistral.api.sdk_fields import REQUEST_MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 OPENAPI = ROOT / "tests" / "data" / "mistral-openapi-extract.yaml"
-TARGET = ROOT / "duckdb_mistral" / "endpoints.json"
-ADDED = ROOT / "duckdb_mistral" / "added_fields.json"
+TARGET = ROOT / "duckdb_mistral" / "api" / "endpoints.json"
+ADDED = ROOT / "duckdb_mistral" / "api" / "added_fields.json"
 #: The SDK's models of the request bodies.
 SDK_MODELS = {path: model for path, (_, model) in REQUEST_MODELS.items()}
 

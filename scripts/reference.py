@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import duckdb_mistral
 from duckdb_mistral import errors
-from duckdb_mistral.cli import ExitCode, cli
-from duckdb_mistral.endpoints import USUAL_MODELS, all_endpoints
-from duckdb_mistral.jobs import Status
+from duckdb_mistral.api.endpoints import USUAL_MODELS, all_endpoints
+from duckdb_mistral.cli.commands import ExitCode, cli
+from duckdb_mistral.duck.sql_files import macro_files
+from duckdb_mistral.jobs.job import Status
 from duckdb_mistral.settings import ENVIRONMENT, Settings
-from duckdb_mistral.templates import macro_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import duckdb
 
     from duckdb_mistral.emulator import Emulator
-    from duckdb_mistral.jobs import Job
-    from duckdb_mistral.results import ResultFiles, Written
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.results.convert import ResultFiles, Written
 
 KEY = "a-key-of-the-tests"
 
@@ -68,7 +68,7 @@ def ended_job(
     requests: int, *, completed: int | None = None, endpoint: str = "/v1/chat/completions", **report: Any
 ) -> Job:
     """Return an ended job of so many requests, all completed unless told otherwise; `report` is what the API said."""
-    from duckdb_mistral.jobs import Job, JobReport, Step
+    from duckdb_mistral.jobs.job import Job, JobReport, Step
 
     told: dict[str, Any] = {
         "job_id": "job",
@@ -93,10 +93,11 @@ def ended_job(
 
 def write_results(job: Job, files: ResultFiles, target: Path, *, partial: bool) -> Written:
     """Write the results of a job as a collector does, with an engine for it alone."""
-    from duckdb_mistral import engines, results
+    from duckdb_mistral.duck.engine import own_engine
+    from duckdb_mistral.results import convert
 
-    with engines.own_engine(target.parent / "spill") as engine:
-        return results.write_results(engine, job, files, target, partial=partial)
+    with own_engine(target.parent / "spill") as engine:
+        return convert.write_results(engine, job, files, target, partial=partial)
 
 
 def asked_for_money(emulator: Emulator) -> tuple[int, int]:

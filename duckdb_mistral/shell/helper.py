@@ -17,10 +17,10 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral import interrupts
 from duckdb_mistral.errors import MistralBatchError
-from duckdb_mistral.functions import table
-from duckdb_mistral.session import Session
+from duckdb_mistral.functions.session import Session
+from duckdb_mistral.functions.udfs import table
+from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.shell import protocol
 from duckdb_mistral.shell.statements import by_macros, json_value
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from duckdb_mistral import rows
-from duckdb_mistral.functions import Function, table
-from duckdb_mistral.qualifying import JSON, OWN
-from duckdb_mistral.quoting import literal
+from duckdb_mistral.duck.qualifying import JSON, OWN
+from duckdb_mistral.duck.quoting import literal
+from duckdb_mistral.duck.sql_files import macros
+from duckdb_mistral.functions import row_types
+from duckdb_mistral.functions.udfs import Function, table
 from duckdb_mistral.shell.protocol import CALL
-from duckdb_mistral.templates import macros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def _macro(function: Function) -> str:
     given = ", ".join(f"{name}::{kind}" for name, kind in zip(names, function.parameters, strict=True))
     answer = f"{OWN}{CALL}('{function.name}', {OWN}json_array({given}))"
     if not pa.types.is_string(function.kind):
-        answer = f"{answer}::{JSON}::{rows.sql_type(function.kind)}"
+        answer = f"{answer}::{JSON}::{row_types.sql_type(function.kind)}"
     return f"CREATE OR REPLACE TEMP MACRO {function.name}({', '.join(names)}) AS {answer};\n"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 from support import KEY, connect, make_staging, rows
 
-from duckdb_mistral.responses import lines_of
+from duckdb_mistral.results.responses import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

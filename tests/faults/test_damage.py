@@ -12,9 +12,9 @@ import pytest
 from faults.harness import Story, check_invariants
 from support import answered, environment_of, make_staging, rows, run_forked, submitted
 
-from duckdb_mistral.jobs import Step, now
-from duckdb_mistral.ledger import Ledger
-from duckdb_mistral.schema import SCHEMA_VERSION
+from duckdb_mistral.jobs.job import Step, now
+from duckdb_mistral.state.ledger import Ledger
+from duckdb_mistral.state.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def test_damaged_ledger(how: str, emulator: Emulator, home: Path) -> None:
         story.submit()
     assert emulator.witness()["requests"] == before
     child = run_forked(
-        "from duckdb_mistral.cli import main; main()", environment_of(emulator, home), "doctor", "--repair"
+        "from duckdb_mistral.cli.commands import main; main()", environment_of(emulator, home), "doctor", "--repair"
     )
     assert child.returncode == 0, child.stderr
     assert "Restored from the workspace: 1 submission with 1 job." in child.stdout
@@ -75,7 +75,7 @@ def test_lost_ledger(emulator: Emulator, home: Path) -> None:
     for path in home.glob("ledger.sqlite*"):
         path.unlink()
     child = run_forked(
-        "from duckdb_mistral.cli import main; main()", environment_of(emulator, home), "doctor", "--repair"
+        "from duckdb_mistral.cli.commands import main; main()", environment_of(emulator, home), "doctor", "--repair"
     )
     assert "Restored from the workspace: 1 submission with 3 jobs." in child.stdout, child.stderr
     story = Story(emulator, home, settings={"max_requests_per_job": 4})

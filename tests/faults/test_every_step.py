@@ -12,7 +12,7 @@ from faults.harness import QUICK, Story, check_invariants
 from support import environment_of, run_forked
 
 from duckdb_mistral.emulator import Emulator, Rule
-from duckdb_mistral.failpoints import VARIABLE
+from duckdb_mistral.runtime.failpoints import VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,11 +14,11 @@ from faults.harness import CREATE, DOWNLOAD, QUICK, Story, check_invariants
 from faults.test_every_step import STORY
 from support import clean_environment, environment_of
 
-from duckdb_mistral import ledger
-from duckdb_mistral.collecting import Collector
-from duckdb_mistral.failpoints import failpoint
-from duckdb_mistral.ledger import Ledger
-from duckdb_mistral.spool import Spool
+from duckdb_mistral.batches.collect import Collector
+from duckdb_mistral.requests.spool import Spool
+from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state import ledger
+from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

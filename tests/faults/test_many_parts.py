@@ -15,7 +15,7 @@ from faults.test_every_step import KILLED, STORY
 from support import clean_environment, environment_of, run_forked
 
 from duckdb_mistral.emulator import Emulator
-from duckdb_mistral.failpoints import VARIABLE
+from duckdb_mistral.runtime.failpoints import VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,20 +11,20 @@ import pytest
 from faults.harness import CREATE, QUICK, UPLOAD, Story, check_invariants
 from support import answered, connect, environment_of, make_staging, rows, run_forked, settings_of, submitted
 
-from duckdb_mistral.cleaning import Asked, clean
+from duckdb_mistral.batches.create import Sender
+from duckdb_mistral.batches.spools import MARK
 from duckdb_mistral.emulator import Emulator
-from duckdb_mistral.heaps import Kind
-from duckdb_mistral.ledger import Ledger
-from duckdb_mistral.sending import Sender
+from duckdb_mistral.maintenance.clean import Asked, clean
 from duckdb_mistral.settings import Settings
-from duckdb_mistral.spools import MARK
+from duckdb_mistral.state.inventory import Kind
+from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from duckdb_mistral.jobs import Submission
+    from duckdb_mistral.jobs.job import Submission
 
-DOCTOR = "import sys; from duckdb_mistral.cli import main; sys.argv[1:1] = ['doctor']; main()"
+DOCTOR = "import sys; from duckdb_mistral.cli.commands import main; sys.argv[1:1] = ['doctor']; main()"
 OLDER = r"is older than the requests beside it: .*`duckdb-mistral doctor --repair`"
 PARTS = {"max_requests_per_job": 4, "max_pending_requests": 4}
 

@@ -19,8 +19,8 @@ from faults.test_stopped import stopped_process
 from support import clean_environment, environment_of
 
 from duckdb_mistral.emulator import Emulator
-from duckdb_mistral.failpoints import VARIABLE
-from duckdb_mistral.ledger import Ledger
+from duckdb_mistral.runtime.failpoints import VARIABLE
+from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
     import subprocess

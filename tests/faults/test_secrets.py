@@ -10,8 +10,8 @@ import pytest
 from faults.harness import Story, assert_no_key, check_invariants
 from support import KEY, environment_of, run_forked
 
-from duckdb_mistral.batches import Batches
-from duckdb_mistral.client import BatchClient
+from duckdb_mistral.api.client import BatchClient
+from duckdb_mistral.batches.track import Batches
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.settings import Settings
 

@@ -15,7 +15,7 @@ from faults.harness import Story, check_invariants
 from faults.test_every_step import STORY
 from support import clean_environment, environment_of
 
-from duckdb_mistral.failpoints import VARIABLE
+from duckdb_mistral.runtime.failpoints import VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ import pytest
 from support import asked_for_money, clean_environment, environment_of
 
 from duckdb_mistral.emulator import Emulator
-from duckdb_mistral.functions import table
+from duckdb_mistral.functions.udfs import table
 from duckdb_mistral.shell import protocol
 
 #: What a client runs first; {setup} is the file of `duckdb-mistral extension --sql`.

@@ -307,7 +307,7 @@ def test_no_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code = (
         "import sys, importlib.util as u; find = u.find_spec; "
         "u.find_spec = lambda name, *more: None if name == 'duckdb_cli' else find(name, *more); "
-        "from duckdb_mistral.cli import main; sys.argv = ['duckdb-mistral', 'shell']; main()"
+        "from duckdb_mistral.cli.commands import main; sys.argv = ['duckdb-mistral', 'shell']; main()"
     )
     ran = run_python(code, clean_environment() | {"PATH": str(tmp_path)})
     assert (ran.returncode, ran.stdout) == (1, "")
@@ -328,7 +328,7 @@ def test_no_extension(tmp_path: Path) -> None:
     other = tmp_path / "duckdb"
     other.write_text("#!/bin/sh\necho 'v1.5.6|windows_amd64'\n", encoding="utf-8")
     other.chmod(0o755)
-    code = "import sys; from duckdb_mistral.cli import main; sys.argv = ['duckdb-mistral', 'shell']; main()"
+    code = "import sys; from duckdb_mistral.cli.commands import main; sys.argv = ['duckdb-mistral', 'shell']; main()"
     ran = run_python(code, clean_environment() | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "no DuckDB extension for the platform windows_amd64" in ran.stderr

@@ -1,0 +1,168 @@
+"""Reading the workspace's list of jobs as a whole, also where it repeats, shifts, or holds less than it says.
+
+Nothing is concluded from a job that is not listed unless the list was whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from duckdb_mistral.jobs.job import ENDED, PENDING, SUBMISSION_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from duckdb_mistral.jobs.job import JobReport
+
+PAGE_SIZE = 100
+#: So many pages in a row may hold nothing new before the rest is taken to be so too.
+REPEATS = 2
+#: A list that lost rows between its pages is read so many times, and what any of them held counts.
+PASSES = 3
+#: The statuses by which a list can be asked for in pieces.
+TOLD = (*PENDING, *sorted(ENDED))
+
+
+class Workspace(Protocol):
+    """What lists jobs."""
+
+    def pages(
+        self,
+        *,
+        statuses: Sequence[str] | None = None,
+        model: str | None = None,
+        created_after: int | None = None,
+        oldest_first: bool = False,
+    ) -> Iterator[tuple[list[JobReport], int | None]]:
+        """Yield the pages of the list, of each what the pages before did not hold, with the total that it tells."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What the workspace listed, newest first."""
+
+    reports: Mapping[str, JobReport] = field(default_factory=dict)
+    #: How many jobs the server said to have, 0 where it did not.
+    total: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no job is missing, as far as can be told."""
+        return not self.reports or len(self.reports) >= self.total
+
+    def told_of(self, submission_id: str, file_ids: Collection[str]) -> list[JobReport]:
+        """Return the jobs that carry a submission's id, or were created with one of the files."""
+        files = [report for file_id in file_ids for report in self._by_file.get(file_id, ())]
+        return [*self._by_submission.get(submission_id, ()), *files]
+
+    @cached_property
+    def _by_submission(self) -> dict[str, list[JobReport]]:
+        found: dict[str, list[JobReport]] = {}
+        for report in self.reports.values():
+            found.setdefault(report.tags.get(SUBMISSION_KEY, ""), []).append(report)
+        return found
+
+    @cached_property
+    def _by_file(self) -> dict[str, list[JobReport]]:
+        found: dict[str, list[JobReport]] = {}
+        for report in self.reports.values():
+            for file_id in report.input_files:
+                found.setdefault(file_id, []).append(report)
+        return found
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether the list ended at a round number, as where a server gives no more than so many in all."""
+        return not self.is_whole or (bool(self.reports) and len(self.reports) % PAGE_SIZE == 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sought:
+    """A job that may be in the list: what it was told to carry, and the file and the model that it was created with."""
+
+    tags: Mapping[str, str]
+    model: str
+    file_id: str | None
+    #: How many models run on that file.
+    models: int = 1
+
+    def among(self, reports: Iterable[JobReport]) -> list[JobReport]:
+        """Return the jobs that carry the tags; where none does, those that were created with the file and the model."""
+        by_id = {report.job_id: report for report in reports}
+        tagged = [report for report in by_id.values() if self._is_tagged(report)]
+        return tagged or [report for report in by_id.values() if self._is_made_of(report)]
+
+    def _is_tagged(self, report: JobReport) -> bool:
+        told = report.tags
+        return all(told.get(key, "").casefold() == value.casefold() for key, value in self.tags.items())
+
+    def _is_made_of(self, report: JobReport) -> bool:
+        if self.file_id is None or self.file_id not in report.input_files:
+            return False
+        if report.model is None:
+            return self.models == 1
+        return report.model.casefold() == self.model.casefold() or _family(report.model) == _family(self.model)
+
+
+def _family(model: str) -> str:
+    """Return the name of a model without its version: a server may name the version that 'latest' stands for."""
+    name, _, version = model.casefold().rpartition("-")
+    return name if name and (version == "latest" or version.isdecimal()) else model.casefold()
+
+
+def read_pages(
+    page_of: Callable[[int], tuple[Sequence[JobReport], int | None]],
+) -> Iterator[tuple[list[JobReport], int | None]]:
+    """Yield of each page what the pages before did not hold, with the total that it tells, until there is no more.
+
+    A job that is created meanwhile pushes others to the next page, so some come twice. A server may give fewer at a
+    time than it is asked for, and no total or a wrong one: only an empty page ends its list.
+    """
+    seen: set[str] = set()
+    repeats = 0
+    for number in itertools.count():
+        entries, total = page_of(number)
+        fresh = {report.job_id: report for report in entries if report.job_id not in seen}
+        seen |= fresh.keys()
+        yield list(fresh.values()), total
+        repeats = 0 if fresh else repeats + 1
+        if not entries or repeats == REPEATS:
+            return
+
+
+def read(workspace: Workspace) -> Listing:
+    """Return what the workspace lists, read again where rows were lost between two pages."""
+    reports: dict[str, JobReport] = {}
+    total = 0
+    for _ in range(PASSES):
+        for fresh, told in workspace.pages():
+            reports |= {report.job_id: report for report in fresh}
+            total = told or total
+        listing = Listing(reports=reports, total=total)
+        if listing.is_whole:
+            break
+    return listing
+
+
+def newer(workspace: Workspace, before: Listing) -> list[JobReport]:
+    """Return the jobs that were created since a list was read: those above the first page that it knows whole."""
+    found: list[JobReport] = []
+    for fresh, _ in workspace.pages():
+        unknown = [report for report in fresh if report.job_id not in before.reports]
+        found += unknown
+        if not unknown:
+            break
+    return found
+
+
+def probed(workspace: Workspace, *, since: int, model: str) -> Iterator[JobReport]:
+    """Yield jobs from narrower lists, for where the whole one may be cut; `since` is in microseconds."""
+    narrower: list[dict[str, Any]] = [{"oldest_first": True, "created_after": since}, {"model": model}]
+    narrower += [{"statuses": [status]} for status in TOLD]
+    for options in narrower:
+        for fresh, _ in workspace.pages(**options):
+            yield from fresh

@@ -1,0 +1,128 @@
+"""Taking over a submission that only the workspace remembers: made by a home that is lost, or by another one.
+
+Its jobs carry the identity of what they were submitted as. It is taken once all of them are listed: of one that is
+still being created elsewhere, a part would be read as the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from duckdb_mistral.api.listing import read
+from duckdb_mistral.batches.repair import FAILING, place_of, restore, rows_of, told_number
+from duckdb_mistral.batches.reuse import copies_path, found_path
+from duckdb_mistral.errors import OutcomeUnknownError
+from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, SUBMISSION_KEY
+from duckdb_mistral.state.locks import Locks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from duckdb_mistral.api.listing import Listing
+    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.jobs.job import JobReport, Plan, Submission
+
+#: While jobs go on being created elsewhere they are waited for; so long without another one, and it is told.
+STILL_SECONDS = 10.0
+PAUSE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A submission that the workspace tells of, with its jobs and those of its retries."""
+
+    submission_id: str
+    jobs: tuple[JobReport, ...]
+    retries: tuple[JobReport, ...]
+
+    @property
+    def places(self) -> int:
+        """How many of its jobs are listed, of several for one part and model one."""
+        return len({place_of(report) for report in self.jobs})
+
+    @property
+    def expected(self) -> int:
+        """How many jobs it has; the rows that it found answered are counted as one there."""
+        return told_number(JOBS_KEY, self.jobs) - bool(told_number(ANSWERED_KEY, self.jobs))
+
+    @property
+    def may_do(self) -> bool:
+        """Whether any job, or one of its retries, has answers or may come to have them."""
+        return any(report.status not in FAILING for report in (*self.jobs, *self.retries))
+
+    def lacks_files(self, home: Path) -> bool:
+        """Tell whether some of its rows are known by files alone that are not here."""
+        lacks_copies = rows_of(copies_path(home, self.submission_id)) < told_number(COPIES_KEY, self.jobs)
+        return lacks_copies or rows_of(found_path(home, self.submission_id)) < told_number(ANSWERED_KEY, self.jobs)
+
+
+def adopted(batches: Batches, plan: Plan, identity: str, listed: Listing) -> Submission | None:
+    """Take the submission of the same content into the ledger that the workspace has; None where it has none.
+
+    `listed` is what the workspace lists. Raises OutcomeUnknownError where only a part of its jobs are there, and no
+    more come.
+    """
+    most, waited = 0, 0.0
+    while True:
+        found = [one for one in _found(batches, identity, listed.reports.values()) if one.may_do]
+        found = [one for one in found if not one.lacks_files(batches.settings.home)]
+        whole = [one for one in found if one.places >= one.expected]
+        if whole:
+            return _restored(batches, plan, identity, whole)
+        if not found:
+            return None
+        latest = max(found, key=lambda one: one.places)
+        if latest.places > most:
+            most, waited = latest.places, 0.0
+        if waited >= STILL_SECONDS:
+            raise OutcomeUnknownError(
+                f"The same requests were submitted as {latest.submission_id} from another home, and so far "
+                f"{latest.places} of its {latest.expected} jobs are created. Nothing was sent. Run the statement again "
+                "once that home has gone on, which takes them over then; or submit with force := true to pay for all "
+                "of them here."
+            )
+        batches.retry.pause(PAUSE_SECONDS)
+        waited += PAUSE_SECONDS
+        listed = read(batches.client)
+
+
+def _restored(batches: Batches, plan: Plan, identity: str, whole: Sequence[Found]) -> Submission | None:
+    reports = [report for one in whole for report in (*one.jobs, *one.retries)]
+    home = batches.settings.home
+    with batches.lock("repair"):
+        restore(home, batches.ledger, reports, batches.client, Locks(home, batches.retry), plan)
+    return batches.ledger.live_submission(identity)
+
+
+def _found(batches: Batches, identity: str, reports: Iterable[JobReport]) -> list[Found]:
+    """Return the submissions of an identity that the ledger does not know."""
+    tagged = sorted(
+        (report for report in reports if SUBMISSION_KEY in report.tags), key=lambda report: report.tags[SUBMISSION_KEY]
+    )
+    by_id = {
+        submission_id: tuple(jobs)
+        for submission_id, jobs in groupby(tagged, key=lambda report: report.tags[SUBMISSION_KEY])
+    }
+    return [
+        Found(submission_id=submission_id, jobs=jobs, retries=tuple(_retries(submission_id, by_id)))
+        for submission_id, jobs in by_id.items()
+        if jobs[0].tags.get(IDENTITY_KEY) == identity and batches.ledger.submission(submission_id) is None
+    ]
+
+
+def _retries(submission_id: str, by_id: dict[str, tuple[JobReport, ...]]) -> list[JobReport]:
+    """Return the jobs that send again what a submission left, and those that do so for them in turn."""
+    found: list[JobReport] = []
+    wanted = {submission_id, *(report.job_id for report in by_id[submission_id])}
+    others = {one: jobs for one, jobs in by_id.items() if one != submission_id}
+    while True:
+        next_ones = [one for one, jobs in others.items() if jobs[0].tags.get(RETRY_KEY) in wanted]
+        if not next_ones:
+            return found
+        for one in next_ones:
+            jobs = others.pop(one)
+            found += jobs
+            wanted |= {one, *(report.job_id for report in jobs)}

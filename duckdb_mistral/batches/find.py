@@ -1,0 +1,183 @@
+"""Finding the jobs at the API that a ledger does not know of: their answers were lost, or it is older than they are.
+
+A job is found by its metadata, or by its input file and its model, whatever a server made of its metadata. How long a
+lost answer is looked for is measured by the server's clock and by this machine's, and the one that says less counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from duckdb_mistral.api.listing import Sought, probed, read
+from duckdb_mistral.errors import LedgerError, OutcomeUnknownError
+from duckdb_mistral.jobs.job import (
+    IDENTITY_KEY,
+    LOST,
+    PART_KEY,
+    SUBMISSION_KEY,
+    Job,
+    JobReport,
+    Status,
+    Step,
+    Submission,
+    now,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from duckdb_mistral.api.client import BatchClient
+    from duckdb_mistral.api.listing import Listing
+    from duckdb_mistral.errors import MistralBatchError
+    from duckdb_mistral.settings import Settings
+    from duckdb_mistral.state.ledger import Ledger
+
+#: The file of each part of a submission.
+Files = dict[int, str]
+#: In the ledger's microseconds.
+SECOND = 1_000_000
+#: Narrower lists are asked for from this long before a job was sent.
+CLOCK_MARGIN = 600 * SECOND
+#: A job that is on its way out does not stand for its part where another one does.
+CANCELLING = (Status.CANCELLED, Status.CANCELLATION_REQUESTED)
+
+
+class Finder:
+    """Looks for the jobs of one ledger in one workspace."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, client: BatchClient) -> None:
+        """Work with what is given."""
+        self._settings = settings
+        self._ledger = ledger
+        self._client = client
+
+    def look_for_lost(self, submission: Submission) -> None:
+        """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock.
+
+        Those that are found are adopted; others may be sent again in time, or are dropped where they were given up.
+        """
+        lost = self._at(submission, *LOST)
+        if not lost:
+            return
+        listed = read(self._client)
+        files = self.files(submission)
+        problem: MistralBatchError | None = None
+        for job in lost:
+            try:
+                self.reconcile(submission, job, listed, files)
+            except (LedgerError, OutcomeUnknownError) as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
+
+    def look_for_unsent(self, submission: Submission) -> None:
+        """Adopt what the workspace has of jobs that count as not sent; the caller holds the submission's lock."""
+        unsent = self._at(submission, Step.PLANNED, Step.HELD)
+        if unsent:
+            self.adopt_listed(submission, unsent, read(self._client))
+
+    def reconcile(self, submission: Submission, job: Job, listed: Listing, files: Files) -> None:
+        """Adopt the job of a create whose answer was lost, or let it be sent again once it was looked for long enough.
+
+        One that was given up is dropped instead. Raises OutcomeUnknownError until then.
+        """
+        found, is_whole = self.found(submission, job, listed, files)
+        if found is not None:
+            self._ledger.created(job, found)
+            return
+        unknown = (
+            f"It is not known yet whether the API took part {job.part} of submission "
+            f"{submission.submission_id}: the answer was lost, and the job is not listed so far. Nothing is sent twice"
+        )
+        window = self._window(job)
+        left = window - self._waited(job) if window else 0.0
+        if left > 0:
+            raise OutcomeUnknownError(
+                f"{unknown}: run the statement again in {left:.0f} seconds or later, and it looks for the job first."
+            )
+        if not is_whole:
+            raise OutcomeUnknownError(
+                f"{unknown}, and the list is not whole: it holds {len(listed.reports):,} of the {listed.total:,} jobs "
+                "that it tells of. Run the statement again later, or with force := true to send it anew."
+            )
+        message = "The answer to its create was lost, and the API has no such job."
+        self._ledger.move(job, Step.DROPPED if job.step is Step.GIVEN_UP else Step.PLANNED, message=message)
+
+    def _window(self, job: Job) -> float:
+        """Return for how many seconds the job of a lost answer is looked for; none at all where nobody wants that."""
+        asked_for = self._settings.reconcile_seconds
+        return max(asked_for, (job.least_wait or 0) / SECOND) if asked_for else 0.0
+
+    def _waited(self, job: Job) -> float:
+        """Return how many seconds ago a create was sent, or its answer lost, by the clock that says the least."""
+        times = self.times(job.least_wait)
+        waited = [times["sent_at"] - (job.sent_at or 0)]
+        if job.sent_here_at is not None:
+            waited.append(times["sent_here_at"] - job.sent_here_at)
+        if min(waited) < -SECOND:  # a clock was set back, or is another machine's: the time starts again
+            self._ledger.move(job, job.step, **times)
+            return 0.0
+        return float(max(0.0, min(waited) / SECOND))  # a server's clock has whole seconds
+
+    def adopt_listed(self, submission: Submission, jobs: Sequence[Job], listed: Listing) -> None:
+        """Take over jobs that were to be sent, where the workspace has them: after a refusal, or behind the ledger."""
+        files = self.files(submission)
+        for job in jobs:
+            found, _ = self.found(submission, job, listed, files)
+            if found is not None and self._ledger.move(job, Step.SENDING):
+                self._ledger.created(job.evolve(step=Step.SENDING), found)
+
+    def files(self, submission: Submission) -> Files:
+        """Return the file of each part that was uploaded."""
+        return {part.part: part.file_id for part in self._ledger.parts(submission.submission_id) if part.file_id}
+
+    def found(self, submission: Submission, job: Job, listed: Listing, files: Files) -> tuple[JobReport | None, bool]:
+        """Return the job of a create, as the API lists it, and whether the list was whole where it does not."""
+        file_id = files.get(job.part)
+        sought = Sought(tags=tags(submission, job), model=job.model, file_id=file_id, models=len(submission.models))
+        candidates = listed.told_of(submission.submission_id, [file_id] if file_id else [])
+        found = self._ours(job, sought.among(candidates))
+        is_whole = not listed.may_be_cut
+        if not found and not is_whole and job.sent_at is not None:
+            narrower = probed(self._client, since=max(0, job.sent_at - CLOCK_MARGIN), model=job.model)
+            found, is_whole = self._ours(job, sought.among(narrower)), listed.is_whole
+        if len(found) > 1:
+            ids = " and ".join(report.job_id for report in found)
+            advice = "cancel all but one with mistral_batch_cancel, and run the statement again"
+            if all(report.ended for report in found):
+                advice = (
+                    f"they have ended, and mistral_batch_results('{found[0].job_id}') reads what one of them answered"
+                )
+            raise LedgerError(
+                f"Part {job.part} of submission {submission.submission_id} has more than one job: {ids}. None is "
+                f"chosen silently: {advice}."
+            )
+        return (found[0] if found else None), is_whole
+
+    def _ours(self, job: Job, reports: Sequence[JobReport]) -> list[JobReport]:
+        """Return the jobs that may stand for a part, without those that the ledger has for another one."""
+        found = []
+        for report in reports:
+            known = self._ledger.job(report.job_id)
+            if known is None or known.submission_id is None or known.key == job.key:
+                found.append(report)
+        if len(found) > 1:
+            found = [report for report in found if report.status not in CANCELLING] or found
+        return found
+
+    def times(self, least_wait: int | None) -> dict[str, Any]:
+        """Return the time in µs by the server's clock, if it has told it, and by our own, as a move takes them."""
+        here = now()
+        return {"sent_at": self._client.server_time or here, "sent_here_at": here, "least_wait": least_wait}
+
+    def _at(self, submission: Submission, *steps: Step) -> list[Job]:
+        return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]
+
+
+def tags(submission: Submission, job: Job) -> dict[str, str]:
+    """Return the metadata by which a job is found again."""
+    return {
+        SUBMISSION_KEY: submission.submission_id,
+        PART_KEY: f"{job.part} {job.model}",
+        IDENTITY_KEY: submission.identity,
+    }

@@ -1,0 +1,107 @@
+"""What may still come of jobs that have ended: kept results with rows that have no answer are not the last word.
+
+An end may be told before its counts and files, files may be written after a bad end, and a status may be taken back. So
+kept results remember what the API had told when they were made; the job is asked for again when such results are read,
+and always before a row of it is paid for once more.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from duckdb_mistral.errors import ApiError, SettingError
+from duckdb_mistral.jobs.job import now
+from duckdb_mistral.results.generations import count_rows, left_in
+from duckdb_mistral.results.responses import kept_results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    import duckdb
+
+    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.jobs.job import Job
+
+    #: Opens an engine of our own, for one work.
+    Engine = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
+
+#: Late words come soon after the end: a job is asked for the more rarely the older it is, after this share of its age.
+SHARE_OF_AGE = 1 / 1000
+
+
+def missing_in(batches: Batches, engine: Engine, job: Job) -> int:
+    """Return how many rows of a job's kept results have no answer; 0 where none are kept."""
+    kept = kept_results(batches.settings.home, job)
+    if kept is None:
+        return 0
+    if job.results_missing is None:  # in the ledger of an older version, or in one that was built anew
+        with engine() as opened:
+            missing = count_rows(opened, [kept], "outcome = 'missing'")
+        if batches.ledger.writable:
+            batches.ledger.count_missing(job, missing)
+        return missing
+    return job.results_missing
+
+
+def ask_to_read(batches: Batches, engine: Engine, jobs: Sequence[Job]) -> list[Job]:
+    """Ask for the jobs whose kept results have rows without an answer, where the API answers; return all jobs anew.
+
+    Nothing is waited for: what is kept can be read without the API.
+    """
+    due = [job for job in jobs if _is_due(job) and missing_in(batches, engine, job)]
+    if not due or not batches.ledger.writable:
+        return list(jobs)
+    with suppress(ApiError, SettingError), batches.retry.within(0):
+        batches.ask_again(due)
+    return batches.ledger.jobs_by_key([job.key for job in jobs])
+
+
+def ask_to_pay(batches: Batches, engine: Engine, jobs: Sequence[Job]) -> list[Job]:
+    """Ask for the ended jobs that have left rows, before these are sent again; return all jobs anew.
+
+    Raises ApiError where that is not answered.
+    """
+    left = [job for job in jobs if job.ended and job.job_id is not None and _has_left(batches, engine, job)]
+    ask_anew(batches, left)
+    return batches.ledger.jobs_by_key([job.key for job in jobs])
+
+
+def ask_anew(batches: Batches, jobs: Sequence[Job]) -> None:
+    """Ask for jobs that have ended, before their requests are paid for again; raises ApiError where that fails."""
+    asked = batches.ask_again(jobs)
+    if asked.trouble is not None:
+        raise ApiError(
+            f"{asked.trouble} Nothing was sent: requests that have no answer here may have been answered since, and "
+            "would be paid for twice. Run the statement again once the API answers."
+        )
+
+
+def has_changed(job: Job) -> bool:
+    """Tell whether the API tells something else of a job by now than when its kept results were made."""
+    return job.report is not None and job.ended and job.results_told != job.report.told
+
+
+def owes(job: Job, missing: int) -> bool:
+    """Tell whether the counts of a job promise more rows than its kept results hold, of which some are missing."""
+    report = job.report
+    if report is None:
+        return False
+    counted = max(report.completed_requests, report.succeeded_requests + report.failed_requests)
+    return counted > max(job.request_count, report.total_requests) - missing
+
+
+def _is_due(job: Job) -> bool:
+    if not job.ended or job.job_id is None or job.results is None or job.results_missing == 0:
+        return False
+    age = now() - (job.checked_at or 0)
+    return not 0 <= age < (now() - job.created_here_at) * SHARE_OF_AGE
+
+
+def _has_left(batches: Batches, engine: Engine, job: Job) -> bool:
+    kept = kept_results(batches.settings.home, job)
+    if kept is None:
+        return True
+    with engine() as opened:
+        return left_in(opened, [kept]) > 0

@@ -1,0 +1,143 @@
+"""Sending again what a submission left: the requests that failed or have no result, and no other."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from duckdb_mistral.api.client import checked_id
+from duckdb_mistral.batches.collect import RETRY_SCRATCH, Collector
+from duckdb_mistral.batches.submit import Submitter
+from duckdb_mistral.batches.track import Batches, describe
+from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
+from duckdb_mistral.jobs.job import Plan, given_metadata
+from duckdb_mistral.results.generations import spool_left
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from duckdb_mistral.batches.collect import Family
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.requests.spool import Spool
+
+
+class Retrier:
+    """Retries submissions and jobs of one `Batches`."""
+
+    def __init__(self, batches: Batches) -> None:
+        """Work with the ledger and the client of `batches`."""
+        self._batches = batches
+        self._collector = Collector(batches)
+
+    def retry(self, identifier: str) -> list[tuple[Job, bool]]:
+        """Submit what a submission or job and its retries left; return the jobs that are at it.
+
+        A retry that has not ended yet goes on instead of a new one, and nothing is sent where nothing is left. Raises
+        NotEndedError where the submission itself has not ended: its answers may still come; NotSentError where a part
+        of it waits for its submit statement; and ArgumentError where this key or server is not the one that has its
+        jobs: they would look as if nothing had been answered.
+        """
+        identifier = checked_id(identifier)
+        root = self._root(identifier)
+        self._collector.check_workspace(self._batches.find(root))
+        with self._batches.lock(f"retry-{root}"):
+            jobs = self._collector.ask_to_pay(self._batches.status(root))
+            first = [job for job in jobs if (job.submission_id or job.job_id) == root]
+            if not all(job.ended for job in first):
+                unsent = self._batches.unsent(first)
+                if unsent:
+                    raise self._batches.not_sent(unsent)
+                raise NotEndedError(
+                    f"{describe(first)} What is left can be sent again once that has ended: "
+                    f"FROM mistral_batch_wait('{root}') waits for it. Nothing was sent."
+                )
+            running = dict.fromkeys(job.submission_id for job in jobs if not job.ended and job.submission_id)
+            if running:
+                # What was refused, or not come to, is sent now.
+                submissions = filter(None, map(self._batches.ledger.submission, running))
+                return [row for submission in submissions for row in Submitter(self._batches).resume(submission)]
+            wanted = [job for job in first if job.job_id == identifier] or first
+            latest = jobs[-1].submission_id or root
+            return [row for family in self._families(root) for row in self._send(wanted, latest, family)]
+
+    def _root(self, identifier: str) -> str:
+        """Return the submission, or the other program's job, that an id's requests were first sent with."""
+        ledger = self._batches.ledger
+        job = ledger.job(identifier)
+        identifier = job.submission_id or identifier if job is not None else identifier
+        submission = ledger.submission(identifier)
+        return self._root(submission.retry_of) if submission is not None and submission.retry_of else identifier
+
+    def _families(self, root: str) -> tuple[Family, ...]:
+        """Return the results of a submission and its retries; a row that was paid for is missing only if it is lost."""
+        try:
+            return self._collector.collect_to_retry(root).families
+        except IncompleteResultsError as error:
+            raise IncompleteResultsError(
+                f"{error} Nothing was sent, because what was answered would be paid for twice. If that stays so, "
+                "submit the rows that partial := true tells as missing from your own table."
+            ) from None
+
+    def _send(self, wanted: Sequence[Job], latest: str, family: Family) -> list[tuple[Job, bool]]:
+        """Submit what the results of one model leave of the requests of `wanted`."""
+        jobs = [job for job in wanted if job.model == family.model]
+        spool = self._batches.new_spool()
+        try:
+            fingerprint = self._spool_left(jobs, family, spool)
+            if fingerprint is None:
+                return []
+            return Submitter(self._batches).submit(self._plan(jobs[0], latest), spool, fingerprint)
+        finally:
+            spool.discard()
+
+    def _spool_left(self, jobs: Sequence[Job], family: Family, spool: Spool) -> str | None:
+        """Write what the jobs left into `spool`; return its fingerprint, None where nothing is left."""
+        # Named after the spool, whose lock tells that somebody is at both.
+        scratch = self._batches.settings.home / "results" / f"{RETRY_SCRATCH}{spool.directory.name}"
+        try:
+            scratch.mkdir(mode=0o700)
+            requests = self._requests(jobs, scratch)
+            return spool_left(requests, family.generations, spool) if requests else None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _requests(self, jobs: Sequence[Job], scratch: Path) -> list[Path]:
+        """Return the request files of the jobs that left something."""
+        files = []
+        for job in jobs:
+            if not self._collector.left(job):
+                continue
+            file = self._collector.submitted(job, scratch)
+            if file is None:
+                raise IncompleteResultsError(
+                    f"The requests of job {job.job_id or job.part} are neither here nor at the server any more, so "
+                    "what it left cannot be sent again. Submit those rows from your own table: the results WHERE "
+                    "outcome <> 'ok' name them."
+                )
+            files.append(file)
+        return files
+
+    def _plan(self, job: Job, latest: str) -> Plan:
+        """Return the plan of a job's submission for its model alone; or that of another program's job."""
+        submission = self._batches.ledger.submission(job.submission_id) if job.submission_id else None
+        if submission is not None:
+            return Plan(
+                endpoint=submission.endpoint,
+                models=(job.model,),
+                timeout_hours=submission.timeout_hours,
+                metadata=given_metadata(submission.metadata),
+                output=submission.output,
+                retry_of=latest,
+            )
+        if not job.model:
+            raise ArgumentError(
+                f"Job {job.job_id} ran on an agent, not a model; it can only be retried where it began."
+            )
+        metadata = job.report.metadata if job.report is not None else ()
+        return Plan(
+            endpoint=job.endpoint,
+            models=(job.model,),
+            metadata=given_metadata(metadata),
+            retry_of=latest,
+        )

@@ -1,0 +1,108 @@
+"""The directories of spooled requests under `home`: whose they are, and whether the ledger remembers all of them.
+
+A submission's directory is marked before anything of it is sent. One that is marked and that the ledger does not know
+tells that the ledger is older than it: a backup that was put back. Then nothing is sent or removed until it is mended.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.requests.spool import SPILL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from duckdb_mistral.jobs.job import Submission
+    from duckdb_mistral.state.ledger import Ledger
+    from duckdb_mistral.state.locks import Locks
+
+#: The file that marks a directory; it holds the server and the account that the submission is sent with.
+MARK = "recorded.json"
+
+
+def mark_recorded(home: Path, submission: Submission) -> None:
+    """Mark the directory of a submission, if its requests are still here; the ledger knows it from before.
+
+    Raises LedgerError where that cannot be written.
+    """
+    directory = home / "spool" / submission.submission_id
+    if not directory.exists() or (directory / MARK).exists():
+        return
+    try:
+        (directory / MARK).touch(mode=0o600)
+        (directory / MARK).write_text(
+            json.dumps({"server_url": submission.server_url, "account": submission.account}), encoding="utf-8"
+        )
+    except OSError as error:
+        raise LedgerError(
+            f"{directory} cannot be written ({error.strerror}), so nothing is sent. Free or mend its disk, and run the "
+            "statement again."
+        ) from error
+
+
+def leave(directory: Path) -> None:
+    """Remove a directory whose last part has gone, with its mark."""
+    with suppress(OSError):  # other parts are still there, or another process was quicker
+        if all(path.name == MARK for path in directory.iterdir()):
+            (directory / MARK).unlink(missing_ok=True)
+            directory.rmdir()
+
+
+def unknown_spools(home: Path, ledger: Ledger) -> list[Path]:
+    """Return what lies under `home`/spool that is of no submission of the ledger."""
+    directory = home / "spool"
+    names = {path.name for path in directory.glob("*")} if directory.exists() else set()
+    if not names:
+        return []
+    return [directory / name for name in names - {submission.submission_id for submission in ledger.submissions()}]
+
+
+def forgotten_spools(home: Path, ledger: Ledger) -> list[Path]:
+    """Return the directories of submissions that were recorded, and that the ledger does not know."""
+    return [
+        path
+        for path in unknown_spools(home, ledger)
+        # Recorded by another process meanwhile, which marks it after that.
+        if (path / MARK).exists() and ledger.submission(path.name) is None
+    ]
+
+
+def check_memory(home: Path, ledger: Ledger) -> None:
+    """Raise LedgerError where the ledger is older than what lies beside it."""
+    forgotten = forgotten_spools(home, ledger)
+    if forgotten:
+        others = f" and {len(forgotten) - 1} more" if len(forgotten) > 1 else ""
+        raise LedgerError(
+            f"The ledger under {home} is older than the requests beside it: it does not know submission "
+            f"{min(forgotten).name}{others}, of which parts may have been sent. Was it restored from a backup? Nothing "
+            "is sent or removed until `duckdb-mistral doctor --repair`, run with the same key and server, has brought "
+            "back what it forgot from the workspace's jobs."
+        )
+
+
+def abandoned_spools(home: Path, ledger: Ledger, locks: Locks) -> Iterator[Path]:
+    """Yield what lies under `home`/spool that no submission owns and no process is at, holding its lock meanwhile.
+
+    What was recorded once is never among it, whatever the ledger knows.
+    """
+    for path in unknown_spools(home, ledger):
+        # A spool's lock is held from before it is made until it is recorded; what spills beside it is under it too.
+        with locks.trying(f"spool-{path.name.removesuffix(SPILL)}") as held:
+            if held and ledger.submission(path.name) is None and not (path / MARK).exists():
+                yield path
+
+
+def forgive(home: Path, ledger: Ledger, *, server_url: str, account: str) -> None:
+    """Take the mark off directories of which this workspace has no job: nothing of them was created there."""
+    for path in forgotten_spools(home, ledger):
+        try:
+            told = json.loads((path / MARK).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            told = {"server_url": server_url, "account": account}  # cut short before anything was sent
+        if told == {"server_url": server_url, "account": account}:
+            (path / MARK).unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""The command clean: what lies under `home` as a table, and what came of it in a sentence or two."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from duckdb_mistral.cli.tables import show
+from duckdb_mistral.maintenance.clean import clean
+from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.inventory import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from duckdb_mistral.maintenance.clean import Asked
+    from duckdb_mistral.state.inventory import Heap
+
+
+def run(asked: Asked, *, free: bool, shown: str) -> None:
+    """Print what lies there, one row per kind; with `free`, free what can be. Raises what `clean` raises."""
+    import duckdb
+
+    settings = Settings.resolve({})
+    heaps = clean(settings, asked, free=free)
+    if heaps or shown != "table":
+        columns = "*"
+        if shown == "table":
+            freed = "freed" if free else "freed by --yes"
+            columns = f"what, files, format('{{:,}}', bytes) AS bytes, if(freed, 'yes', 'no') AS \"{freed}\""
+        heap = "STRUCT(what VARCHAR, files BIGINT, bytes BIGINT, freed BOOLEAN)"
+        select = f"SELECT {columns} FROM (SELECT unnest($heaps::{heap}[], recursive := true))"
+        given = [
+            {"what": heap.kind.value, "files": heap.files, "bytes": heap.size, "freed": heap.freed} for heap in heaps
+        ]
+        with duckdb.connect(":memory:") as engine:
+            show(engine, select, {"heaps": given}, shown)
+    click.echo(" ".join(_sentences(heaps, asked, settings.home, free=free)), err=True)
+
+
+def _sentences(heaps: list[Heap], asked: Asked, home: Path, *, free: bool) -> Iterable[str]:
+    if not heaps:
+        yield f"There is nothing under {home} yet."
+        return
+    freed = [heap for heap in heaps if heap.freed]
+    if free:
+        yield f"Freed {_amount(freed)} under {home}." if freed else f"There was nothing to free under {home}."
+    else:
+        yield f"{home} holds {_amount(heaps)}."
+        yield f"The same command with --yes frees {_amount(freed)}." if freed else "None of it can be freed."
+    results = [heap for heap in freed if heap.kind is Kind.ASKED]
+    if results:
+        yield (
+            f"{_amount(results)} of that {'were' if free else 'are'} kept results. They were paid for, and can be "
+            "downloaded again only as long as the server keeps them."
+        )
+    elif asked.identifiers or asked.older_than_days is not None:
+        yield "Of what --results and --older-than name, no results are kept here."
+
+
+def _amount(heaps: Iterable[Heap]) -> str:
+    heaps = list(heaps)
+    files = sum(heap.files for heap in heaps)
+    return f"{sum(heap.size for heap in heaps):,} bytes in {files:,} {'file' if files == 1 else 'files'}"

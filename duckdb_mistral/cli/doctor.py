@@ -1,0 +1,108 @@
+"""The check-up: key, server, versions and state directory, each in one line that says what to do."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import click
+
+from duckdb_mistral.errors import MissingKeyError, MistralBatchError
+from duckdb_mistral.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PACKAGES = ("duckdb-mistral", "duckdb", "mistralai", "pyarrow", "sqlglot", "sqlalchemy")
+#: A check-up answers soon, or says that there is no answer.
+BUDGET_SECONDS = 5.0
+
+
+def examine() -> bool:
+    """Print one line per check on standard output; return whether all is well."""
+    try:
+        settings = Settings.resolve({})
+    except MistralBatchError as error:
+        click.echo(f"not ok  settings   {error}")
+        return False
+    checks: tuple[tuple[str, Callable[[Settings], Iterator[str]]], ...] = (
+        ("versions", _versions),
+        ("state", _state),
+        ("key", _key),
+        ("server", _server),
+    )
+    well = True
+    for name, check in checks:
+        try:
+            for line in check(settings):
+                click.echo(f"ok      {name:10} {line}")
+        except MistralBatchError as error:
+            well = False
+            click.echo(f"not ok  {name:10} {error}")
+    return well
+
+
+def repair() -> None:
+    """Build the ledger anew from the workspace's jobs, and print what was done."""
+    from duckdb_mistral.api.client import BatchClient
+    from duckdb_mistral.batches.repair import repair as repaired
+
+    settings = Settings.resolve({})
+    with BatchClient(settings) as client:
+        done = repaired(settings.home, client)
+    if done.put_aside is not None:
+        click.echo(f"The damaged ledger lies in {done.put_aside} now.")
+    submissions, jobs = _counted(done.restored_submissions, "submission"), _counted(done.restored_jobs, "job")
+    click.echo(f"Restored from the workspace: {submissions} with {jobs}.")
+    if done.unsent_jobs:
+        click.echo(
+            f"Not sent yet: {_counted(done.unsent_jobs, 'job')}. The same submit statements, run again, send them."
+        )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _versions(_: Settings) -> Iterator[str]:
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError as error:
+            raise MistralBatchError(f"The package {package} is not installed: pip install {package}") from error
+    yield f"Python {platform.python_version()}, {', '.join(found)}"
+
+
+def _state(settings: Settings) -> Iterator[str]:
+    from duckdb_mistral.batches.spools import check_memory
+    from duckdb_mistral.state.ledger import Ledger
+
+    ledger = Ledger(settings.home)
+    check_memory(settings.home, ledger)
+    submissions, jobs = ledger.submissions(), ledger.jobs()
+    open_jobs = sum(not job.ended for job in jobs)
+    writable = "is writable" if ledger.writable else "is read-only for this user, who can read kept results alone"
+    yield f"{settings.home} {writable}: {len(submissions)} submissions, {len(jobs)} jobs, {open_jobs} not ended"
+
+
+def _key(settings: Settings) -> Iterator[str]:
+    settings.required_key()
+    yield "an API key is set"
+
+
+def _server(settings: Settings) -> Iterator[str]:
+    from duckdb_mistral.api.client import BatchClient
+    from duckdb_mistral.runtime.retry_policy import Retry
+
+    if not settings.api_key:
+        raise MissingKeyError(f"{settings.server_url} was not asked: that needs a key.")
+    with BatchClient(settings, retry=Retry(budget_seconds=BUDGET_SECONDS)) as client:
+        models = {str(card.get("id")) for card in client.models()}
+    yield f"{settings.server_url} takes the key and offers {len(models)} models"
+    if settings.model not in models:
+        raise MistralBatchError(
+            f"The default model {settings.model} is not among them. FROM mistral_models() lists them; set "
+            "DUCKDB_MISTRAL_MODEL to one."
+        )

@@ -1,0 +1,1 @@
+"""DuckDB for our own work."""

@@ -1,0 +1,93 @@
+"""DuckDB engines of our own, for work on our own files."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.runtime.forks import leave_to_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def disk_is_full(error: duckdb.Error) -> bool:
+    """Tell whether DuckDB found no room to write to."""
+    return isinstance(error, duckdb.IOException) and os.strerror(errno.ENOSPC) in str(error)
+
+
+class Engines:
+    """An engine of our own for one work after another: the caller's connection is busy with the caller's statement.
+
+    Opening one takes longer than a small work does, so it is kept until `close`.
+    """
+
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._engine: duckdb.DuckDBPyConnection | None = None
+
+    @contextmanager
+    def one(self, spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a connection with temporary tables and views of its own, for one thread at a time.
+
+        What does not fit into memory goes to the directory `spill`, which is there only while it is needed; without
+        it nothing may. Raises LedgerError where there is no room for it.
+        """
+        # A cursor shows no progress bar; what was connected does, where Python is interactive.
+        with self._spilling_to("" if spill is None else str(spill)).cursor() as connection:
+            connection.execute("SET preserve_insertion_order = false")
+            try:
+                yield connection
+            except duckdb.Error as error:
+                if not (isinstance(error, duckdb.OutOfMemoryException) or disk_is_full(error)):
+                    raise
+                where = "memory" if spill is None else f"memory, or disk under {spill.parent},"
+                raise LedgerError(
+                    f"There is not enough {where} for this work. Nothing is lost: free some, and run the statement "
+                    "again."
+                ) from error
+
+    def close(self) -> None:
+        """Let go of the engine; the next work opens another."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _spilling_to(self, directory: str) -> duckdb.DuckDBPyConnection:
+        if self._engine is not None:
+            try:
+                self._engine.execute("SET temp_directory = $directory", {"directory": directory})
+            except duckdb.Error:  # something was spilled, so that engine keeps its directory; or it failed for good
+                self.close()
+            else:
+                return self._engine
+        self._engine = duckdb.connect(
+            ":memory:", config={"temp_directory": directory, "autoinstall_known_extensions": False}
+        )
+        leave_to_parent(self._engine)
+        return self._engine
+
+
+@contextmanager
+def own_engine(spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an engine of our own for a single work."""
+    engines = Engines()
+    try:
+        with engines.one(spill) as connection:
+            yield connection
+    finally:
+        engines.close()
+
+
+def keep_build_sides(engine: duckdb.DuckDBPyConnection) -> None:
+    """Let joins of an engine of our own hold in memory what is written second, however large DuckDB takes it for.
+
+    It would hold the lines of requests: it guesses their number from the size of their file.
+    """
+    engine.execute("SET disabled_optimizers = 'build_side_probe_side,join_order'")

@@ -1,0 +1,1 @@
+"""Clean up under `home`, and repair the ledger."""

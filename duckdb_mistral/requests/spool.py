@@ -1,0 +1,337 @@
+"""Request lines on their way to files: whole vectors in, part files within the API's limits out.
+
+A vector's lines lie in one buffer, so a part is written as slices of it; no line is handled by itself. Beside each
+part lie its keys, the custom_ids and the hashes of the bodies, so that results are checked and reused without reading
+the requests again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
+
+from duckdb_mistral.errors import SourceError
+from duckdb_mistral.runtime.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import duckdb
+
+#: The room left on the disk is looked at before the first and after every so many bytes; so much is left to others,
+#: of a small disk a tenth.
+CHECKED_BYTES = 64 << 20
+SPARED_BYTES = 64_000_000
+FREE_SOME = "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME to another directory."
+#: How the directory is called, after its spool, where DuckDB puts what finds no room in memory.
+SPILL = "-spill"
+#: From so many on, two threads sort a half of the hashes each.
+HALVED = 100_000
+#: Keys are written in pieces of so many bytes.
+KEYS_BUFFER = 1 << 20
+#: The keys of a part: `request` is the MD5 of the body as hexadecimal digits.
+KEYS = pa.schema([("custom_id", pa.string()), ("request", pa.string())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpooledPart:
+    """One finished input file."""
+
+    part: int
+    path: Path
+    request_count: int
+    input_bytes: int
+
+
+class Spool:
+    """A directory of part files; `write` may be called from several threads."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_requests: int,
+        max_bytes: int,
+        release: Callable[[], None] | None = None,
+        owned: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Make `directory`; no part will hold more than `max_requests` lines or `max_bytes` bytes.
+
+        `release` is called once, when the spool is kept or discarded. `owned` tells whether the parts are somebody's
+        although nobody came to keep them.
+        """
+        self.directory = directory
+        self.failure: Exception | None = None
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._parts: list[SpooledPart] = []
+        self._file: Any = None
+        self._keys_file: Any = None
+        self._keys: Any = None
+        self._requests = 0
+        self._bytes = 0
+        self._release = release
+        self._owned = owned
+        self._done = False
+        self._unchecked = CHECKED_BYTES
+        self._id_hashes: list[np.ndarray[Any, Any]] = []
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700)
+
+    @property
+    def spill(self) -> Path:
+        """Where DuckDB may put what finds no room in memory."""
+        return self.directory.with_name(f"{self.directory.name}{SPILL}")
+
+    def write(
+        self,
+        lines: pa.Array | pa.ChunkedArray,
+        custom_ids: pa.Array | pa.ChunkedArray,
+        requests: pa.Array | pa.ChunkedArray,
+        id_hashes: pa.ChunkedArray | None = None,
+    ) -> None:
+        """Append request lines, each ending in a newline, and their keys: all strings; a NULL line is passed over.
+
+        `id_hashes` are 64-bit hashes of the custom_ids, by which `may_repeat` tells.
+        The first failure is kept in `failure`, and what comes after it is passed over: the query that feeds
+        the spool goes on to its end, where the failure is told as a sentence.
+        """
+        if id_hashes is not None:
+            # Were they not copied, the memory of all the vector's columns would be held.
+            self._id_hashes.extend(chunk.to_numpy().copy() for chunk in id_hashes.chunks)
+        for chunk, *columns in zip(_chunks(lines), _chunks(custom_ids), _chunks(requests), strict=True):
+            ready = _ready(chunk)
+            keys = pa.RecordBatch.from_arrays([_of_type(column, pa.string()) for column in columns], schema=KEYS)
+            if chunk.null_count:
+                keys = keys.filter(chunk.is_valid())
+            with self._lock:
+                if self.failure is not None:
+                    return
+                try:
+                    self._append(ready, keys)
+                except (OSError, SourceError) as error:
+                    self.failure = error
+
+    def fail(self, failure: SourceError) -> None:
+        """Pass over what comes from here on; `finish` raises the first failure."""
+        with self._lock:
+            self.failure = self.failure or failure
+
+    @property
+    def request_count(self) -> int:
+        """How many requests are written so far."""
+        return sum(part.request_count for part in self._parts) + self._requests
+
+    def create_function(self, engine: duckdb.DuckDBPyConnection) -> None:
+        """Give a connection of our own a function that writes into this spool: mistral_internal_write.
+
+        It takes the line, the custom_id and the hash of the body, and says nothing.
+        """
+
+        def write(lines: pa.Array, custom_ids: pa.Array, requests: pa.Array) -> pa.Array:
+            self.write(lines, custom_ids, requests)
+            return pa.Array.from_buffers(pa.int8(), len(lines), [None, pa.py_buffer(bytes(len(lines)))])
+
+        engine.create_function(
+            "mistral_internal_write",
+            write,
+            ["VARCHAR", "VARCHAR", "VARCHAR"],
+            "TINYINT",
+            type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,
+            side_effects=True,
+        )
+
+    def finish(self) -> list[SpooledPart]:
+        """Close the last part and return all of them; raises what went wrong on the way."""
+        with self._lock:
+            if self.failure is None:
+                try:
+                    self._close_part()
+                except OSError as error:
+                    self.failure = error
+            with suppress(OSError):
+                self._close_files()
+            if isinstance(self.failure, OSError):
+                raise SourceError(
+                    f"The requests could not be written to {self.directory}: {_words(self.failure)}. {FREE_SOME}"
+                ) from self.failure
+            if self.failure is not None:
+                raise self.failure
+            return list(self._parts)
+
+    def may_repeat(self) -> bool:
+        """Tell whether custom_ids may be there twice; False is certain. Every write has to have told its hashes."""
+        hashes = np.concatenate([np.empty(0, np.uint64), *self._id_hashes])
+        self._id_hashes = [hashes]
+        if len(hashes) >= HALVED:
+            with ThreadPoolExecutor(2) as threads:
+                list(threads.map(np.ndarray.sort, np.array_split(hashes, 2)))
+        hashes.sort(kind="stable")  # which merges what is in order already
+        return bool((hashes[1:] == hashes[:-1]).any())
+
+    def keep(self) -> None:
+        """Leave the finished parts where they are: they are somebody's now, and `discard` removes them no more."""
+        self._let_go()
+
+    def discard(self) -> None:
+        """Remove the directory and all in it, unless it was kept or is owned."""
+        with self._lock:
+            with suppress(OSError):
+                self._close_files()
+            if not self._done and not self._owned():
+                shutil.rmtree(self.directory, ignore_errors=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._done = True
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+    def _append(self, lines: pa.Array, keys: pa.RecordBatch) -> None:
+        if not len(lines):
+            return
+        offsets = _offsets(lines)
+        data = memoryview(lines.buffers()[2])[offsets[0] : offsets[-1]]
+        start = 0
+        while start < len(lines):
+            taken = self._fitting(offsets, start)
+            if not taken and not self._requests:
+                raise SourceError(_too_long(lines[start].as_py(), self._max_bytes))
+            if not taken:
+                self._close_part()
+                continue
+            piece = data[offsets[start] - offsets[0] : offsets[start + taken] - offsets[0]]
+            self._write_slice(piece, keys.slice(start, taken))
+            start += taken
+
+    def _fitting(self, offsets: np.ndarray[Any, Any], start: int) -> int:
+        """Return how many lines from `start` on fit into the open part."""
+        last = offsets[start] + self._max_bytes - self._bytes
+        by_bytes = int(np.searchsorted(offsets, last, side="right")) - 1 - start
+        return max(0, min(by_bytes, self._max_requests - self._requests, len(offsets) - 1 - start))
+
+    def _write_slice(self, data: memoryview, keys: pa.RecordBatch) -> None:
+        if self._file is None:
+            self._file = _new_file(self._path())
+            self._keys_file = _new_arrow_file(keys_path(self._path()))
+            self._keys = pa.ipc.new_file(self._keys_file, KEYS)
+        failpoint("before-spool-write", writes=True)
+        if self._unchecked >= CHECKED_BYTES:
+            self._unchecked = 0
+            total, _, free = shutil.disk_usage(self.directory)
+            spared = min(SPARED_BYTES, total // 10)
+            if free < spared:
+                raise SourceError(
+                    f"The requests could not be written to {self.directory}: its disk has only {free / 1e6:,.0f} MB "
+                    f"left, and {spared / 1e6:,.0f} MB stay free for others. {FREE_SOME}"
+                )
+        written = 0
+        while written < len(data):
+            written += self._file.write(data[written:])
+        self._keys.write_batch(keys)
+        self._requests += len(keys)
+        self._bytes += len(data)
+        self._unchecked += len(data)
+
+    def _path(self) -> Path:
+        return self.directory / part_name(len(self._parts) + 1)
+
+    def _close_part(self) -> None:
+        if self._file is None:
+            return
+        path = self._path()
+        self._keys.close()
+        self._close_files()
+        self._parts.append(
+            SpooledPart(part=len(self._parts) + 1, path=path, request_count=self._requests, input_bytes=self._bytes)
+        )
+        self._requests = self._bytes = 0
+
+    def _close_files(self) -> None:
+        with ExitStack() as stack:
+            for file in (self._file, self._keys_file):
+                if file is not None:
+                    stack.callback(file.close)
+            self._file = self._keys_file = None
+
+
+def _words(error: OSError) -> str | None:
+    """Return what went wrong: Arrow says more than that."""
+    return os.strerror(error.errno) if error.errno else error.strerror
+
+
+def _chunks(values: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    return values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+
+
+def _new_file(path: Path) -> Any:
+    file = path.open("xb", buffering=0)
+    path.chmod(0o600)
+    return file
+
+
+def _new_arrow_file(path: Path) -> Any:
+    """Return a file that Arrow writes to on its own: a batch is ten pieces, and each would be a call of Python."""
+    # Not made before and then opened for writing: a file that was cut to nothing is written to the disk when it closes.
+    file = pa.OSFile(str(path), "wb")
+    path.chmod(0o600)
+    return pa.BufferedOutputStream(file, KEYS_BUFFER)
+
+
+def keys_path(part: Path) -> Path:
+    """Return where the keys of a part lie."""
+    return part.with_suffix(".arrow")
+
+
+def read_keys(part: Path) -> pa.Table | None:
+    """Return the keys of a part as a table of the schema KEYS, mapped from disk; None where they cannot be read."""
+    try:
+        with pa.memory_map(str(keys_path(part))) as source:
+            keys = pa.ipc.open_file(source).read_all()
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return keys if keys.schema == KEYS else None
+
+
+def part_name(part: int) -> str:
+    """Return the file name of a part, counted from 1."""
+    return f"part-{part:05}.jsonl"
+
+
+def _of_type(texts: pa.Array, *types: pa.DataType) -> pa.Array:
+    """Return texts of one of the types, of the last where they are of none."""
+    return texts if texts.type in types else texts.cast(types[-1])
+
+
+def _ready(lines: pa.Array) -> pa.Array:
+    """Return the lines without NULLs, of a type whose bytes lie one after another."""
+    lines = _of_type(lines, pa.string(), pa.large_string())
+    return lines.drop_null() if lines.null_count else lines
+
+
+def _offsets(lines: pa.Array) -> np.ndarray[Any, Any]:
+    """Return where each line starts in the array's buffer, and where the last one ends."""
+    width = np.int64 if lines.type == pa.large_string() else np.int32
+    every = np.frombuffer(lines.buffers()[1], dtype=width)
+    return every[lines.offset : lines.offset + len(lines) + 1].astype(np.int64)
+
+
+def _too_long(line: str, max_bytes: int) -> str:
+    start = line[:120].replace("\n", " ")
+    return (
+        f"One request has {len(line.encode()):,} bytes, more than a file may hold ({max_bytes:,}, the setting "
+        f"max_bytes_per_file). It begins {start}… Nothing was sent. Shorten that row."
+    )

@@ -1,0 +1,1 @@
+"""From result files to rows that can be read."""

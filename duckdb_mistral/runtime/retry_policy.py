@@ -1,0 +1,105 @@
+"""The one retry policy, for what costs nothing, and the one place that sleeps."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from duckdb_mistral.errors import ApiError, LimitError, UnreachableError
+from duckdb_mistral.runtime import interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Answer = TypeVar("Answer")
+
+#: How long an address is tried where no connection is taken.
+NOBODY_SECONDS = 10.0
+#: Short enough that an interrupt is felt at once.
+SLEEP_STEP_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Repeat a read until it is answered or `budget_seconds` have passed."""
+
+    budget_seconds: float = 60.0
+    first_pause_seconds: float = 0.5
+    longest_pause_seconds: float = 20.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    #: Until when, by `clock`, each thread repeats its reads at most.
+    _limits: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
+
+    def read(self, call: Callable[[], Answer]) -> Answer:
+        """Return what `call` returns; it must be free of side effects at the server.
+
+        Raises the last error when the budget is used up, and at once what repeating cannot mend.
+        """
+        return self._repeat(call, is_passing)
+
+    def refused(self, call: Callable[[], Answer]) -> Answer:
+        """Return what `call` returns, repeated only where a limit refused it: then nothing came of it.
+
+        Raises as `read` does.
+        """
+        return self._repeat(call, lambda error: isinstance(error, LimitError))
+
+    def _repeat(self, call: Callable[[], Answer], again_after: Callable[[ApiError], bool]) -> Answer:
+        started = self.clock()
+        pauses = self._pauses()
+        while True:
+            try:
+                return call()
+            except ApiError as error:
+                # A server that asks for no pause at all would be asked without end.
+                pause = min(max(next(pauses), error.retry_after or 0.0), self.longest_pause_seconds)
+                again = self.clock() + pause
+                if not again_after(error) or again > min(started + self._budget(error), self._limit):
+                    raise
+                self.pause(pause)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Let no read of this thread be repeated past so many seconds from now; each is tried once all the same."""
+        before = self._limit
+        self._limits.until = min(before, self.clock() + seconds)
+        try:
+            yield
+        finally:
+            self._limits.until = before
+
+    def pause(self, seconds: float) -> None:
+        """Sleep in short steps, so that Ctrl-C reaches a person's query within a moment."""
+        interrupts.check()
+        until = self.clock() + seconds
+        while (left := until - self.clock()) > 0:
+            self.sleep(min(left, SLEEP_STEP_SECONDS))
+            interrupts.check()
+
+    @property
+    def _limit(self) -> float:
+        return getattr(self._limits, "until", math.inf)
+
+    def _budget(self, error: ApiError) -> float:
+        """Return how long to go on after an error; an address where nobody listens is mostly a wrong one."""
+        nobody_there = isinstance(error, UnreachableError) and not error.sent
+        return min(self.budget_seconds, NOBODY_SECONDS) if nobody_there else self.budget_seconds
+
+    def _pauses(self) -> Iterator[float]:
+        pause = self.first_pause_seconds
+        while True:
+            yield pause * random.uniform(0.75, 1.25)  # noqa: S311  spreads clients, guards no secret
+            pause = min(pause * 2, self.longest_pause_seconds)
+
+
+def is_passing(error: ApiError) -> bool:
+    """Tell whether the same read may be answered a little later."""
+    if isinstance(error, UnreachableError | LimitError):
+        return True
+    return error.status_code is not None and error.status_code >= 500

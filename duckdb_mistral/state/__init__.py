@@ -1,0 +1,1 @@
+"""What lies under `home`, and who may touch it."""

@@ -1,0 +1,154 @@
+"""The workspace's list, read as a whole: from servers that cap, repeat, shift, or tell no total."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from duckdb_mistral.api.listing import PASSES, REPEATS, Listing, Sought, newer, probed, read, read_pages
+from duckdb_mistral.jobs.job import IDENTITY_KEY, PART_KEY, SUBMISSION_KEY, JobReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+TAGS = {SUBMISSION_KEY: "5ab", PART_KEY: "1 model-latest", IDENTITY_KEY: "1dentity"}
+
+
+def jobs(*numbers: int) -> list[JobReport]:
+    """Return jobs with these numbers as their ids."""
+    return [JobReport(job_id=str(number), status="QUEUED") for number in numbers]
+
+
+class Pages:
+    """A workspace whose pages a function gives, and how many were asked for."""
+
+    def __init__(self, page_of: Callable[[int], tuple[Sequence[JobReport], int | None]]) -> None:
+        """Ask `page_of` for each page."""
+        self.page_of = page_of
+        self.asked = 0
+        self.options: list[dict[str, Any]] = []
+
+    def pages(self, **options: Any) -> Iterator[tuple[list[JobReport], int | None]]:
+        """Yield the pages."""
+        self.options.append(options)
+
+        def counted(number: int) -> tuple[Sequence[JobReport], int | None]:
+            self.asked += 1
+            return self.page_of(number)
+
+        return read_pages(counted)
+
+
+def paged(numbers: Sequence[int], size: int, total: int | None) -> Pages:
+    """Return a workspace that gives so many jobs at a time."""
+    return Pages(lambda page: (jobs(*numbers[page * size : (page + 1) * size]), total))
+
+
+@pytest.mark.parametrize(("size", "count"), [(100, 5), (100, 250), (20, 45), (20, 40), (1, 3)])
+@pytest.mark.parametrize("told", [True, False])
+def test_every_job_is_read(size: int, count: int, told: bool) -> None:
+    """All jobs are read, whatever a server gives at a time, and whether it tells how many there are."""
+    workspace = paged(range(count), size, count if told else None)
+    listing = read(workspace)
+    assert sorted(map(int, listing.reports)) == list(range(count))
+    assert listing.is_whole
+    assert workspace.asked == -(-count // size) + 1
+
+
+def test_a_page_that_repeats_for_ever() -> None:
+    """A server that gives the same page again and again is not asked for ever, and its list counts as not whole."""
+    workspace = Pages(lambda _: (jobs(*range(100)), 150))
+    listing = read(workspace)
+    assert len(listing.reports) == 100
+    assert not listing.is_whole
+    assert workspace.asked == PASSES * (1 + REPEATS)
+    untold = Pages(lambda _: (jobs(*range(100)), None))
+    assert len(read(untold).reports) == 100
+    assert untold.asked == 1 + REPEATS
+
+
+def test_a_page_that_repeats_once() -> None:
+    """A page that a cache gives twice hides nothing that comes after it."""
+    pages = [range(100), range(100), range(100, 200), range(200, 230)]
+    workspace = Pages(lambda page: (jobs(*pages[page]) if page < len(pages) else [], None))
+    assert len(read(workspace).reports) == 230
+
+
+def test_jobs_that_are_lost_between_pages() -> None:
+    """Where jobs move up a page while it is read, the list is read again, and what any pass held counts."""
+    passes = iter([[range(100), range(101, 200)], [range(100), range(100, 200)]])
+    current: list[range] = []
+
+    def page_of(page: int) -> tuple[Sequence[JobReport], int | None]:
+        if page == 0:
+            current[:] = next(passes)
+        return (jobs(*current[page]) if page < len(current) else []), 200
+
+    listing = read(Pages(page_of))
+    assert len(listing.reports) == 200
+    assert listing.is_whole
+
+
+def test_a_list_that_is_cut() -> None:
+    """A list that ends at a hundred may be cut, whatever total it tells, and is asked for in narrower pieces."""
+    listing = read(paged(range(100), 100, 100))
+    assert listing.is_whole
+    assert listing.may_be_cut
+    assert not read(paged(range(99), 100, 99)).may_be_cut
+    assert not read(paged([], 100, 0)).may_be_cut
+    narrow = paged(range(3), 100, 3)
+    assert {report.job_id for report in probed(narrow, since=7, model="m")} == {"0", "1", "2"}
+    assert narrow.options[:2] == [{"oldest_first": True, "created_after": 7}, {"model": "m"}]
+    assert {"statuses": ["QUEUED"]} in narrow.options
+
+
+def test_newer_jobs() -> None:
+    """What was created since a list was read is found without reading all of it again."""
+    before = read(paged(range(300), 100, 300))
+    workspace = paged([1000, 1001, *range(300)], 100, 302)
+    assert [report.job_id for report in newer(workspace, before)] == ["1000", "1001"]
+    assert workspace.asked == 2
+    assert newer(paged(range(300), 100, 300), before) == []
+    assert newer(paged([], 100, 0), Listing()) == []
+
+
+def report(**fields: Any) -> JobReport:
+    """Return a job."""
+    return JobReport(**{"job_id": "a", "status": "RUNNING"} | fields)
+
+
+@pytest.mark.parametrize(
+    ("found", "is_ours"),
+    [
+        (report(metadata=tuple(TAGS.items())), True),
+        (report(metadata=tuple((key.upper(), value.upper()) for key, value in TAGS.items())), True),
+        (report(metadata=(("other", "x"), *TAGS.items()), model="another"), True),
+        (report(metadata=tuple(TAGS.items())[:2], input_files=("file",), model="model-latest"), True),
+        (report(metadata=tuple((key, value[:2]) for key, value in TAGS.items()), input_files=("file",)), True),
+        (report(input_files=("file",), model="MODEL-LATEST"), True),
+        (report(input_files=("file",), model="model-2506"), True),
+        (report(input_files=("file",), model="model-other"), False),
+        (report(input_files=("other",), model="model-latest"), False),
+        (report(metadata=tuple(TAGS.items())[:2], model="model-latest"), False),
+        (report(model="model-latest"), False),
+    ],
+)
+def test_what_is_ours(found: JobReport, is_ours: bool) -> None:
+    """A job is ours by its tags, in any case, or by our input file and our model, whatever its metadata says."""
+    sought = Sought(tags=TAGS, model="model-latest", file_id="file")
+    assert sought.among([found]) == ([found] if is_ours else [])
+
+
+def test_a_model_that_is_not_told() -> None:
+    """Where several models run on a file, a job on it that tells no model is nobody's; without a file none is found."""
+    found = report(input_files=("file",))
+    assert Sought(tags=TAGS, model="m", file_id="file").among([found]) == [found]
+    assert Sought(tags=TAGS, model="m", file_id="file", models=2).among([found]) == []
+    assert Sought(tags=TAGS, model="m", file_id=None).among([found]) == []
+
+
+def test_tags_come_first() -> None:
+    """Where one job carries the tags, another one on the same file does not stand beside it."""
+    tagged, other = report(metadata=tuple(TAGS.items())), report(job_id="b", input_files=("file",), model="m")
+    assert Sought(tags=TAGS, model="m", file_id="file").among([other, tagged]) == [tagged]
