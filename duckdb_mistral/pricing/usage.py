@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from duckdb_mistral.duck.engine import own_engine
 from duckdb_mistral.duck.sql_files import template
 from duckdb_mistral.pricing.estimate import cost, prices_date
-from duckdb_mistral.results.responses import stored_rows
+from duckdb_mistral.results.responses import kept_rows, register_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,6 +60,7 @@ def _answered_by(model: str, parts: Sequence[Mapping[str, Any]]) -> Iterator[str
 def _used(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Return what each job used of each model, in the order of the jobs."""
     with own_engine() as engine:
-        result = engine.execute(template("used").substitute(rows=stored_rows(files)))
+        register_lines(engine)
+        result = engine.execute(template("used").substitute(rows=kept_rows(files)))
         names = [column[0] for column in result.description or ()]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

@@ -16,7 +16,7 @@ FROM query(mistral_internal_compile('estimate', CASE
   -- What is named by = is a comparison, which would be computed here.
   WHEN 'BOOLEAN' IN (
     typeof(source), typeof(model), typeof(endpoint), typeof(system), typeof(params), typeof(output),
-    typeof(metadata), typeof(timeout_hours), typeof(reuse), typeof(max_cost), typeof(pilot)
+    typeof(metadata), typeof(timeout_hours), typeof(reuse), typeof(max_cost)
   ) THEN '{"compared": true}'
   ELSE to_json(struct_pack(
     source := source,

@@ -98,7 +98,7 @@ def test_added_fields_are_the_sdks() -> None:
     """The fields that are newer than the API's text are those of the newest SDK, with their types."""
     script = _script()
     kept, added = (
-        json.loads((ROOT / "duckdb_mistral" / f"{name}.json").read_text(encoding="utf-8"))
+        json.loads((ROOT / "duckdb_mistral" / "api" / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("endpoints", "added_fields")
     )
     assert script.added_fields(kept) == added

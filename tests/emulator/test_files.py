@@ -105,7 +105,7 @@ def test_client_hangs_up(caller: Caller, emulator: Emulator, tmp_path: Path) -> 
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     with socket.create_connection(("127.0.0.1", int(emulator.url.rsplit(":", 1)[1]))) as connection:
         connection.sendall(
-            b"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\nContent-Length: 99999\r\n"
+            b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a\r\nContent-Length: 99999\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + head + b"half"
         )
         deadline = time.monotonic() + 30

@@ -99,11 +99,11 @@ def test_disk_full_from_every_step_on(stride: int, every: int, tmp_path: Path) -
 
 @pytest.mark.fault("F33")
 def test_intent_that_cannot_be_written(emulator: Emulator, home: Path) -> None:
-    """Where the intent cannot be written down, nothing at all is sent."""
+    """Where the intent cannot be written down, nothing is sent: the workspace's list may have been read."""
     status, said = tell(emulator, home, "full:before-commit:2")
     assert status == 1
     assert "so nothing is sent" in said
-    assert emulator.witness()["requests"] == {}
+    assert emulator.witness()["requests"].keys() <= {"list_jobs"}
 
 
 FAILURES: dict[str, dict[str, Any]] = {
