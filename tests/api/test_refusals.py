@@ -510,7 +510,7 @@ def test_job_of_another_server(emulator: Emulator, home: Path, tmp_path: Path) -
     """A job is not looked for at a server that it does not belong to."""
     with connect(emulator, home) as con:
         make_staging(con)
-        submission_id = submitted(con)
+        submission_id = submitted(con, arguments="metadata := {'test': 'another server'}")
     with Emulator(tmp_path / "server") as other, connect(other, home) as con:
         for function in ("wait", "cancel"):
             sentence = refusal(con, f"FROM mistral_batch_{function}('{submission_id}')")

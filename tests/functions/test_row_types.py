@@ -66,10 +66,13 @@ def test_total_before_the_api_counts() -> None:
 
 
 def test_errors() -> None:
-    """The job's errors are the API's, or else what kept it from being created."""
+    """The job's errors are the API's, and what this package has to say of it."""
     assert row_types.status_row(JOB.evolve(message="no room"))["errors"] == [{"message": "no room", "count": 1}]
     report = JobReport(job_id="a", status="FAILED", errors=(("bad", 3),))
-    assert row_types.status_row(JOB.evolve(report=report, message="x"))["errors"] == [{"message": "bad", "count": 3}]
+    assert row_types.status_row(JOB.evolve(report=report, message="x"))["errors"] == [
+        {"message": "bad", "count": 3},
+        {"message": "x", "count": 1},
+    ]
 
 
 def test_model_row() -> None:

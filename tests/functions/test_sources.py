@@ -7,6 +7,7 @@ import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
@@ -37,9 +38,16 @@ TWO_ANSWERS = [("1", "ok", "echo: first"), ("2", "ok", "echo: second")]
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    """Yield one local batch server for the whole file; each test has a home of its own."""
-    with Emulator(tmp_path_factory.mktemp("server")) as server:
+    """Yield one local batch server for the whole file; each test has a home and a workspace of its own."""
+    with Emulator(tmp_path_factory.mktemp("server"), separate_workspaces=True) as server:
         yield server
+
+
+@pytest.fixture
+def con(emulator: Emulator, home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection with a key of its own, so that its workspace remembers nothing of other tests."""
+    with connect(emulator, home, api_key=f"key-{uuid4()}") as connection:
+        yield connection
 
 
 def answers(con: duckdb.DuckDBPyConnection, source: str, arguments: str = "") -> list[tuple[str, str, str]]:
