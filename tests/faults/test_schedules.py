@@ -107,7 +107,8 @@ class Schedule:
         self.limits: dict[str, Any] = self.dice.choice(limits)
         self.weather = self.dice.choice(list(WEATHER))
         self.home = self.directory / "home"
-        wait = {"reconcile_seconds": LISTS_WAIT} if self.weather == "lists" else {}
+        # One that is woken waits until what it lost has been looked for so long.
+        wait = {"reconcile_seconds": LISTS_WAIT} if self.weather in {"lists", "stopped"} else {}
         self.settings = {"deadline_seconds": 1} | wait | self.limits
 
     def misbehave(self, emulator: Emulator) -> None:
@@ -173,7 +174,7 @@ class Schedule:
         if self.stopped is not None:
             with suppress(ProcessLookupError):
                 os.kill(self.stopped.pid, signal.SIGCONT)
-            said = self.stopped.communicate(timeout=60)[1]
+            said = self.stopped.communicate(timeout=120)[1]
             assert "Traceback" not in said, said
             self.stopped = None
 
