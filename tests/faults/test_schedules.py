@@ -217,6 +217,7 @@ class Schedule:
             finally:
                 if self.stopped is not None:
                     self.stopped.kill()
+                    self.stopped.communicate()
                 story.close()
 
     def count(self, story: Story, found: list[dict[str, Any]]) -> None:
