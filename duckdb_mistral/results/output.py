@@ -118,10 +118,7 @@ def _from_schema(text: str) -> Output:
     named = kinds if isinstance(kinds, list) else [kinds]
     if schema.get("type") == "json_schema" and "json_schema" in schema:
         response_format = schema
-    elif any(
-        not isinstance(kind, str) or kind not in SCHEMA_TYPES
-        for kind in (kinds if isinstance(kinds, list) else [kinds])
-    ):
+    elif any(not isinstance(kind, str) or kind not in SCHEMA_TYPES for kind in named):
         raise ArgumentError(
             f"output says the type {json.dumps(kinds)}, which no JSON schema has. For JSON of any form use params := "
             "{'response_format': {'type': 'json_object'}} in place of output. Nothing was sent."
