@@ -18,6 +18,7 @@ from support import clean_environment, environment_of
 from duckdb_mistral.runtime.failpoints import VARIABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from duckdb_mistral.emulator import Emulator
@@ -28,12 +29,27 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no proce
 BRIEF = {"deadline_seconds": 2, "reconcile_seconds": 5}
 
 
+_started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _none_left() -> Iterator[None]:
+    """Kill what a test that failed has left."""
+    yield
+    while _started:
+        child = _started.pop()
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
+
+
 def start(emulator: Emulator, home: Path, failpoint: str) -> subprocess.Popen[str]:
     """Start a process that submits, waits and reads, and that stops itself on the way; return once it has."""
     environment = clean_environment() | environment_of(emulator, home) | {VARIABLE: f"stop:{failpoint}"}
     environment |= {f"DUCKDB_MISTRAL_{name.upper()}": str(value) for name, value in BRIEF.items()}
     child = stopped_process(environment)
     assert child is not None
+    _started.append(child)
     return child
 
 
