@@ -17,6 +17,7 @@ from uuid import UUID
 from duckdb_mistral.api.listing import PAGE_SIZE, read_pages
 from duckdb_mistral.api.pacing import PATIENCE, PIECE_BYTES, Allowance, OversizedError, write_lines
 from duckdb_mistral.api.refusals import refusal
+from duckdb_mistral.api.secrets import body_without_key, without_key
 from duckdb_mistral.api.transport import NeverAsync, Transport
 from duckdb_mistral.errors import (
     ApiError,
@@ -52,7 +53,8 @@ class BatchClient:
         key = settings.required_key()
         self.account = account_of(key)
         self._authorization: Callable[[], dict[str, str]] = lambda: {"authorization": f"Bearer {key}"}
-        self._hide_key: Callable[[str], str] = lambda text: text.replace(key, "[API key]")
+        self._hide_key: Callable[[str], str] = lambda text: without_key(text, key)
+        self._body_without_key: Callable[[Any], Any] = lambda body: body_without_key(body, key)
         client = importlib.import_module("mistralai.client")
         self._transport = Transport(self.server_url, settings.deadline_seconds, transport=transport)
         # A session whose settings change lets go of a client that another thread may still be using.
@@ -321,8 +323,8 @@ class BatchClient:
         if response is None or not response.is_success:
             raise self._refused(what, problem) from None
         try:
-            body = read_json(response.content)
-        except ValueError:
+            body = self._body_without_key(read_json(response.content))
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
             raise ApiError(f"Could not {what}: the answer of {self.server_url} is not a JSON object.") from None

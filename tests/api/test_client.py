@@ -82,12 +82,12 @@ class Clock:
 class Network:
     """A function in the network's place, which counts what it is asked."""
 
-    def __init__(self, answer: Callable[[Any], Any]) -> None:
+    def __init__(self, answer: Callable[[Any], Any], key: str = KEY) -> None:
         """Answer each request by `answer`, which may raise."""
         self.requests: list[Any] = []
         self.clock = Clock()
         self.client = BatchClient(
-            Settings(api_key=KEY, server_url="https://example.com", home=Path()),
+            Settings(api_key=key, server_url="https://example.com", home=Path()),
             retry=Retry(budget_seconds=30, clock=self.clock.time, sleep=self.clock.sleep),
             transport=http.MockTransport(self._answer),
         )
@@ -349,6 +349,22 @@ def test_what_the_server_said(body: Any, said: str) -> None:
     assert f"answered HTTP 400: {said}." in str(caught.value)
     assert caught.value.status_code == 400
     assert KEY not in repr(caught.value)
+
+
+@pytest.mark.parametrize("key", ['quoted"key', "back\\slash", "plain-key"])
+def test_key_that_the_server_says_back(key: str) -> None:
+    """A key that stands in a job's errors or in a refusal, however JSON writes it, is neither kept nor shown."""
+    errors = [{"message": f"no such key {key}!", "count": 1}]
+    told = {"id": JOB_ID, "status": "FAILED", "errors": errors, "metadata": {key: key}}
+    report = Network(saying(200, json.dumps(told)), key=key).client.get(JOB_ID)
+    assert report.errors == (("no such key [API key]!", 1),)
+    assert report.metadata == (("[API key]", "[API key]"),)
+    for body in ({"message": f"bad {key}"}, {"detail": [{"odd": key}]}):
+        with pytest.raises(ApiError) as caught:
+            Network(saying(400, json.dumps(body)), key=key).client.get(JOB_ID)
+        assert "[API key]" in str(caught.value)
+        assert key not in str(caught.value)
+        assert json.dumps(key)[1:-1] not in str(caught.value)
 
 
 # Listing

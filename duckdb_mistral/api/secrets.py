@@ -1,0 +1,22 @@
+"""Keeping the API key out of what is shown and kept, also where the server says it back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+HIDDEN = "[API key]"
+
+
+def without_key(text: str, key: str) -> str:
+    """Return `text` with HIDDEN in place of the key, as it is or as JSON writes it."""
+    for form in (key, *(json.dumps(key, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))):
+        text = text.replace(form, HIDDEN)
+    return text
+
+
+def body_without_key(body: Any, key: str) -> Any:
+    """Return what JSON holds with HIDDEN in place of the key, wherever it stands."""
+    written = json.dumps(body, ensure_ascii=False)
+    form = json.dumps(key, ensure_ascii=False)[1:-1]
+    return json.loads(written.replace(form, HIDDEN)) if form in written else body
