@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from duckdb_mistral.duck.sql_files import macros
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.runtime import forks
+from duckdb_mistral.runtime.memory import check_room
 from duckdb_mistral.settings import ENVIRONMENT, check_names
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def connect(
     import duckdb
 
     check_names(_settings(settings, duckdb_arguments))
+    check_room()  # DuckDB starts threads
     try:
         connection = duckdb.connect(database, **duckdb_arguments)
     except TypeError:  # whose words show the arguments, a key among them
