@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forking import fork
@@ -16,7 +17,6 @@ import duckdb_mistral
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import duckdb
 
@@ -106,7 +106,7 @@ def asked_for_money(emulator: Emulator) -> tuple[int, int]:
     return requests.get("upload", 0), requests.get("create", 0)
 
 
-@contextmanager
+@contextlib.contextmanager
 def no_room(left: int = 0) -> Iterator[None]:
     """Let no file of this process grow above `left` bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -152,3 +152,13 @@ def environment_of(emulator: Emulator, home: Path) -> dict[str, str]:
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what configures the package."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("MISTRAL_", "DUCKDB_MISTRAL_"))}
+
+
+def children_of(parent: int) -> dict[int, bytes]:
+    """Return the processes that a process has started, with their command lines; none that has just ended."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if int((process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]) == parent:
+                found[int(process.name)] = (process / "cmdline").read_bytes()
+    return found

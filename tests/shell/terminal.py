@@ -14,10 +14,9 @@ import subprocess
 import sys
 import termios
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from support import clean_environment
+from support import children_of, clean_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,14 +88,8 @@ class Terminal:
 
     def children(self, of: int | None = None) -> dict[str, int]:
         """Return the processes that `duckdb-mistral shell` has started: the shell and its helper."""
-        parent = self.process.pid if of is None else of
-        listed = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="utf-8")
-        listed += "".join(path.read_text(encoding="utf-8") for path in Path(f"/proc/{parent}/task").glob("*/children"))
-        found = {}
-        for child in map(int, set(listed.split())):
-            command = Path(f"/proc/{child}/cmdline").read_bytes()
-            found["helper" if b"shell.helper" in command else "shell"] = child
-        return found
+        children = children_of(self.process.pid if of is None else of)
+        return {"helper" if b"shell.helper" in command else "shell": child for child, command in children.items()}
 
     def close(self) -> None:
         """End what is still running."""

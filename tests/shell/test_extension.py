@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
@@ -15,15 +16,15 @@ from typing import Any
 
 import duckdb
 import pytest
-from support import asked_for_money, clean_environment, environment_of
+from support import asked_for_money, children_of, clean_environment, environment_of
 
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.functions.udfs import table
 from duckdb_mistral.shell import protocol
 
-#: What a client runs first; {setup} is the file of `duckdb-mistral extension --sql`.
+#: What a client runs first; its first argument is the file of `duckdb-mistral extension --sql`.
 CONNECT = """
-import duckdb, os, signal, sys, threading, time
+import contextlib, duckdb, os, signal, sys, threading, time
 from pathlib import Path
 SETUP = Path(sys.argv[1]).read_text()
 def connect(name=":memory:", setup=SETUP):
@@ -31,10 +32,7 @@ def connect(name=":memory:", setup=SETUP):
     con.execute(setup)
     return con
 def helpers(of=None):
-    of = of or os.getpid()
-    tasks = [(task / "children").read_text().split() for task in Path(f"/proc/{of}/task").iterdir()]
-    children = {child for task in tasks for child in task}
-    return [int(child) for child in children if b"shell.helper" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child, command in children_of(of or os.getpid()).items() if b"shell.helper" in command]
 SOURCE = "SELECT range AS custom_id, ''x'' AS prompt FROM range(3)"
 SUBMIT = f"SELECT total_requests, reused FROM mistral_batch_submit('{SOURCE}')"
 """
@@ -46,7 +44,13 @@ def run_client(
     """Run code after CONNECT in a Python whose DuckDB has nothing of the package but the extension."""
     (tmp_path / "mistral.sql").write_text(setup, encoding="utf-8")
     return subprocess.run(
-        [sys.executable, "-c", f"__file__ = 'script.py'\n{CONNECT}{code}", str(tmp_path / "mistral.sql"), *arguments],
+        [
+            sys.executable,
+            "-c",
+            f"__file__ = 'script.py'\n{CONNECT}{inspect.getsource(children_of)}{code}",
+            str(tmp_path / "mistral.sql"),
+            *arguments,
+        ],
         env=clean_environment() | environment,
         cwd=tmp_path,
         capture_output=True,
