@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.runtime.retry_policy import Retry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -28,16 +30,31 @@ def has_ended(call: Waiting[str]) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def interrupted(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Interrupt what runs on a connection, over and over: one may come before the statement has begun."""
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        while not ended.wait(0.5):
+            con.interrupt()
+
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        interrupting.join()
+
+
 def test_interrupted_connection(tmp_path: Path, home: Path) -> None:
     """connection.interrupt() from another thread ends a wait; the connection stays usable, and the job goes on."""
     with Emulator(tmp_path / "slow", job_seconds=3600) as slow, connect(slow, home) as con:
         make_staging(con)
         submission_id = submitted(con)
-        asked = threading.Timer(1.0, con.interrupt)
-        asked.start()
-        with pytest.raises(duckdb.InterruptException):
+        with interrupted(con), pytest.raises(duckdb.InterruptException):
             con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
-        asked.join()
         (row,) = rows(con, "SELECT status FROM mistral_batch_status($id)", {"id": submission_id})
         assert row["status"] in ("QUEUED", "RUNNING")
         with pytest.raises(duckdb.Error, match=r"0\.3 seconds have passed"):

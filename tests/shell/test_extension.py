@@ -205,11 +205,17 @@ def test_interrupted_connection(statements: str, home: Path, tmp_path: Path) -> 
     code = """
 con = connect()
 identifier = con.execute(SUBMIT.replace("total_requests, reused", "submission_id")).fetchone()[0]
-threading.Timer(1.0, con.interrupt).start()
+ended = threading.Event()
+def interrupt():
+    while not ended.wait(0.5): con.interrupt()  # one may come before the statement has begun
+interrupting = threading.Thread(target=interrupt)
+interrupting.start()
 try:
     con.execute("FROM mistral_batch_wait($id)", {"id": identifier})
 except duckdb.InterruptException as error:
     print("interrupted")
+ended.set()
+interrupting.join()
 told = con.execute("SELECT status FROM mistral_batch_status($id)", {"id": identifier}).fetchone()[0]
 print(told in ("QUEUED", "RUNNING"))
 assert len(helpers()) == 1
