@@ -41,6 +41,9 @@ def run_shell(
 
 COLUMNS = 160
 
+#: What stands in the command line of each child, once it runs a program of its own.
+WORDS = {"helper": b"shell.helper", "shell": b"-unsigned"}
+
 
 class Terminal:
     """`duckdb-mistral shell` in a terminal, in which a person types."""
@@ -86,10 +89,18 @@ class Terminal:
         """Press Ctrl-C while a statement runs: the signal goes to every process of the terminal's foreground."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def children(self, of: int | None = None) -> dict[str, int]:
-        """Return the processes that `duckdb-mistral shell` has started: the shell and its helper."""
-        children = children_of(self.process.pid if of is None else of)
-        return {"helper" if b"shell.helper" in command else "shell": child for child, command in children.items()}
+    def children(self) -> dict[str, int]:
+        """Return the shell and its helper, which `duckdb-mistral shell` has started, when both are there."""
+        end = time.monotonic() + 60
+        while True:
+            commands = {command: child for child, command in children_of(self.process.pid).items()}
+            found = {
+                name: child for name, word in WORDS.items() for command, child in commands.items() if word in command
+            }
+            if len(found) == len(WORDS):
+                return found
+            assert time.monotonic() < end, f"{sorted(found)} is all that runs"
+            time.sleep(0.05)
 
     def close(self) -> None:
         """End what is still running."""

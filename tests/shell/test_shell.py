@@ -247,7 +247,7 @@ def test_killed_helper(emulator: Emulator, home: Path) -> None:
         shell.read_until("sent 3")
         killed = shell.children()["helper"]
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: shell.children().get("helper", killed) != killed)
+        wait_until(lambda: shell.children()["helper"] != killed)
         shell.type("SELECT 'known ' || reused AS t FROM mistral_batch_submit('staging');")
         shell.read_until("known true")
         shell.type(
