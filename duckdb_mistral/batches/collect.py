@@ -11,10 +11,13 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches import late
+from duckdb_mistral.batches.access import check_workspace
 from duckdb_mistral.batches.create import spool_path
+from duckdb_mistral.batches.describe import describe, not_known, not_sent
+from duckdb_mistral.batches.lookup import find, reread
 from duckdb_mistral.batches.reuse import keep_hashes, kept_copies, kept_hashes
 from duckdb_mistral.batches.spools import leave
-from duckdb_mistral.batches.track import Batches, describe
+from duckdb_mistral.batches.track import poll, status, unsent
 from duckdb_mistral.duck.engine import Engines
 from duckdb_mistral.duck.jsonl import cut_to_lines
 from duckdb_mistral.errors import (
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
 
 #: A short file is downloaded again: a clean end of a download proves nothing.
@@ -105,10 +109,10 @@ class Collected:
 class Collector:
     """Keeps the results of one ledger's jobs."""
 
-    def __init__(self, batches: Batches) -> None:
-        """Work on the jobs of `batches`; results lie in its `home`/results."""
-        self._batches = batches
-        self._directory = batches.settings.home / "results"
+    def __init__(self, context: Context) -> None:
+        """Work on the jobs of `context`; results lie in its `home`/results."""
+        self._context = context
+        self._directory = context.home / "results"
         #: One conversion at a time has the memory and the cores.
         self._converting = threading.Lock()
         #: Whether the server did not give a file, for a reason that passes.
@@ -137,7 +141,7 @@ class Collector:
 
     def ask_to_pay(self, jobs: Sequence[Job]) -> list[Job]:
         """Return jobs as the API has them, before what they have left is sent again; raises ApiError."""
-        return late.ask_to_pay(self._batches, self._engine, jobs)
+        return late.ask_to_pay(self._context, self._engine, jobs)
 
     def _collect(self, groups: Sequence[Sequence[Job]], missing: Missing, *, all_told: bool = True) -> Collected:
         families: list[Family] = []
@@ -165,26 +169,26 @@ class Collector:
 
     def _ended(self, identifier: str | None, *, partial: bool) -> list[list[Job]]:
         """Return the jobs to read, those of the same requests together, their retries after them."""
-        batches = self._batches
+        context = self._context
         if identifier is None:
-            jobs = batches.ledger.jobs()
+            jobs = context.ledger.jobs()
             if not all(job.ended for job in jobs):
-                jobs = batches.status()
-            jobs = late.ask_to_read(batches, self._engine, jobs)
+                jobs = status(context).jobs
+            jobs = late.ask_to_read(context, self._engine, jobs)
             there = self._there(jobs) if partial else set()
             groups = [_without_running(group, there) for group in self._groups(jobs)]
             return [group for group in groups if group and not any(map(self._lies_elsewhere, group))]
-        jobs, gone = batches.find(identifier), set()
+        jobs, gone = find(context, identifier), set()
         if not all(job.ended for job in jobs):
-            polled = batches.poll(identifier)
-            jobs, gone = polled.jobs, {job.key for job in polled.asked.gone}
+            polled = poll(context, identifier)
+            jobs, gone = polled.jobs, {job.key for job in polled.gone}
             if gone and not partial:
-                raise batches.not_known(polled.asked.gone[0])
-        jobs = late.ask_to_read(batches, self._engine, jobs)
+                raise not_known(context, polled.gone[0])
+        jobs = late.ask_to_read(context, self._engine, jobs)
         ended = _without_running(jobs, gone | self._there(jobs) if partial else gone)
-        unsent = [] if ended else batches.unsent(jobs)
-        if unsent:
-            raise batches.not_sent(unsent)
+        planned = [] if ended else unsent(context, jobs)
+        if planned:
+            raise not_sent(context, planned)
         if not ended or (len(ended) < len(jobs) and not partial):
             without = " Until then partial := true reads the results without the retry." if ended else ""
             raise NotEndedError(
@@ -199,32 +203,12 @@ class Collector:
 
     def _lies_elsewhere(self, job: Job) -> bool:
         """Tell whether a job's results are to be had from another server alone."""
-        elsewhere = job.server_url != self._batches.settings.server_url
+        elsewhere = job.server_url != self._context.settings.server_url
         return elsewhere and job.job_id is not None and self._kept(job) is None
-
-    def check_workspace(self, jobs: Sequence[Job]) -> None:
-        """Make sure that this connection sees the jobs: what another server or key does not know counts as gone.
-
-        Raises ArgumentError.
-        """
-        batches = self._batches
-        created = [job for job in jobs if job.job_id is not None]
-        batches.check_server(created)
-        for submission_id in dict.fromkeys(job.submission_id for job in created):
-            submission = batches.ledger.submission(submission_id) if submission_id else None
-            try:
-                if submission is not None:
-                    batches.check_account(submission)
-            except ArgumentError:
-                raise ArgumentError(
-                    f"Submission {submission_id} was made with another API key, whose jobs this key (account "
-                    f"{batches.client.account}) cannot see. Nothing was read or sent. Use the key that it was made "
-                    "with, or another one of that workspace."
-                ) from None
 
     def _groups(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Put each submission's jobs, or a job that has none, together with those of its retries."""
-        parents = {one.submission_id: one.retry_of for one in self._batches.ledger.submissions()}
+        parents = {one.submission_id: one.retry_of for one in self._context.ledger.submissions()}
         homes = {job.job_id: job.submission_id or job.job_id for job in jobs}
         groups: dict[str | None, list[Job]] = {}
         for job in jobs:
@@ -247,7 +231,7 @@ class Collector:
                 model=model,
                 generations=tuple(map(tuple, generations.values())),
                 submission_id=first,
-                copies=kept_copies(self._batches.settings.home, first or ""),
+                copies=kept_copies(self._context.home, first or ""),
             )
 
     def _fetched(self, jobs: Sequence[Job], missing: Missing) -> dict[int, Path]:
@@ -274,7 +258,7 @@ class Collector:
 
     def declared_output(self, identifier: str) -> str | None:
         """Return the declared output of an id of the ledger's; None where it has none, or is not known here."""
-        ledger = self._batches.ledger
+        ledger = self._context.ledger
         job = ledger.job(identifier)
         submission = ledger.submission(identifier if job is None else job.submission_id or identifier)
         return None if submission is None else submission.output
@@ -282,7 +266,7 @@ class Collector:
     def _output(self, jobs: Sequence[Job]) -> str | None:
         """Return the declared output type, where all jobs share one."""
         ids = dict.fromkeys(job.submission_id for job in jobs)
-        found = [self._batches.ledger.submission(submission_id) for submission_id in ids if submission_id]
+        found = [self._context.ledger.submission(submission_id) for submission_id in ids if submission_id]
         types = {submission.output for submission in found if submission is not None}
         return types.pop() if len(types) == 1 and len(found) == len(ids) else None
 
@@ -296,8 +280,8 @@ class Collector:
                 f"The answers that submission {job.submission_id} found again are gone from {self._directory}, or "
                 "damaged. Submit the same rows with force := true: what is still kept is not sent again."
             )
-        with self._batches.lock(f"results-{job.key}"):
-            job = self._batches.ledger.jobs_by_key([job.key])[0]
+        with self._context.locks.waiting(f"results-{job.key}"):
+            job = self._context.ledger.jobs_by_key([job.key])[0]
             kept = self._kept(job)
             if kept is None:
                 return self._fetch(job, missing)
@@ -306,16 +290,16 @@ class Collector:
     def _is_outdated(self, job: Job, missing: Missing) -> bool:
         """Tell whether a job may have answers by now for rows that have none in its kept results."""
         report = job.report
-        if report is None or not job.ended or not self._batches.ledger.writable:
+        if report is None or not job.ended or not self._context.ledger.writable:
             return False
-        if not late.missing_in(self._batches, self._engine, job):
+        if not late.missing_in(self._context, self._engine, job):
             return False
         names_files = report.output_file is not None or report.error_file is not None
         return late.has_changed(job) or (missing is Missing.PAID and names_files)
 
     def _fetch_again(self, job: Job, missing: Missing, kept: Path) -> Path:
         """Fetch results once more; what is kept stays where that brings nothing better."""
-        before = late.missing_in(self._batches, self._engine, job)
+        before = late.missing_in(self._context, self._engine, job)
         try:
             return self._fetch(job, missing, before=before)
         except MistralBatchError as error:
@@ -325,14 +309,14 @@ class Collector:
             raise
 
     def _kept(self, job: Job) -> Path | None:
-        return kept_results(self._batches.settings.home, job)
+        return kept_results(self._context.home, job)
 
     def _fetch(self, job: Job, missing: Missing, before: int | None = None) -> Path:
         """Fetch the results of a job; where some are kept, with `before` rows missing, only what is no worse."""
         name = results_name(job)
         # One process at a time is here, so what lies there is what a killed one has left.
         scratch = self._directory / f"{SCRATCH}{job.key}"
-        self.check_workspace([job])
+        check_workspace(self._context, [job])
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
@@ -362,7 +346,7 @@ class Collector:
             shutil.rmtree(scratch, ignore_errors=True)
         kept = self._directory / name
         if whole and written is not None:
-            self._batches.ledger.keep_results(
+            self._context.ledger.keep_results(
                 job, name, size_of(kept), written.tally.missing, strangers=written.strangers
             )
             (self._directory / f"{PARTIAL}{name}").unlink(missing_ok=True)
@@ -428,10 +412,10 @@ class Collector:
 
         Raises NotEndedError where it goes on after all.
         """
-        batches = self._batches
+        context = self._context
         if job.job_id is not None:
-            batches.ledger.record(batches.client.get(job.job_id), anew=job.ended)
-        (now,) = batches.ledger.jobs_by_key([job.key])
+            context.ledger.record(context.client.get(job.job_id), anew=job.ended)
+        (now,) = reread(context, [job])
         if job.ended and not now.ended:
             raise NotEndedError(
                 f"{describe([now])} It had been told as {job.status} before. There are results once it has ended: "
@@ -452,8 +436,8 @@ class Collector:
             failpoint("before-download", writes=True)
             try:
                 # A server that is in trouble is waited for once, not for each file of each job.
-                with self._batches.retry.within(0 if self._in_trouble else math.inf):
-                    self._batches.client.download(file_id, path, requests)
+                with self._context.retry.within(0 if self._in_trouble else math.inf):
+                    self._context.client.download(file_id, path, requests)
             except AuthenticationError:
                 raise
             except (ApiError, ArgumentError) as error:
@@ -462,7 +446,7 @@ class Collector:
                 cut_to_lines(path)
             if path.exists():
                 answers.append(path)
-        submission = self._batches.ledger.submission(job.submission_id) if job.submission_id else None
+        submission = self._context.ledger.submission(job.submission_id) if job.submission_id else None
         files = ResultFiles(
             answers=tuple(answers),
             submitted=self.submitted(job, scratch) or self._hashes(job),
@@ -474,7 +458,7 @@ class Collector:
     def submitted(self, job: Job, scratch: Path) -> Path | None:
         """Return the file of a job's requests: as spooled here, else as the server has them, else None."""
         if job.submission_id is not None:
-            path = spool_path(self._batches.settings.home, job.submission_id, job.part)
+            path = spool_path(self._context.home, job.submission_id, job.part)
             with suppress(FileNotFoundError):
                 if job.input_bytes in (path.stat().st_size, 0):  # 0 where the ledger was built anew; else it is damaged
                     return path
@@ -492,12 +476,12 @@ class Collector:
     def _download_joined(self, file_ids: Sequence[str], target: Path) -> None:
         """Download files of lines as one; another program's job may have several input files."""
         if len(file_ids) == 1:
-            self._batches.client.download(file_ids[0], target)
+            self._context.client.download(file_ids[0], target)
             return
         joined, piece = target.with_suffix(".joined"), target.with_suffix(".piece")
         with joined.open("wb") as whole:
             for file_id in file_ids:
-                self._batches.client.download(file_id, piece)
+                self._context.client.download(file_id, piece)
                 with piece.open("rb") as lines:
                     shutil.copyfileobj(lines, whole)
                 whole.write(b"\n")  # the last line may not end
@@ -507,13 +491,13 @@ class Collector:
         """Return what is kept of a job's requests once they are gone: their custom_ids and hashes."""
         if job.submission_id is None:
             return None
-        path = kept_hashes(self._batches.settings.home, job)
+        path = kept_hashes(self._context.home, job)
         found = None if path is None else said_by(path)
         return path if found is not None and job.request_count in (found[1], 0) else None
 
     def requests_needed(self, submission_id: str, part: int) -> bool:
         """Tell whether a part's spooled requests may be read again: not once every model has answered them all."""
-        jobs = self._batches.ledger.jobs_of_part(submission_id, part)
+        jobs = self._context.ledger.jobs_of_part(submission_id, part)
         files = [self._kept(job) for job in jobs]
         if not files or any(file is None for file in files):
             return True
@@ -522,7 +506,7 @@ class Collector:
 
     def left(self, job: Job) -> int:
         """Return how many rows of a job, whose results were collected to retry it, are left to be sent again."""
-        (job,) = self._batches.ledger.jobs_by_key([job.key])
+        (job,) = self._context.ledger.jobs_by_key([job.key])
         file = self._kept(job) or self._directory / f"{PARTIAL}{results_name(job)}"
         with self._engine() as engine:
             return left_in(engine, [file])
@@ -532,7 +516,7 @@ class Collector:
 
         False where the hashes cannot be written: the requests stay instead.
         """
-        home = self._batches.settings.home
+        home = self._context.home
         path = spool_path(home, job.submission_id or "", job.part)
         if path.exists():
             with self._engine() as engine:

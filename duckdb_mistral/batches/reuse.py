@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from duckdb_mistral.batches.create import spool_path
+from duckdb_mistral.batches.refresh import refresh, refresh_ended
+from duckdb_mistral.batches.spools import new_spool
+from duckdb_mistral.batches.track import unsent
 from duckdb_mistral.duck.engine import disk_is_full, keep_build_sides, own_engine
 from duckdb_mistral.duck.jsonl import register_requests
 from duckdb_mistral.duck.qualifying import qualified
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
-    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job, Plan
     from duckdb_mistral.requests.spool import Spool
 
@@ -59,7 +62,7 @@ class Reused:
     results: Path | None
 
 
-def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], object]) -> tuple[Spool, Reused]:
+def divide(context: Context, plan: Plan, spool: Spool, fetch: Callable[[Job], object]) -> tuple[Spool, Reused]:
     """Return a spool of the requests that have to be sent, and what is reused for the rest of `spool`.
 
     Of requests that are the same, one is sent. Results that nobody has read yet are fetched first: `fetch` keeps those
@@ -68,16 +71,16 @@ def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], ob
     """
     (model,) = plan.models
     requests = [part.path for part in spool.finish()]
-    fresh = batches.new_spool()
+    fresh = new_spool(context)
     try:
         with own_engine(fresh.spill) as engine:
             register_lines(engine)
             keep_build_sides(engine)
             engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
-            gone = _fetch_unread(engine, batches, plan.endpoint, model, fetch)
-            reused = _keep(engine, batches, plan.endpoint, model, fresh.directory.name)
+            gone = _fetch_unread(engine, context, plan.endpoint, model, fetch)
+            reused = _keep(engine, context, plan.endpoint, model, fresh.directory.name)
             if not plan.force:
-                _refuse_pending(engine, batches, plan.endpoint, model, gone, fresh.directory)
+                _refuse_pending(engine, context, plan.endpoint, model, gone, fresh.directory)
             fresh.create_function(engine)
             register_requests(engine, "request_lines", requests)
             engine.execute(template("unsent_requests").substitute())
@@ -88,17 +91,17 @@ def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], ob
     return fresh, reused
 
 
-def unsent_sql(batches: Batches, plan: Plan) -> str:
+def unsent_sql(context: Context, plan: Plan) -> str:
     """Return the condition of a statement's requests, with the JSON column `body`, that have to be sent."""
     (model,) = plan.models
-    answered = [f"SELECT request FROM ({select})" for _, select in answered_sql(batches, plan.endpoint, model)]
+    answered = [f"SELECT request FROM ({select})" for _, select in answered_sql(context, plan.endpoint, model)]
     known = f" AND md5(body) NOT IN ({' UNION ALL '.join(answered)})" if answered else ""
     return qualified(f"row_number() OVER (PARTITION BY md5(body)) = 1{known}")
 
 
-def forget(batches: Batches, submission_id: str) -> None:
+def forget(context: Context, submission_id: str) -> None:
     """Remove what `divide` kept for a submission that was not recorded in the end."""
-    home = batches.settings.home
+    home = context.home
     for path in (found_path(home, submission_id), copies_path(home, submission_id)):
         path.unlink(missing_ok=True)
 
@@ -149,14 +152,14 @@ def found_path(home: Path, submission_id: str) -> Path:
     return home / "results" / f"{FOUND}{submission_id}.parquet"
 
 
-def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[tuple[Path, str]]:
+def answered_sql(context: Context, endpoint: str, model: str) -> Iterator[tuple[Path, str]]:
     """Yield the files of answers that are kept, newest job first, each with a SELECT of what they answer.
 
     Its columns are request and answered_as, the answer's own custom_id.
     """
-    for job in _jobs_of(batches, endpoint, model):
-        results = kept_results(batches.settings.home, job)
-        requests = None if results is None else _requests_of(batches, job)
+    for job in _jobs_of(context, endpoint, model):
+        results = kept_results(context.home, job)
+        requests = None if results is None else _requests_of(context, job)
         if requests is not None and results is not None:
             select = (
                 f"SELECT requests.request, results.custom_id AS answered_as FROM ({requests}) AS requests "
@@ -165,15 +168,15 @@ def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[tuple[
             yield results, select
 
 
-def _jobs_of(batches: Batches, endpoint: str, model: str) -> Iterator[Job]:
+def _jobs_of(context: Context, endpoint: str, model: str) -> Iterator[Job]:
     """Yield the jobs whose answers may be used, newest first."""
-    for job in reversed(batches.ledger.jobs()):
-        if (job.endpoint, job.model, job.server_url) == (endpoint, model, batches.settings.server_url):
+    for job in reversed(context.ledger.jobs()):
+        if (job.endpoint, job.model, job.server_url) == (endpoint, model, context.settings.server_url):
             yield job
 
 
 def _fetch_unread(
-    engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, fetch: Callable[[Job], object]
+    engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, fetch: Callable[[Job], object]
 ) -> set[int]:
     """Keep the results of ended jobs that nobody has read yet, where they may answer what is wanted.
 
@@ -184,15 +187,16 @@ def _fetch_unread(
     """
     unread = [
         job
-        for job in _jobs_of(batches, endpoint, model)
-        if job.job_id is not None and _may_answer_more(batches, job) and _wanted(engine, batches, job)
+        for job in _jobs_of(context, endpoint, model)
+        if job.job_id is not None and _may_answer_more(context, job) and _wanted(engine, context, job)
     ]
-    asked = [batches.refresh(unread), batches.ask_again(job for job in unread if job.results is not None)]
+    read = [job for job in unread if job.results is not None]
+    asked = [refresh(context, unread), refresh_ended(context, read)]
     for one in asked:
         if one.trouble is not None:
             raise ApiError(f"{one.trouble} {_PAID_TWICE}")
     gone = {job.key for one in asked for job in one.gone}
-    for job in batches.ledger.jobs_by_key([job.key for job in unread if job.key not in gone]):
+    for job in context.ledger.jobs_by_key([job.key for job in unread if job.key not in gone]):
         if job.ended:
             try:
                 fetch(job)
@@ -205,7 +209,7 @@ def _fetch_unread(
 
 def _refuse_pending(
     engine: duckdb.DuckDBPyConnection,
-    batches: Batches,
+    context: Context,
     endpoint: str,
     model: str,
     gone: Collection[int],
@@ -215,9 +219,9 @@ def _refuse_pending(
 
     What a submit did not come to counts where some process is at it; a job that is gone from the workspace does not.
     """
-    open_jobs = [job for job in _jobs_of(batches, endpoint, model) if job.submission_id is not None and not job.ended]
-    left_out = {job.key for job in batches.unsent(open_jobs)} | set(gone)
-    pending = {job: _asked(engine, batches, job, directory) for job in open_jobs if job.key not in left_out}
+    open_jobs = [job for job in _jobs_of(context, endpoint, model) if job.submission_id is not None and not job.ended]
+    left_out = {job.key for job in unsent(context, open_jobs)} | set(gone)
+    pending = {job: _asked(engine, context, job, directory) for job in open_jobs if job.key not in left_out}
     running = [job for job, count in pending.items() if count]
     if not running:
         return
@@ -232,9 +236,9 @@ def _refuse_pending(
     )
 
 
-def _asked(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job, directory: Path) -> int:
+def _asked(engine: duckdb.DuckDBPyConnection, context: Context, job: Job, directory: Path) -> int:
     """Return how many of the wanted requests that have no answer a job was sent."""
-    spooled = spool_path(batches.settings.home, job.submission_id or "", job.part)
+    spooled = spool_path(context.home, job.submission_id or "", job.part)
     if spooled.exists():
         return _unanswered(engine, spooled)
     # It was found in the workspace, whose file tells what it was sent.
@@ -243,7 +247,7 @@ def _asked(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job, direct
     try:
         if not inputs:
             return 0
-        batches.client.download(inputs[0], path)
+        context.client.download(inputs[0], path)
         return _unanswered(engine, path)
     except NotFoundError:
         return 0
@@ -261,17 +265,17 @@ def _unanswered(engine: duckdb.DuckDBPyConnection, requests: Path) -> int:
     return int(count)
 
 
-def _may_answer_more(batches: Batches, job: Job) -> bool:
+def _may_answer_more(context: Context, job: Job) -> bool:
     """Tell whether a job may have answers that are not kept: no results are, or some of their rows have none."""
-    return kept_results(batches.settings.home, job) is None or job.results_missing != 0
+    return kept_results(context.home, job) is None or job.results_missing != 0
 
 
-def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bool:
+def _wanted(engine: duckdb.DuckDBPyConnection, context: Context, job: Job) -> bool:
     """Tell whether a job was sent some request that is wanted; its requests or their hashes may be gone."""
     if job.submission_id is None:
         return False
-    hashes = hashes_path(batches.settings.home, job)
-    spooled = spool_path(batches.settings.home, job.submission_id, job.part)
+    hashes = hashes_path(context.home, job)
+    spooled = spool_path(context.home, job.submission_id, job.part)
     try:
         if _has_hashes(hashes, job):
             requests = f"SELECT request FROM read_parquet({literal(hashes)})"
@@ -288,15 +292,15 @@ def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bo
     return bool(found[0][0])
 
 
-def _requests_of(batches: Batches, job: Job) -> str | None:
+def _requests_of(context: Context, job: Job) -> str | None:
     """Return the SELECT of a job's request hashes, where its requests or their hashes are here."""
     if job.submission_id is None:
         return None
-    home = batches.settings.home
+    home = context.home
     hashes = hashes_path(home, job)
     if not _has_hashes(hashes, job):
         spooled = spool_path(home, job.submission_id, job.part)
-        with batches.lock(f"results-{job.key}"):
+        with context.locks.waiting(f"results-{job.key}"):
             if not _has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
                 return None
     return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
@@ -307,17 +311,17 @@ def _hashed(requests: Path, home: Path, job: Job) -> bool:
         return keep_hashes(engine, requests, home, job)
 
 
-def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str) -> Reused:
+def _keep(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str) -> Reused:
     """Write the rows that were answered before and the list of copies; both are read with the submission's results.
 
     The table `answered` then says which requests have an answer, and where.
     """
-    home = batches.settings.home
+    home = context.home
     found, copies = found_path(home, submission_id), copies_path(home, submission_id)
     try:
         for path in (found, copies):
             path.parent.mkdir(mode=0o700, exist_ok=True)
-        rows = _found(engine, batches, endpoint, model, submission_id)
+        rows = _found(engine, context, endpoint, model, submission_id)
         copied = _written(engine, template("copied_requests").substitute(), copies, submission_id)
     except (OSError, duckdb.IOException) as error:
         reason = str(error).splitlines()[0]
@@ -328,13 +332,13 @@ def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, mo
     return Reused(found=rows, copies=copied, results=found if rows else None)
 
 
-def _found(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str) -> int:
+def _found(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str) -> int:
     """Write the rows that were answered before, as rows of a submission; return their number."""
-    target = found_path(batches.settings.home, submission_id)
+    target = found_path(context.home, submission_id)
     engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
     for left in range(LOOKS - 1, -1, -1):
         try:
-            select = _found_sql(engine, batches, endpoint, model, submission_id)
+            select = _found_sql(engine, context, endpoint, model, submission_id)
             return _written(engine, select, target, submission_id)
         except (duckdb.IOException, duckdb.InvalidInputException) as error:
             if disk_is_full(error) or str(target) in str(error):
@@ -348,12 +352,12 @@ def _found(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, m
 
 
 def _found_sql(
-    engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str
+    engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str
 ) -> str:
     """Return the SELECT of one answer per wanted row that has one; only where the answers lie is held in memory."""
     engine.execute("DELETE FROM answered")
     selects = []
-    for number, (file, select) in enumerate(answered_sql(batches, endpoint, model)):
+    for number, (file, select) in enumerate(answered_sql(context, endpoint, model)):
         ((added,),) = engine.execute(
             f"INSERT INTO answered SELECT DISTINCT ON (request) request, answered_as, {number} FROM ({select}) "
             "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"

@@ -16,7 +16,7 @@ from support import KEY, answered, connect, make_staging, rows, settings_of, sub
 
 from duckdb_mistral.api.client import BatchClient
 from duckdb_mistral.batches.collect import Collector
-from duckdb_mistral.batches.track import Batches
+from duckdb_mistral.batches.context import Context
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.maintenance.clean import Asked, clean
 from duckdb_mistral.requests.spool import keys_path
@@ -170,9 +170,9 @@ def test_interrupt_while_one_is_converted(emulator: Emulator, home: Path, monkey
         monkeypatch.setattr("duckdb_mistral.batches.collect.write_results", held_up)
         threading.Thread(target=interrupt).start()
         interrupts.begin()
-        with closing(Batches(Settings.resolve(settings_of(emulator, home), {}))) as batches:
+        with closing(Context(Settings.resolve(settings_of(emulator, home), {}))) as context:
             with pytest.raises(KeyboardInterrupt):
-                Collector(batches).collect(submission_id)
+                Collector(context).collect(submission_id)
             go_on.set()
             assert done.wait(SECONDS)
         assert said == []
@@ -295,7 +295,7 @@ def sent_by_another_program(emulator: Emulator, directory: Path, *files: Sequenc
 
     The server answers all of them.
     """
-    with BatchClient(Settings.resolve(settings_of(emulator, directory), {})) as client:
+    with Context(Settings.resolve(settings_of(emulator, directory), {})).client as client:
         inputs = []
         for number, custom_ids in enumerate(files):
             path = directory / f"input-{number}.jsonl"

@@ -17,7 +17,7 @@ from duckdb_mistral.results import convert
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.emulator import Emulator
     from duckdb_mistral.jobs.job import Job
 
@@ -267,9 +267,9 @@ def test_requests_that_go_meanwhile(
     con.execute("CREATE TABLE later AS SELECT 'x' || custom_id AS custom_id, prompt FROM staging")
     look = reuse._requests_of
 
-    def then_drop(batches: Batches, job: Job) -> str | None:
-        requests = look(batches, job)
-        Collector(batches).drop_requests(job)
+    def then_drop(context: Context, job: Job) -> str | None:
+        requests = look(context, job)
+        Collector(context).drop_requests(job)
         return requests
 
     monkeypatch.setattr(reuse, "_requests_of", then_drop)

@@ -23,7 +23,8 @@ from support import (
 
 from duckdb_mistral.batches import collect, create, submit
 from duckdb_mistral.batches.collect import Collector
-from duckdb_mistral.batches.track import Batches
+from duckdb_mistral.batches.context import Context
+from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.jobs.job import now
@@ -406,8 +407,7 @@ def test_retry_in_flight(con: duckdb.DuckDBPyConnection, emulator: Emulator, hom
 
 def test_another_submit_in_flight(con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path) -> None:
     """What another submit spills stays when this one removes what killed ones have left."""
-    batches = Batches(Settings.resolve(settings_of(emulator, home)))
-    open_spool = batches.new_spool()
+    open_spool = new_spool(Context(Settings.resolve(settings_of(emulator, home))))
     spilled = [home / "spool" / f"{name}-spill" / "block" for name in (open_spool.directory.name, "0a-killed")]
     for path in spilled:
         path.parent.mkdir()
