@@ -217,7 +217,8 @@ def _pending_ids(context: Context, jobs: Sequence[Job]) -> str | None:
 
 def _ids_of_jobs(context: Context, jobs: Sequence[Job]) -> Iterator[str]:
     from duckdb_mistral.batches.create import spool_path
-    from duckdb_mistral.batches.reuse import copies_path, found_path, hashes_path
+    from duckdb_mistral.batches.hashes import hashes_path
+    from duckdb_mistral.batches.reuse_files import copies_path, found_path
 
     home = context.home
     for job in jobs:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.repair import FAILING, place_of, restore, rows_of, told_number
-from duckdb_mistral.batches.reuse import copies_path, found_path
+from duckdb_mistral.batches.reuse_files import copies_path, found_path
 from duckdb_mistral.errors import OutcomeUnknownError
 from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, SUBMISSION_KEY
 

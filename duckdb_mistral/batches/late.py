@@ -17,28 +17,23 @@ from duckdb_mistral.results.generations import count_rows, left_in
 from duckdb_mistral.results.responses import kept_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
-
-    import duckdb
+    from collections.abc import Sequence
 
     from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.duck.engine import SharedEngine
     from duckdb_mistral.jobs.job import Job
-
-    #: Opens an engine of our own, for one work.
-    Engine = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 #: Late words come soon after the end: a job is asked for the more rarely the older it is, after this share of its age.
 SHARE_OF_AGE = 1 / 1000
 
 
-def missing_in(context: Context, engine: Engine, job: Job) -> int:
+def missing_in(context: Context, engine: SharedEngine, job: Job) -> int:
     """Return how many rows of a job's kept results have no answer; 0 where none are kept."""
     kept = kept_results(context.home, job)
     if kept is None:
         return 0
     if job.results_missing is None:  # in the ledger of an older version, or in one that was built anew
-        with engine() as opened:
+        with engine.one() as opened:
             missing = count_rows(opened, [kept], "outcome = 'missing'")
         if context.ledger.writable:
             context.ledger.count_missing(job, missing)
@@ -46,7 +41,7 @@ def missing_in(context: Context, engine: Engine, job: Job) -> int:
     return job.results_missing
 
 
-def ask_to_read(context: Context, engine: Engine, jobs: Sequence[Job]) -> list[Job]:
+def ask_to_read(context: Context, engine: SharedEngine, jobs: Sequence[Job]) -> list[Job]:
     """Ask for the jobs whose kept results have rows without an answer, where the API answers; return all jobs anew.
 
     Nothing is waited for: what is kept can be read without the API.
@@ -59,7 +54,7 @@ def ask_to_read(context: Context, engine: Engine, jobs: Sequence[Job]) -> list[J
     return context.ledger.jobs_by_key([job.key for job in jobs])
 
 
-def ask_to_pay(context: Context, engine: Engine, jobs: Sequence[Job]) -> list[Job]:
+def ask_to_pay(context: Context, engine: SharedEngine, jobs: Sequence[Job]) -> list[Job]:
     """Ask for the ended jobs that have left rows, before these are sent again; return all jobs anew.
 
     Raises ApiError where that is not answered.
@@ -100,9 +95,9 @@ def _is_due(job: Job) -> bool:
     return not 0 <= age < (now() - job.created_here_at) * SHARE_OF_AGE
 
 
-def _has_left(context: Context, engine: Engine, job: Job) -> bool:
+def _has_left(context: Context, engine: SharedEngine, job: Job) -> bool:
     kept = kept_results(context.home, job)
     if kept is None:
         return True
-    with engine() as opened:
+    with engine.one() as opened:
         return left_in(opened, [kept]) > 0

@@ -34,6 +34,13 @@ def reread(context: Context, jobs: Iterable[Job]) -> list[Job]:
     return context.ledger.jobs_by_key([job.key for job in jobs])
 
 
+def declared_output(context: Context, identifier: str) -> str | None:
+    """Return the declared output of an id of the ledger's; None where it has none, or is not known here."""
+    job = context.ledger.job(identifier)
+    submission = context.ledger.submission(identifier if job is None else job.submission_id or identifier)
+    return None if submission is None else submission.output
+
+
 def _adopted(context: Context, job_id: str) -> Job:
     """Take a job that another program created into the ledger."""
     try:

@@ -16,7 +16,7 @@ from pyarrow import parquet
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.create import spool_path
 from duckdb_mistral.batches.find import CANCELLING
-from duckdb_mistral.batches.reuse import copies_path, found_path
+from duckdb_mistral.batches.reuse_files import copies_path, found_path
 from duckdb_mistral.batches.spools import forgive
 from duckdb_mistral.jobs.job import (
     COPIES_KEY,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.client import checked_id
+from duckdb_mistral.batches import late
 from duckdb_mistral.batches.access import check_workspace
-from duckdb_mistral.batches.collect import RETRY_SCRATCH, Collector
+from duckdb_mistral.batches.collect import collect_to_retry
 from duckdb_mistral.batches.describe import describe, not_sent
+from duckdb_mistral.batches.fetch import RETRY_SCRATCH, Fetcher
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.batches.submit import Submitter
+from duckdb_mistral.batches.submitted import submitted
 from duckdb_mistral.batches.track import status, unsent
 from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
 from duckdb_mistral.jobs.job import Plan, given_metadata
@@ -33,7 +37,7 @@ class Retrier:
     def __init__(self, context: Context) -> None:
         """Work with the ledger and the client of `context`."""
         self._context = context
-        self._collector = Collector(context)
+        self._fetcher = Fetcher(context)
 
     def retry(self, identifier: str) -> list[tuple[Job, bool]]:
         """Submit what a submission or job and its retries left; return the jobs that are at it.
@@ -46,8 +50,8 @@ class Retrier:
         identifier = checked_id(identifier)
         root = self._root(identifier)
         check_workspace(self._context, find(self._context, root))
-        with self._context.locks.waiting(f"retry-{root}"):
-            jobs = self._collector.ask_to_pay(status(self._context, root).jobs)
+        with self._context.locks.waiting(f"retry-{root}"), closing(self._fetcher):
+            jobs = late.ask_to_pay(self._context, self._fetcher.engine, status(self._context, root).jobs)
             first = [job for job in jobs if (job.submission_id or job.job_id) == root]
             if not all(job.ended for job in first):
                 planned = unsent(self._context, first)
@@ -77,7 +81,7 @@ class Retrier:
     def _families(self, root: str) -> tuple[Family, ...]:
         """Return the results of a submission and its retries; a row that was paid for is missing only if it is lost."""
         try:
-            return self._collector.collect_to_retry(root).families
+            return collect_to_retry(self._context, root).families
         except IncompleteResultsError as error:
             raise IncompleteResultsError(
                 f"{error} Nothing was sent, because what was answered would be paid for twice. If that stays so, "
@@ -111,9 +115,9 @@ class Retrier:
         """Return the request files of the jobs that left something."""
         files = []
         for job in jobs:
-            if not self._collector.left(job):
+            if not self._fetcher.left(job):
                 continue
-            file = self._collector.submitted(job, scratch)
+            file = submitted(self._context, job, scratch)
             if file is None:
                 raise IncompleteResultsError(
                     f"The requests of job {job.job_id or job.part} are neither here nor at the server any more, so "

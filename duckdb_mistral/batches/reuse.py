@@ -6,13 +6,18 @@ DuckDB over the requests that wait here, the hashes kept of those that do not, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from duckdb_mistral.batches.create import spool_path
+from duckdb_mistral.batches.download import Missing
+from duckdb_mistral.batches.fetch import Fetcher
+from duckdb_mistral.batches.hashes import has_hashes, hashes_path, keep_hashes, keys_sql
+from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.refresh import refresh, refresh_ended
+from duckdb_mistral.batches.reuse_files import Reused, copies_path, found_path
 from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.batches.track import unsent
 from duckdb_mistral.duck.engine import disk_is_full, keep_build_sides, own_engine
@@ -28,21 +33,18 @@ from duckdb_mistral.errors import (
     NotEndedError,
     NotFoundError,
 )
-from duckdb_mistral.requests.spool import read_keys
 from duckdb_mistral.results.convert import PARQUET
-from duckdb_mistral.results.provenance import is_of, option, said_by
+from duckdb_mistral.results.provenance import option
 from duckdb_mistral.results.responses import kept_results, kept_rows, register_lines, stored_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job, Plan
     from duckdb_mistral.requests.spool import Spool
 
-#: How the files begin that a submission's reuse leaves, after which comes its id.
-FOUND, COPIES = "found-", "copies-"
 _PAID_TWICE = (
     "Nothing was sent: requests that were answered may be paid for twice. Run the statement again, or leave reuse := "
     "'requests' out to pay for them."
@@ -52,21 +54,11 @@ _PAID_TWICE = (
 LOOKS = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reused:
-    """What a submission does not send: rows answered before, kept as results; and copies of requests that are sent."""
-
-    found: int
-    copies: int
-    #: The file, under `home`/results, of the rows answered before; None where there are none.
-    results: Path | None
-
-
-def divide(context: Context, plan: Plan, spool: Spool, fetch: Callable[[Job], object]) -> tuple[Spool, Reused]:
+def divide(context: Context, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
     """Return a spool of the requests that have to be sent, and what is reused for the rest of `spool`.
 
-    Of requests that are the same, one is sent. Results that nobody has read yet are fetched first: `fetch` keeps those
-    of one job. The new spool's directory names the submission that its files are of. Raises NotEndedError where a
+    Of requests that are the same, one is sent. Results that nobody has read yet are fetched first. The new spool's
+    directory names the submission that its files are of. Raises NotEndedError where a
     request waits for its answer in a job that has not ended, unless the plan is forced.
     """
     (model,) = plan.models
@@ -76,8 +68,8 @@ def divide(context: Context, plan: Plan, spool: Spool, fetch: Callable[[Job], ob
         with own_engine(fresh.spill) as engine:
             register_lines(engine)
             keep_build_sides(engine)
-            engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
-            gone = _fetch_unread(engine, context, plan.endpoint, model, fetch)
+            engine.execute(f"CREATE TEMP TABLE wanted AS {keys_sql(engine, requests)}")
+            gone = _fetch_unread(engine, context, plan.endpoint, model)
             reused = _keep(engine, context, plan.endpoint, model, fresh.directory.name)
             if not plan.force:
                 _refuse_pending(engine, context, plan.endpoint, model, gone, fresh.directory)
@@ -97,59 +89,6 @@ def unsent_sql(context: Context, plan: Plan) -> str:
     answered = [f"SELECT request FROM ({select})" for _, select in answered_sql(context, plan.endpoint, model)]
     known = f" AND md5(body) NOT IN ({' UNION ALL '.join(answered)})" if answered else ""
     return qualified(f"row_number() OVER (PARTITION BY md5(body)) = 1{known}")
-
-
-def forget(context: Context, submission_id: str) -> None:
-    """Remove what `divide` kept for a submission that was not recorded in the end."""
-    home = context.home
-    for path in (found_path(home, submission_id), copies_path(home, submission_id)):
-        path.unlink(missing_ok=True)
-
-
-def keep_hashes(engine: duckdb.DuckDBPyConnection, requests: Path, home: Path, job: Job) -> bool:
-    """Keep the hashes of a job's request file, before the file goes; False where they cannot be written.
-
-    The engine is one of our own. The caller holds the lock of the job's results.
-    """
-    target = hashes_path(home, job)
-    scratch = target.with_suffix(f".job-{job.key}.unfinished")
-    try:
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        options = f"{PARQUET}, {option(_requests_said(job))}"
-        engine.execute(f"COPY ({_keys_sql(engine, [requests])}) TO {literal(scratch)} ({options})")
-        scratch.chmod(0o600)
-        scratch.replace(target)
-    except (OSError, duckdb.Error):
-        return False
-    finally:
-        scratch.unlink(missing_ok=True)
-    return True
-
-
-def copies_path(home: Path, submission_id: str) -> Path:
-    """Return the file that says which custom_ids of a submission share the request of another: (custom_id, sent_as)."""
-    return home / "requests" / f"{COPIES}{submission_id}.parquet"
-
-
-def kept_copies(home: Path, submission_id: str) -> Path | None:
-    """Return the file that `copies_path` names, None where there is none.
-
-    Raises LedgerError where it is another submission's: rows would get answers to what they did not ask.
-    """
-    path = copies_path(home, submission_id)
-    if not path.exists():
-        return None
-    if said_by(path) is not None and not is_of(path, submission=submission_id):
-        raise LedgerError(
-            f"The file {path} says which rows share a request, but is not that of submission {submission_id}. Put the "
-            "right file back, or submit the same rows with force := true: what is still kept is not sent again."
-        )
-    return path
-
-
-def found_path(home: Path, submission_id: str) -> Path:
-    """Return the file of the results that a submission found answered before."""
-    return home / "results" / f"{FOUND}{submission_id}.parquet"
 
 
 def answered_sql(context: Context, endpoint: str, model: str) -> Iterator[tuple[Path, str]]:
@@ -175,9 +114,7 @@ def _jobs_of(context: Context, endpoint: str, model: str) -> Iterator[Job]:
             yield job
 
 
-def _fetch_unread(
-    engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, fetch: Callable[[Job], object]
-) -> set[int]:
+def _fetch_unread(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str) -> set[int]:
     """Keep the results of ended jobs that nobody has read yet, where they may answer what is wanted.
 
     Returns the keys of jobs that the workspace does not know.
@@ -196,14 +133,15 @@ def _fetch_unread(
         if one.trouble is not None:
             raise ApiError(f"{one.trouble} {_PAID_TWICE}")
     gone = {job.key for one in asked for job in one.gone}
-    for job in context.ledger.jobs_by_key([job.key for job in unread if job.key not in gone]):
-        if job.ended:
-            try:
-                fetch(job)
-            except (ArgumentError, NotFoundError):
-                continue
-            except MistralBatchError as error:
-                raise type(error)(f"{error} {_PAID_TWICE}") from None
+    with closing(Fetcher(context)) as fetcher:
+        for job in reread(context, [job for job in unread if job.key not in gone]):
+            if job.ended:
+                try:
+                    fetcher.file(job, Missing.GONE)
+                except (ArgumentError, NotFoundError):
+                    continue
+                except MistralBatchError as error:
+                    raise type(error)(f"{error} {_PAID_TWICE}") from None
     return gone
 
 
@@ -259,7 +197,7 @@ def _asked(engine: duckdb.DuckDBPyConnection, context: Context, job: Job, direct
 
 def _unanswered(engine: duckdb.DuckDBPyConnection, requests: Path) -> int:
     ((count,),) = engine.execute(
-        f"SELECT count(DISTINCT request) FROM ({_keys_sql(engine, [requests])}) "
+        f"SELECT count(DISTINCT request) FROM ({keys_sql(engine, [requests])}) "
         "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
     ).fetchall()
     return int(count)
@@ -277,10 +215,10 @@ def _wanted(engine: duckdb.DuckDBPyConnection, context: Context, job: Job) -> bo
     hashes = hashes_path(context.home, job)
     spooled = spool_path(context.home, job.submission_id, job.part)
     try:
-        if _has_hashes(hashes, job):
+        if has_hashes(hashes, job):
             requests = f"SELECT request FROM read_parquet({literal(hashes)})"
         elif spooled.exists():
-            requests = _keys_sql(engine, [spooled])
+            requests = keys_sql(engine, [spooled])
         else:
             return False
         found = engine.execute(
@@ -298,10 +236,10 @@ def _requests_of(context: Context, job: Job) -> str | None:
         return None
     home = context.home
     hashes = hashes_path(home, job)
-    if not _has_hashes(hashes, job):
+    if not has_hashes(hashes, job):
         spooled = spool_path(home, job.submission_id, job.part)
         with context.locks.waiting(f"results-{job.key}"):
-            if not _has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
+            if not has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
                 return None
     return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
 
@@ -381,51 +319,3 @@ def _written(engine: duckdb.DuckDBPyConnection, select: str, target: Path, submi
     if not count:
         target.unlink()
     return int(count)
-
-
-def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> str:
-    """Return a SELECT of the keys of spooled requests; where they are not beside them, the requests are read."""
-    selects = []
-    for number, path in enumerate(requests):
-        keys = read_keys(path)
-        if keys is None:
-            register_requests(engine, f"lines_{number}", [path])
-            selects.append(template("hashed_requests").substitute(lines=f"lines_{number}"))
-        else:
-            engine.register(f"keys_{number}", keys)
-            selects.append(f"SELECT custom_id, request FROM keys_{number}")
-    return " UNION ALL ".join(selects)
-
-
-def hashes_path(home: Path, job: Job) -> Path:
-    """Return the file that keeps the hashes of a job's requests, (custom_id, request), once the requests are gone."""
-    return home / "requests" / f"{job.submission_id}-{job.part}.parquet"
-
-
-def kept_hashes(home: Path, job: Job) -> Path | None:
-    """Return the file that `hashes_path` names, where it is there and is that of the job's requests."""
-    path = hashes_path(home, job)
-    try:
-        return path if is_of(path, **_requests_said(job)) else None
-    except FileNotFoundError:
-        return None
-
-
-def _has_hashes(hashes: Path, job: Job) -> bool:
-    """Tell whether the file of a job's hashes is there; raises LedgerError where it is that of other requests.
-
-    Damage is told where it is read. Either way nothing is sent: what was answered would be paid for twice.
-    """
-    if not hashes.exists():
-        return False
-    if said_by(hashes) is not None and not is_of(hashes, **_requests_said(job)):
-        raise LedgerError(
-            f"The hashes in {hashes} are of other requests than those of submission {job.submission_id}, so what was "
-            "answered before is not known, and nothing was sent. Put the right file back, or remove this one to pay "
-            "for those requests again."
-        )
-    return True
-
-
-def _requests_said(job: Job) -> dict[str, Any]:
-    return {"submission": job.submission_id, "part": job.part}

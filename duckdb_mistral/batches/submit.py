@@ -16,18 +16,19 @@ from duckdb_mistral.batches.create import OvertakenError, Sender, spool_path
 from duckdb_mistral.batches.late import ask_anew
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.refresh import refresh
-from duckdb_mistral.batches.reuse import divide, forget
+from duckdb_mistral.batches.reuse import divide
+from duckdb_mistral.batches.reuse_files import forget
 from duckdb_mistral.errors import ApiError
 from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, Job, Part, Plan, Step, Submission, now
 from duckdb_mistral.requests.spool import SpooledPart
 from duckdb_mistral.runtime.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.batches.reuse import Reused
+    from duckdb_mistral.batches.reuse_files import Reused
     from duckdb_mistral.requests.spool import Spool
 
 
@@ -39,20 +40,12 @@ class Submitter:
         self._context = context
         self._ledger = context.ledger
 
-    def submit(
-        self,
-        plan: Plan,
-        spool: Spool,
-        fingerprint: str,
-        before_paying: Callable[[Sequence[SpooledPart]], None] = lambda _: None,
-        fetch: Callable[[Job], object] = lambda _: None,
-    ) -> list[tuple[Job, bool]]:
+    def submit(self, plan: Plan, spool: Spool, fingerprint: str) -> list[tuple[Job, bool]]:
         """Return the jobs of what was spooled, each with whether it had existed before this call.
 
         The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
-        anew. `before_paying` is called with what would be sent before anything is recorded, and may raise. `fetch`
-        keeps the results of an ended job, for what can be reused of them. Raises OutcomeUnknownError where a create's
-        answer was lost.
+        anew. Raises ArgumentError, before anything is recorded, where what would be sent may cost more than the plan
+        allows, and OutcomeUnknownError where a create's answer was lost.
         """
         self._context.settings.required_key()
         spool.finish()
@@ -64,39 +57,38 @@ class Submitter:
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
             unsent = self._unsent(known)
             if unsent:
-                before_paying(unsent)
+                self._check_cost(plan, unsent)
             # A ledger that was built anew does not know it.
             return self.resume(replace(known, timeout_hours=plan.timeout_hours))
         if not plan.reuse_requests:
-            before_paying(spool.finish())
+            self._check_cost(plan, spool.finish())
             self._retire(known)
             return self._record(plan, identity, spool, listed)
-        return self._record_rest(plan, identity, spool, listed, before_paying, fetch, known)
+        return self._record_rest(plan, identity, spool, listed, known)
+
+    def _check_cost(self, plan: Plan, sent: Sequence[SpooledPart]) -> None:
+        if plan.max_cost is not None:
+            from duckdb_mistral.pricing.plans import check_cost
+
+            check_cost(plan, sent, self._context.settings)
 
     def _record_rest(
-        self,
-        plan: Plan,
-        identity: str,
-        spool: Spool,
-        listed: Listing | None,
-        before_paying: Callable[[Sequence[SpooledPart]], None],
-        fetch: Callable[[Job], object],
-        known: Submission | None,
+        self, plan: Plan, identity: str, spool: Spool, listed: Listing | None, known: Submission | None
     ) -> list[tuple[Job, bool]]:
         """Record and send those requests of a spool that nobody has sent before; `known` gives way to them."""
         with ExitStack() as stack:
             # Of two at once, the later one has to see what the other one is about to send.
             stack.enter_context(self._context.locks.waiting("reuse"))
-            fresh, reused = divide(self._context, plan, spool, fetch)
+            fresh, reused = divide(self._context, plan, spool)
             stack.callback(fresh.discard)
             stack.callback(self._forget_unrecorded, fresh.directory.name)
-            before_paying(fresh.finish())
+            self._check_cost(plan, fresh.finish())
             self._retire(known)
             return self._record(plan, identity, fresh, listed, reused)
 
     def _forget_unrecorded(self, submission_id: str) -> None:
         if self._ledger.submission(submission_id) is None:
-            forget(self._context, submission_id)
+            forget(self._context.home, submission_id)
 
     def resume(self, submission: Submission) -> list[tuple[Job, bool]]:
         """Create what is not created yet, once whoever is at it has finished; return the jobs as `submit` does."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.functions.waiting import Waiting
     from duckdb_mistral.jobs.job import Job, Plan
     from duckdb_mistral.pricing.pilot import Pilot
-    from duckdb_mistral.requests.spool import Spool, SpooledPart
+    from duckdb_mistral.requests.spool import Spool
 
 
 #: While a macro is made, DuckDB 1.5 binds its body with names that begin so in the place of its parameters.
@@ -199,7 +199,7 @@ class Session:
         return submit_arguments(given, self.settings.model)
 
     def _results(self, given: Mapping[str, Any]) -> str:
-        from duckdb_mistral.batches.collect import Collector
+        from duckdb_mistral.batches.collect import collect
         from duckdb_mistral.functions.arguments import COMPARED, boolean
         from duckdb_mistral.functions.reach import refuse_out_of_reach
         from duckdb_mistral.functions.statements import results_statement
@@ -213,18 +213,18 @@ class Session:
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
         context = self.context()
         refuse_out_of_reach(context.home, given.get("allowed"))
-        collected = Collector(context).collect(None if identifier == EVERY else identifier, partial=partial)
+        collected = collect(context, None if identifier == EVERY else identifier, partial=partial)
         return results_statement(collected.families, collected.output)
 
     def _output_type(self, identifier: Any) -> str:
         """Return the type of the column output of an id's results, as far as it is known here."""
-        from duckdb_mistral.batches.collect import Collector
+        from duckdb_mistral.batches.lookup import declared_output
         from duckdb_mistral.results.output import declared
 
         output = None
         if isinstance(identifier, str):
             with suppress(MistralBatchError):
-                output = Collector(self.context()).declared_output(identifier)
+                output = declared_output(self.context(), identifier)
         return "JSON" if output is None else declared(output).sql_type
 
     # While a submit runs
@@ -297,14 +297,7 @@ class Session:
         try:
             check_spooled(summary, spool)
             check_rows(summary, spool)
-            plan = _plan(opened.plan)
-            jobs = Submitter(opened.context).submit(
-                plan,
-                spool,
-                summary["fingerprint"],
-                lambda sent: self._check_cost(plan, sent),
-                lambda job: _keep_results(opened.context, job),
-            )
+            jobs = Submitter(opened.context).submit(_plan(opened.plan), spool, summary["fingerprint"])
             return [row_types.submit_row(job, reused) for job, reused in jobs]
         finally:
             spool.discard()
@@ -314,23 +307,6 @@ class Session:
         from duckdb_mistral.requests.columns import check_columns
 
         check_columns(endpoint_of(json.loads(plan)["endpoint"]), names)
-
-    def _check_cost(self, plan: Plan, sent: Sequence[SpooledPart]) -> None:
-        """Refuse what may cost more than the caller allows."""
-        if plan.max_cost is not None:
-            from duckdb_mistral.pricing.estimate import refuse_above
-            from duckdb_mistral.pricing.measures import measure
-
-            refuse_above(plan.max_cost, self._estimated(plan, measure(plan.endpoint, sent)))
-
-    def _estimated(
-        self, plan: Plan, measured: Sequence[Mapping[str, Any]], unsent: Sequence[str] = ()
-    ) -> dict[str, Any]:
-        from duckdb_mistral.pricing.estimate import estimate
-        from duckdb_mistral.pricing.prices import load_prices
-
-        settings = self.settings
-        return estimate(plan.models, plan.endpoint, measured, settings, load_prices(settings.prices), unsent)
 
     # The few-row functions
 
@@ -347,15 +323,14 @@ class Session:
         `names` are the columns of the source.
         """
         from duckdb_mistral.api.endpoints import endpoint_of
-        from duckdb_mistral.pricing.estimate import refuse_above
+        from duckdb_mistral.pricing.plans import estimate_plan
         from duckdb_mistral.requests.columns import check_rows
         from duckdb_mistral.requests.field_names import unsent_columns
 
         check_rows(summary)
         planned = _plan(plan)
-        row = self._estimated(planned, measured or [], unsent_columns(endpoint_of(planned.endpoint), names))
-        if planned.max_cost is not None:
-            refuse_above(planned.max_cost, row)
+        unsent = unsent_columns(endpoint_of(planned.endpoint), names)
+        row = estimate_plan(planned, measured or [], self.settings, unsent)
         return [self._piloted(row, planned, pilot) if pilot else row]
 
     def _piloted(self, row: dict[str, Any], plan: Plan, bodies: list[str]) -> dict[str, Any]:
@@ -372,14 +347,14 @@ class Session:
 
     def cost(self, identifier: str | None) -> Iterable[dict[str, Any]]:
         """Return what each job of an id has cost, from its kept results."""
-        from duckdb_mistral.batches.collect import Collector
+        from duckdb_mistral.batches.collect import collect
         from duckdb_mistral.batches.lookup import find
         from duckdb_mistral.pricing.prices import load_prices
         from duckdb_mistral.pricing.usage import job_costs
 
         context = self.context()
         identifier = _required(identifier)
-        collected = Collector(context).collect(identifier)
+        collected = collect(context, identifier)
         files = [file for family in collected.families for files in family.generations for file in files]
         return job_costs(find(context, identifier), files, load_prices(self.settings.prices))
 
@@ -476,12 +451,6 @@ def _discard_left() -> None:
         except Empty:
             return
         spool.discard()
-
-
-def _keep_results(context: Context, job: Job) -> None:
-    from duckdb_mistral.batches.collect import Collector, Missing
-
-    Collector(context).file(job, Missing.GONE)
 
 
 def _plan(text: str) -> Plan:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from duckdb_mistral.batches.collect import PARTIAL, RETRY_SCRATCH, SCRATCH, Collector
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.describe import describe
+from duckdb_mistral.batches.fetch import PARTIAL, RETRY_SCRATCH, SCRATCH
 from duckdb_mistral.batches.lookup import find
-from duckdb_mistral.batches.reuse import COPIES, FOUND
+from duckdb_mistral.batches.retention import drop_requests, requests_needed
+from duckdb_mistral.batches.reuse_files import COPIES, FOUND
 from duckdb_mistral.batches.spools import MARK, abandoned_spools
+from duckdb_mistral.duck.engine import SharedEngine
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.jobs.job import now, results_name
 from duckdb_mistral.requests.spool import part_name
@@ -72,7 +74,7 @@ class Cleaner:
         self._ledger = context.ledger
         self._home = context.home
         self._locks = context.locks
-        self._collector = Collector(context)
+        self._engine = SharedEngine()
         self._oldest = None if asked.older_than_days is None else now() - asked.older_than_days * DAY
         self._jobs = {stem_of(Path(job.results or results_name(job))): job for job in self._ledger.jobs()}
         self._asked = {job.key for identifier in asked.identifiers for job in self._named(identifier)}
@@ -141,14 +143,14 @@ class Cleaner:
                 continue
             with self._holding(_collecting(its_jobs)) as held:
                 if held and not self._are_needed(its_jobs[0]):
-                    free = partial(self._collector.drop_requests, its_jobs[0])
+                    free = partial(drop_requests, self._context, self._engine, its_jobs[0])
                     yield Thing(kind=Kind.ANSWERED, paths=paths, free=free)
                 else:
                     yield Thing(kind=Kind.NEEDED, paths=paths)
 
     def _are_needed(self, job: Job) -> bool:
         try:
-            return self._collector.requests_needed(job.submission_id or "", job.part)
+            return requests_needed(self._context, self._engine, job.submission_id or "", job.part)
         except duckdb.Error:  # results of the right size that cannot be read
             return True
 

@@ -17,7 +17,7 @@ from support import answered, connect, environment_of, make_staging, rows, run_f
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.create import _told
 from duckdb_mistral.batches.repair import Repair, repair
-from duckdb_mistral.batches.reuse import found_path
+from duckdb_mistral.batches.reuse_files import found_path
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs.job import COPIES_KEY, MODELS_KEY, RETRY_KEY
