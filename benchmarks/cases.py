@@ -295,7 +295,7 @@ def _files(scratch: Path, rows: int, length: int) -> dict[str, Any]:
 
 def _fill_ledger(home: Path, url: str, count: int) -> None:
     """Put `count` jobs into the server and into a ledger, as if they had been submitted one by one."""
-    from duckdb_mistral.api.client import BatchClient
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Part, Step, Submission, now
     from duckdb_mistral.settings import Settings
     from duckdb_mistral.state.ledger import Ledger
@@ -322,7 +322,7 @@ def _fill_ledger(home: Path, url: str, count: int) -> None:
         Part(submission_id=submission.submission_id, part=number + 1, request_count=1, input_bytes=size)
         for number in range(count)
     ]
-    with BatchClient(settings) as client:
+    with Context(settings).client as client:
         file_id = client.upload(requests, "requests.jsonl")
         ledger.add(submission, parts)
         for job in ledger.jobs(submission.submission_id):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
 
 _GONE = "With partial=true in its config, a model takes the rows of such a job for missing, and may send them again."
@@ -124,15 +124,17 @@ class MacroCalls:
         return [self._looked(one, partial=partial, asking=asking) for one in given["submissions"]]
 
     def _looked(self, one: Mapping[str, Any], *, partial: bool, asking: bool) -> dict[str, Any]:
-        from duckdb_mistral.batches.track import describe
+        from duckdb_mistral.batches.describe import describe, not_sent
+        from duckdb_mistral.batches.lookup import find
+        from duckdb_mistral.batches.track import unsent
 
-        batches, submission_id = self._session.batches(), one["submission_id"]
-        known = batches.ledger.submission(submission_id) is not None
+        context, submission_id = self._session.context(), one["submission_id"]
+        known = context.ledger.submission(submission_id) is not None
         if known and not asking:
-            jobs = batches.find(submission_id)
+            jobs = find(context, submission_id)
         else:
-            jobs = _polled(batches, [submission_id] if known else one["jobs"] if asking else [], partial=partial)
-        unsent = batches.unsent(jobs)
+            jobs = _polled(context, [submission_id] if known else one["jobs"] if asking else [], partial=partial)
+        planned = unsent(context, jobs)
         ended = all(job.ended for job in jobs)
         read = [job.job_id for job in jobs if job.ended and job.job_id]
         return {
@@ -141,8 +143,8 @@ class MacroCalls:
             "jobs": [job.job_id for job in jobs if job.job_id],
             "ids": [submission_id] if known and ended and jobs else read,
             "wait": [submission_id] if known else [job.job_id for job in jobs if not job.ended],
-            "told": str(batches.not_sent(unsent)) if unsent else describe(jobs) if jobs else "",
-            "pending": _pending_ids(batches, [job for job in jobs if not job.ended]) if known else None,
+            "told": str(not_sent(context, planned)) if planned else describe(jobs) if jobs else "",
+            "pending": _pending_ids(context, [job for job in jobs if not job.ended]) if known else None,
         }
 
     def found(self, given: Mapping[str, Any]) -> dict[str, str | None]:
@@ -153,33 +155,35 @@ class MacroCalls:
         from duckdb_mistral.batches.reuse import answered_sql
         from duckdb_mistral.results.responses import kept_rows
 
-        batches = self._session.batches()
+        context = self._session.context()
         selects = [
             f"SELECT {age} AS age, answered.request, results.* FROM {kept_rows([file])} AS results "
             f"JOIN ({select}) AS answered ON results.custom_id COLLATE C = answered.answered_as "
             f"WHERE results.outcome = 'ok' AND answered.request IN (SELECT request FROM {given['wanted']})"
-            for age, (file, select) in enumerate(answered_sql(batches, given["endpoint"], given["model"]))
+            for age, (file, select) in enumerate(answered_sql(context, given["endpoint"], given["model"]))
         ]
         union = " UNION ALL ".join(f"({select})" for select in selects)
         newest = f"SELECT DISTINCT ON (request) * EXCLUDE (age) FROM ({union}) ORDER BY request, age"
         return {"select": newest if selects else None}
 
 
-def _polled(batches: Batches, identifiers: Sequence[str], *, partial: bool) -> list[Job]:
+def _polled(context: Context, identifiers: Sequence[str], *, partial: bool) -> list[Job]:
     """Return the jobs of ids as the API has them; with `partial` without those that it does not know."""
+    from duckdb_mistral.batches.describe import not_known
+    from duckdb_mistral.batches.track import poll
     from duckdb_mistral.errors import UnknownJobError
 
     jobs: list[Job] = []
     for identifier in identifiers:
         try:
-            polled = batches.poll(identifier)
-            if polled.asked.gone and not partial:
-                raise batches.not_known(polled.asked.gone[0])
+            polled = poll(context, identifier)
+            if polled.gone and not partial:
+                raise not_known(context, polled.gone[0])
         except UnknownJobError as error:
             if not partial:
                 raise UnknownJobError(f"{error} {_GONE}") from None
             continue
-        lost = {job.key for job in polled.asked.gone}
+        lost = {job.key for job in polled.gone}
         jobs += [job for job in polled.jobs if job.key not in lost]
     return jobs
 
@@ -206,16 +210,17 @@ def _field_names(sql_type: str) -> list[str]:
     return [name for name, _ in kind.children] if kind.id == "struct" else []
 
 
-def _pending_ids(batches: Batches, jobs: Sequence[Job]) -> str | None:
+def _pending_ids(context: Context, jobs: Sequence[Job]) -> str | None:
     """Return a SELECT of the custom_ids that jobs were sent, as far as they are known here."""
-    return " UNION ALL ".join(_ids_of_jobs(batches, jobs)) or None
+    return " UNION ALL ".join(_ids_of_jobs(context, jobs)) or None
 
 
-def _ids_of_jobs(batches: Batches, jobs: Sequence[Job]) -> Iterator[str]:
+def _ids_of_jobs(context: Context, jobs: Sequence[Job]) -> Iterator[str]:
     from duckdb_mistral.batches.create import spool_path
-    from duckdb_mistral.batches.reuse import copies_path, found_path, hashes_path
+    from duckdb_mistral.batches.hashes import hashes_path
+    from duckdb_mistral.batches.reuse_files import copies_path, found_path
 
-    home = batches.settings.home
+    home = context.home
     for job in jobs:
         hashes = hashes_path(home, job)
         requests = spool_path(home, job.submission_id or "", job.part)

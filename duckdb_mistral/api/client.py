@@ -29,27 +29,27 @@ from duckdb_mistral.errors import (
 from duckdb_mistral.jobs.job import JobReport, read_json
 from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.runtime.failpoints import failpoint
-from duckdb_mistral.runtime.retry_policy import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
+    from duckdb_mistral.runtime.retry_policy import Retry
     from duckdb_mistral.settings import Settings
 
 
 class BatchClient:
     """One workspace of the Batch API; a context manager that closes its connections."""
 
-    def __init__(self, settings: Settings, *, retry: Retry | None = None, transport: Any = None) -> None:
+    def __init__(self, settings: Settings, retry: Retry, *, transport: Any = None) -> None:
         """Make a client for the settings' key and address; `transport` takes the network's place in tests.
 
         Raises MissingKeyError where there is no key. Opens no connection yet.
         """
         self.server_url = settings.server_url
         self._deadline = settings.deadline_seconds
-        self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
+        self.retry = retry
         key = settings.required_key()
         self.account = account_of(key)
         self._authorization: Callable[[], dict[str, str]] = lambda: {"authorization": f"Bearer {key}"}

@@ -1,4 +1,4 @@
-"""Whose a submission is: a new key of the same workspace goes on with it, a key of another one does not."""
+"""Check that this API key may act on a submission: one of the same workspace may, one of another workspace may not."""
 
 from __future__ import annotations
 
@@ -8,20 +8,52 @@ from duckdb_mistral.errors import ArgumentError, AuthenticationError, NotFoundEr
 from duckdb_mistral.jobs.job import LOST
 
 if TYPE_CHECKING:
-    from duckdb_mistral.api.client import BatchClient
-    from duckdb_mistral.jobs.job import Submission
-    from duckdb_mistral.state.ledger import Ledger
+    from collections.abc import Iterable, Sequence
+
+    from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.jobs.job import Job, Submission
 
 
-def check_account(ledger: Ledger, client: BatchClient, submission: Submission, *, take_over: bool) -> None:
+def check_server(context: Context, jobs: Iterable[Job]) -> None:
+    """Make sure that jobs are at the server that these settings name; raises ArgumentError."""
+    for job in jobs:
+        if job.server_url != context.settings.server_url:
+            raise ArgumentError(
+                f"Job {job.job_id or '(not created yet)'} belongs to {job.server_url}, but this connection talks "
+                f"to {context.settings.server_url}. Set MISTRAL_SERVER_URL (or server_url) to that address."
+            )
+
+
+def check_workspace(context: Context, jobs: Sequence[Job]) -> None:
+    """Make sure that this connection sees the jobs: what another server or key does not know counts as gone.
+
+    Raises ArgumentError.
+    """
+    created = [job for job in jobs if job.job_id is not None]
+    check_server(context, created)
+    for submission_id in dict.fromkeys(job.submission_id for job in created):
+        submission = context.ledger.submission(submission_id) if submission_id else None
+        try:
+            if submission is not None:
+                check_account(context, submission)
+        except ArgumentError:
+            raise ArgumentError(
+                f"Submission {submission_id} was made with another API key, whose jobs this key (account "
+                f"{context.client.account}) cannot see. Nothing was read or sent. Use the key that it was made "
+                "with, or another one of that workspace."
+            ) from None
+
+
+def check_account(context: Context, submission: Submission, *, take_over: bool = False) -> None:
     """Make sure that this key sees the workspace of a submission that another key made.
 
     Where nothing tells which workspace that is, because the other key has made nothing at the API, `take_over` lets
     this key have the submission: for who asks for it to be sent, not for who only looks. Raises ArgumentError.
     """
+    ledger, client = context.ledger, context.client
     if submission.account == client.account:
         return
-    same = _same_workspace(ledger, client, submission)
+    same = _same_workspace(context, submission)
     lost = any(job.step in LOST for job in ledger.jobs(submission.submission_id))
     if same or (same is None and take_over and not lost):
         ledger.set_account(submission.submission_id, client.account)
@@ -39,8 +71,9 @@ def check_account(ledger: Ledger, client: BatchClient, submission: Submission, *
     )
 
 
-def _same_workspace(ledger: Ledger, client: BatchClient, submission: Submission) -> bool | None:
+def _same_workspace(context: Context, submission: Submission) -> bool | None:
     """Tell whether the client sees what the submission's key has made; None where the ledger knows of nothing."""
+    ledger, client = context.ledger, context.client
     mine = (submission.account, submission.server_url)
     others = [
         one for one in reversed(ledger.submissions()) if (one.account, one.server_url) == mine and one != submission

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.repair import FAILING, place_of, restore, rows_of, told_number
-from duckdb_mistral.batches.reuse import copies_path, found_path
+from duckdb_mistral.batches.reuse_files import copies_path, found_path
 from duckdb_mistral.errors import OutcomeUnknownError
 from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, SUBMISSION_KEY
-from duckdb_mistral.state.locks import Locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from duckdb_mistral.api.listing import Listing
-    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import JobReport, Plan, Submission
 
 #: While jobs go on being created elsewhere they are waited for; so long without another one, and it is told.
@@ -59,7 +58,7 @@ class Found:
         return lacks_copies or rows_of(found_path(home, self.submission_id)) < told_number(ANSWERED_KEY, self.jobs)
 
 
-def adopted(batches: Batches, plan: Plan, identity: str, listed: Listing) -> Submission | None:
+def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Submission | None:
     """Take the submission of the same content into the ledger that the workspace has; None where it has none.
 
     `listed` is what the workspace lists. Raises OutcomeUnknownError where only a part of its jobs are there, and no
@@ -67,11 +66,11 @@ def adopted(batches: Batches, plan: Plan, identity: str, listed: Listing) -> Sub
     """
     most, waited = 0, 0.0
     while True:
-        found = [one for one in _found(batches, identity, listed.reports.values()) if one.may_do]
-        found = [one for one in found if not one.lacks_files(batches.settings.home)]
+        found = [one for one in _found(context, identity, listed.reports.values()) if one.may_do]
+        found = [one for one in found if not one.lacks_files(context.home)]
         whole = [one for one in found if one.places >= one.expected]
         if whole:
-            return _restored(batches, plan, identity, whole)
+            return _restored(context, plan, identity, whole)
         if not found:
             return None
         latest = max(found, key=lambda one: one.places)
@@ -84,20 +83,19 @@ def adopted(batches: Batches, plan: Plan, identity: str, listed: Listing) -> Sub
                 "once that home has gone on, which takes them over then; or submit with force := true to pay for all "
                 "of them here."
             )
-        batches.retry.pause(PAUSE_SECONDS)
+        context.retry.pause(PAUSE_SECONDS)
         waited += PAUSE_SECONDS
-        listed = read(batches.client)
+        listed = read(context.client)
 
 
-def _restored(batches: Batches, plan: Plan, identity: str, whole: Sequence[Found]) -> Submission | None:
+def _restored(context: Context, plan: Plan, identity: str, whole: Sequence[Found]) -> Submission | None:
     reports = [report for one in whole for report in (*one.jobs, *one.retries)]
-    home = batches.settings.home
-    with batches.lock("repair"):
-        restore(home, batches.ledger, reports, batches.client, Locks(home, batches.retry), plan)
-    return batches.ledger.live_submission(identity)
+    with context.locks.waiting("repair"):
+        restore(context, reports, plan)
+    return context.ledger.live_submission(identity)
 
 
-def _found(batches: Batches, identity: str, reports: Iterable[JobReport]) -> list[Found]:
+def _found(context: Context, identity: str, reports: Iterable[JobReport]) -> list[Found]:
     """Return the submissions of an identity that the ledger does not know."""
     tagged = sorted(
         (report for report in reports if SUBMISSION_KEY in report.tags), key=lambda report: report.tags[SUBMISSION_KEY]
@@ -109,7 +107,7 @@ def _found(batches: Batches, identity: str, reports: Iterable[JobReport]) -> lis
     return [
         Found(submission_id=submission_id, jobs=jobs, retries=tuple(_retries(submission_id, by_id)))
         for submission_id, jobs in by_id.items()
-        if jobs[0].tags.get(IDENTITY_KEY) == identity and batches.ledger.submission(submission_id) is None
+        if jobs[0].tags.get(IDENTITY_KEY) == identity and context.ledger.submission(submission_id) is None
     ]
 
 

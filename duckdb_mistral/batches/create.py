@@ -58,12 +58,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from duckdb_mistral.api.client import BatchClient
     from duckdb_mistral.api.listing import Listing
-    from duckdb_mistral.runtime.retry_policy import Retry
-    from duckdb_mistral.settings import Settings
-    from duckdb_mistral.state.ledger import Ledger
-    from duckdb_mistral.state.locks import Locks
+    from duckdb_mistral.batches.context import Context
 
 #: A create leaves at most so long after SENDING was written, and sooner where others would look for it for less long.
 MOST_SENDING_SECONDS = 20.0
@@ -91,14 +87,14 @@ class OvertakenError(Exception):
 class Sender:
     """Advances submissions of one ledger at one workspace."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, client: BatchClient, locks: Locks, retry: Retry) -> None:
-        """Work with what is given; nothing is sent yet."""
-        self._settings = settings
-        self._ledger = ledger
-        self._client = client
-        self._locks = locks
-        self._retry = retry
-        self._finder = Finder(settings, ledger, client)
+    def __init__(self, context: Context) -> None:
+        """Work in `context`; nothing is sent yet. Raises MissingKeyError where there is no key."""
+        self._settings = context.settings
+        self._ledger = context.ledger
+        self._client = context.client
+        self._locks = context.locks
+        self._retry = context.retry
+        self._finder = Finder(context)
 
     def look_for_lost(self, submission: Submission) -> None:
         """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock."""

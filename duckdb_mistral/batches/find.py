@@ -26,11 +26,9 @@ from duckdb_mistral.jobs.job import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from duckdb_mistral.api.client import BatchClient
     from duckdb_mistral.api.listing import Listing
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.errors import MistralBatchError
-    from duckdb_mistral.settings import Settings
-    from duckdb_mistral.state.ledger import Ledger
 
 #: The file of each part of a submission.
 Files = dict[int, str]
@@ -45,11 +43,11 @@ CANCELLING = (Status.CANCELLED, Status.CANCELLATION_REQUESTED)
 class Finder:
     """Looks for the jobs of one ledger in one workspace."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, client: BatchClient) -> None:
-        """Work with what is given."""
-        self._settings = settings
-        self._ledger = ledger
-        self._client = client
+    def __init__(self, context: Context) -> None:
+        """Look through the workspace of `context`; raises MissingKeyError where there is no key."""
+        self._settings = context.settings
+        self._ledger = context.ledger
+        self._client = context.client
 
     def look_for_lost(self, submission: Submission) -> None:
         """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock.

@@ -10,67 +10,63 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from duckdb_mistral.batches.refresh import refresh_ended
 from duckdb_mistral.errors import ApiError, SettingError
 from duckdb_mistral.jobs.job import now
 from duckdb_mistral.results.generations import count_rows, left_in
 from duckdb_mistral.results.responses import kept_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
 
-    import duckdb
-
-    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.duck.engine import SharedEngine
     from duckdb_mistral.jobs.job import Job
-
-    #: Opens an engine of our own, for one work.
-    Engine = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
 #: Late words come soon after the end: a job is asked for the more rarely the older it is, after this share of its age.
 SHARE_OF_AGE = 1 / 1000
 
 
-def missing_in(batches: Batches, engine: Engine, job: Job) -> int:
+def missing_in(context: Context, engine: SharedEngine, job: Job) -> int:
     """Return how many rows of a job's kept results have no answer; 0 where none are kept."""
-    kept = kept_results(batches.settings.home, job)
+    kept = kept_results(context.home, job)
     if kept is None:
         return 0
     if job.results_missing is None:  # in the ledger of an older version, or in one that was built anew
-        with engine() as opened:
+        with engine.one() as opened:
             missing = count_rows(opened, [kept], "outcome = 'missing'")
-        if batches.ledger.writable:
-            batches.ledger.count_missing(job, missing)
+        if context.ledger.writable:
+            context.ledger.count_missing(job, missing)
         return missing
     return job.results_missing
 
 
-def ask_to_read(batches: Batches, engine: Engine, jobs: Sequence[Job]) -> list[Job]:
+def ask_to_read(context: Context, engine: SharedEngine, jobs: Sequence[Job]) -> list[Job]:
     """Ask for the jobs whose kept results have rows without an answer, where the API answers; return all jobs anew.
 
     Nothing is waited for: what is kept can be read without the API.
     """
-    due = [job for job in jobs if _is_due(job) and missing_in(batches, engine, job)]
-    if not due or not batches.ledger.writable:
+    due = [job for job in jobs if _is_due(job) and missing_in(context, engine, job)]
+    if not due or not context.ledger.writable:
         return list(jobs)
-    with suppress(ApiError, SettingError), batches.retry.within(0):
-        batches.ask_again(due)
-    return batches.ledger.jobs_by_key([job.key for job in jobs])
+    with suppress(ApiError, SettingError), context.retry.within(0):
+        refresh_ended(context, due)
+    return context.ledger.jobs_by_key([job.key for job in jobs])
 
 
-def ask_to_pay(batches: Batches, engine: Engine, jobs: Sequence[Job]) -> list[Job]:
+def ask_to_pay(context: Context, engine: SharedEngine, jobs: Sequence[Job]) -> list[Job]:
     """Ask for the ended jobs that have left rows, before these are sent again; return all jobs anew.
 
     Raises ApiError where that is not answered.
     """
-    left = [job for job in jobs if job.ended and job.job_id is not None and _has_left(batches, engine, job)]
-    ask_anew(batches, left)
-    return batches.ledger.jobs_by_key([job.key for job in jobs])
+    left = [job for job in jobs if job.ended and job.job_id is not None and _has_left(context, engine, job)]
+    ask_anew(context, left)
+    return context.ledger.jobs_by_key([job.key for job in jobs])
 
 
-def ask_anew(batches: Batches, jobs: Sequence[Job]) -> None:
+def ask_anew(context: Context, jobs: Sequence[Job]) -> None:
     """Ask for jobs that have ended, before their requests are paid for again; raises ApiError where that fails."""
-    asked = batches.ask_again(jobs)
+    asked = refresh_ended(context, jobs)
     if asked.trouble is not None:
         raise ApiError(
             f"{asked.trouble} Nothing was sent: requests that have no answer here may have been answered since, and "
@@ -99,9 +95,9 @@ def _is_due(job: Job) -> bool:
     return not 0 <= age < (now() - job.created_here_at) * SHARE_OF_AGE
 
 
-def _has_left(batches: Batches, engine: Engine, job: Job) -> bool:
-    kept = kept_results(batches.settings.home, job)
+def _has_left(context: Context, engine: SharedEngine, job: Job) -> bool:
+    kept = kept_results(context.home, job)
     if kept is None:
         return True
-    with engine() as opened:
+    with engine.one() as opened:
         return left_in(opened, [kept]) > 0

@@ -16,7 +16,7 @@ from pyarrow import parquet
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.create import spool_path
 from duckdb_mistral.batches.find import CANCELLING
-from duckdb_mistral.batches.reuse import copies_path, found_path
+from duckdb_mistral.batches.reuse_files import copies_path, found_path
 from duckdb_mistral.batches.spools import forgive
 from duckdb_mistral.jobs.job import (
     COPIES_KEY,
@@ -38,16 +38,14 @@ from duckdb_mistral.jobs.job import (
 from duckdb_mistral.results.convert import COLUMNS, LINED
 from duckdb_mistral.results.responses import lines_of, size_of
 from duckdb_mistral.runtime.failpoints import failpoint
-from duckdb_mistral.runtime.retry_policy import Retry
 from duckdb_mistral.state.ledger import ASIDE, LEDGER_FILES, DamagedLedgerError, Ledger
-from duckdb_mistral.state.locks import Locks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from duckdb_mistral.api.client import BatchClient
     from duckdb_mistral.api.listing import Listing
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job, JobReport, Plan
 
 #: How the files of spooled parts are called.
@@ -74,28 +72,28 @@ class Repair:
     unsent_jobs: int = 0
 
 
-def repair(home: Path, client: BatchClient) -> Repair:
-    """Put a damaged ledger of `home` aside, and restore what the workspace's jobs tell of submissions.
+def repair(context: Context) -> Repair:
+    """Put a damaged ledger aside, and restore what the workspace's jobs tell of submissions.
 
     What a sound ledger already knows stays as it is; a new one gets its name once it is whole. Raises an ApiError where
     the jobs cannot be listed; then nothing was changed.
     """
-    listed = read(client)
-    locks = Locks(home, Retry())
-    with locks.waiting("repair"):
+    home = context.home
+    listed = read(context.client)
+    with context.locks.waiting("repair"):
         there = home / LEDGER_FILES[0]
         sound = _sound(home) if there.exists() else None
         if sound is not None:
-            return _repaired(home, sound, listed, client, locks)
+            return _repaired(context.over(sound), listed)
         damaged = there.exists()
         building = home / BUILDING
         # One process at a time is here, so what lies there is what a killed one has left.
         shutil.rmtree(building, ignore_errors=True)
         ledger = Ledger(building)
-        done = _repaired(home, ledger, listed, client, locks)
+        done = _repaired(context.over(ledger), listed)
         ledger.settle()
         if there.exists() and not damaged:  # another process has made one meanwhile
-            done, put_aside = _repaired(home, Ledger(home), listed, client, locks), None
+            done, put_aside = _repaired(context.over(Ledger(home)), listed), None
         else:
             put_aside = _put_aside(home)
             failpoint("after-aside")
@@ -104,22 +102,16 @@ def repair(home: Path, client: BatchClient) -> Repair:
         return replace(done, put_aside=put_aside)
 
 
-def restore(
-    home: Path,
-    ledger: Ledger,
-    reports: Iterable[JobReport],
-    client: BatchClient,
-    locks: Locks,
-    plan: Plan | None = None,
-) -> Repair:
-    """Restore into a ledger what it does not know; `plan` tells what the jobs do not, of submissions like it."""
+def restore(context: Context, reports: Iterable[JobReport], plan: Plan | None = None) -> Repair:
+    """Restore into the ledger what it does not know; `plan` tells what the jobs do not, of submissions like it."""
+    home, ledger = context.home, context.ledger
     submissions = jobs = unsent = 0
     told = [report for report in reports if SUBMISSION_KEY in report.tags]
     # Oldest first: of two submissions of the same content, the later one is the one that counts.
-    for submission, entries in _in_order(list(_submissions(told, client))):
+    for submission, entries in _in_order(list(_submissions(context, told))):
         known = ledger.submission(submission.submission_id)
         if known is not None:
-            jobs += _caught_up(ledger, known, entries, locks)
+            jobs += _caught_up(context, known, entries)
         if known is None and plan is not None:
             submission = replace(submission, output=plan.output, timeout_hours=plan.timeout_hours)
         if known is None:
@@ -140,22 +132,23 @@ def restore(
             unsent += ledger.restore(submission, parts, entries, answered, live=live, cancelled=cancelled)
             submissions += 1
             jobs += len(entries)
-    _keep_results(home, ledger, locks)
+    _keep_results(context)
     return Repair(put_aside=None, restored_submissions=submissions, restored_jobs=jobs, unsent_jobs=unsent)
 
 
-def _repaired(home: Path, ledger: Ledger, listed: Listing, client: BatchClient, locks: Locks) -> Repair:
+def _repaired(context: Context, listed: Listing) -> Repair:
     """Restore all that the workspace tells of; what was recorded here and never created there may be forgotten."""
-    done = restore(home, ledger, listed.reports.values(), client, locks)
+    done = restore(context, listed.reports.values())
     if listed.is_whole:
-        forgive(home, ledger, server_url=client.server_url, account=client.account)
+        client = context.client
+        forgive(context.home, context.ledger, server_url=client.server_url, account=client.account)
     return done
 
 
-def _caught_up(ledger: Ledger, submission: Submission, entries: Jobs, locks: Locks) -> int:
+def _caught_up(context: Context, submission: Submission, entries: Jobs) -> int:
     """Take over the jobs of a submission that an older ledger still has to send; return their number."""
-    jobs = 0
-    with locks.trying(submission.submission_id) as held:
+    jobs, ledger = 0, context.ledger
+    with context.locks.trying(submission.submission_id) as held:
         for job in ledger.jobs(submission.submission_id) if held else ():
             report = entries.get((job.part, job.model))
             if report is None or ledger.job(report.job_id) is not None:
@@ -210,14 +203,15 @@ def _answered(found: Path) -> tuple[int, str, int] | None:
         return None
 
 
-def _keep_results(home: Path, ledger: Ledger, locks: Locks) -> None:
+def _keep_results(context: Context) -> None:
     """Record the results that lie under `home` as kept: the server may not have them any more."""
+    ledger = context.ledger
     for job in ledger.jobs():
-        path = home / "results" / results_name(job)
+        path = context.home / "results" / results_name(job)
         if job.job_id is None or not job.ended or job.results is not None or not path.exists():
             continue
         # Whoever collects them now records them.
-        with locks.trying(f"results-{job.key}") as held:
+        with context.locks.trying(f"results-{job.key}") as held:
             if held and _is_whole(path):
                 ledger.keep_results(job, path.name, size_of(path))
 
@@ -263,7 +257,7 @@ def _put_aside(home: Path) -> Path | None:
     return target
 
 
-def _submissions(reports: Iterable[JobReport], client: BatchClient) -> Iterable[tuple[Submission, Jobs]]:
+def _submissions(context: Context, reports: Iterable[JobReport]) -> Iterable[tuple[Submission, Jobs]]:
     """Yield each submission that the jobs tell of, with its jobs: of two for one part and model, the better one."""
     by_submission = sorted(reports, key=lambda report: report.tags[SUBMISSION_KEY])
     for submission_id, group in groupby(by_submission, key=lambda report: report.tags[SUBMISSION_KEY]):
@@ -275,8 +269,8 @@ def _submissions(reports: Iterable[JobReport], client: BatchClient) -> Iterable[
             Submission(
                 submission_id=submission_id,
                 identity=first.tags.get(IDENTITY_KEY, submission_id),
-                server_url=client.server_url,
-                account=client.account,
+                server_url=context.settings.server_url,
+                account=context.client.account,
                 endpoint=first.endpoint or "",
                 models=tuple(dict.fromkeys((*_models(first), *(model for _, model in sorted(entries))))),
                 timeout_hours=24,  # only matters for parts that are still to be created, and these are lost

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.client import checked_id
-from duckdb_mistral.batches.collect import RETRY_SCRATCH, Collector
+from duckdb_mistral.batches import late
+from duckdb_mistral.batches.access import check_workspace
+from duckdb_mistral.batches.collect import collect_to_retry
+from duckdb_mistral.batches.describe import describe, not_sent
+from duckdb_mistral.batches.fetch import RETRY_SCRATCH, Fetcher
+from duckdb_mistral.batches.lookup import find
+from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.batches.submit import Submitter
-from duckdb_mistral.batches.track import Batches, describe
+from duckdb_mistral.batches.submitted import submitted
+from duckdb_mistral.batches.track import status, unsent
 from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
 from duckdb_mistral.jobs.job import Plan, given_metadata
 from duckdb_mistral.results.generations import spool_left
@@ -18,17 +26,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from duckdb_mistral.batches.collect import Family
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
     from duckdb_mistral.requests.spool import Spool
 
 
 class Retrier:
-    """Retries submissions and jobs of one `Batches`."""
+    """Retries submissions and jobs of one context."""
 
-    def __init__(self, batches: Batches) -> None:
-        """Work with the ledger and the client of `batches`."""
-        self._batches = batches
-        self._collector = Collector(batches)
+    def __init__(self, context: Context) -> None:
+        """Work with the ledger and the client of `context`."""
+        self._context = context
+        self._fetcher = Fetcher(context)
 
     def retry(self, identifier: str) -> list[tuple[Job, bool]]:
         """Submit what a submission or job and its retries left; return the jobs that are at it.
@@ -40,14 +49,14 @@ class Retrier:
         """
         identifier = checked_id(identifier)
         root = self._root(identifier)
-        self._collector.check_workspace(self._batches.find(root))
-        with self._batches.lock(f"retry-{root}"):
-            jobs = self._collector.ask_to_pay(self._batches.status(root))
+        check_workspace(self._context, find(self._context, root))
+        with self._context.locks.waiting(f"retry-{root}"), closing(self._fetcher):
+            jobs = late.ask_to_pay(self._context, self._fetcher.engine, status(self._context, root).jobs)
             first = [job for job in jobs if (job.submission_id or job.job_id) == root]
             if not all(job.ended for job in first):
-                unsent = self._batches.unsent(first)
-                if unsent:
-                    raise self._batches.not_sent(unsent)
+                planned = unsent(self._context, first)
+                if planned:
+                    raise not_sent(self._context, planned)
                 raise NotEndedError(
                     f"{describe(first)} What is left can be sent again once that has ended: "
                     f"FROM mistral_batch_wait('{root}') waits for it. Nothing was sent."
@@ -55,15 +64,15 @@ class Retrier:
             running = dict.fromkeys(job.submission_id for job in jobs if not job.ended and job.submission_id)
             if running:
                 # What was refused, or not come to, is sent now.
-                submissions = filter(None, map(self._batches.ledger.submission, running))
-                return [row for submission in submissions for row in Submitter(self._batches).resume(submission)]
+                submissions = filter(None, map(self._context.ledger.submission, running))
+                return [row for submission in submissions for row in Submitter(self._context).resume(submission)]
             wanted = [job for job in first if job.job_id == identifier] or first
             latest = jobs[-1].submission_id or root
             return [row for family in self._families(root) for row in self._send(wanted, latest, family)]
 
     def _root(self, identifier: str) -> str:
         """Return the submission, or the other program's job, that an id's requests were first sent with."""
-        ledger = self._batches.ledger
+        ledger = self._context.ledger
         job = ledger.job(identifier)
         identifier = job.submission_id or identifier if job is not None else identifier
         submission = ledger.submission(identifier)
@@ -72,7 +81,7 @@ class Retrier:
     def _families(self, root: str) -> tuple[Family, ...]:
         """Return the results of a submission and its retries; a row that was paid for is missing only if it is lost."""
         try:
-            return self._collector.collect_to_retry(root).families
+            return collect_to_retry(self._context, root).families
         except IncompleteResultsError as error:
             raise IncompleteResultsError(
                 f"{error} Nothing was sent, because what was answered would be paid for twice. If that stays so, "
@@ -82,19 +91,19 @@ class Retrier:
     def _send(self, wanted: Sequence[Job], latest: str, family: Family) -> list[tuple[Job, bool]]:
         """Submit what the results of one model leave of the requests of `wanted`."""
         jobs = [job for job in wanted if job.model == family.model]
-        spool = self._batches.new_spool()
+        spool = new_spool(self._context)
         try:
             fingerprint = self._spool_left(jobs, family, spool)
             if fingerprint is None:
                 return []
-            return Submitter(self._batches).submit(self._plan(jobs[0], latest), spool, fingerprint)
+            return Submitter(self._context).submit(self._plan(jobs[0], latest), spool, fingerprint)
         finally:
             spool.discard()
 
     def _spool_left(self, jobs: Sequence[Job], family: Family, spool: Spool) -> str | None:
         """Write what the jobs left into `spool`; return its fingerprint, None where nothing is left."""
         # Named after the spool, whose lock tells that somebody is at both.
-        scratch = self._batches.settings.home / "results" / f"{RETRY_SCRATCH}{spool.directory.name}"
+        scratch = self._context.home / "results" / f"{RETRY_SCRATCH}{spool.directory.name}"
         try:
             scratch.mkdir(mode=0o700)
             requests = self._requests(jobs, scratch)
@@ -106,9 +115,9 @@ class Retrier:
         """Return the request files of the jobs that left something."""
         files = []
         for job in jobs:
-            if not self._collector.left(job):
+            if not self._fetcher.left(job):
                 continue
-            file = self._collector.submitted(job, scratch)
+            file = submitted(self._context, job, scratch)
             if file is None:
                 raise IncompleteResultsError(
                     f"The requests of job {job.job_id or job.part} are neither here nor at the server any more, so "
@@ -120,7 +129,7 @@ class Retrier:
 
     def _plan(self, job: Job, latest: str) -> Plan:
         """Return the plan of a job's submission for its model alone; or that of another program's job."""
-        submission = self._batches.ledger.submission(job.submission_id) if job.submission_id else None
+        submission = self._context.ledger.submission(job.submission_id) if job.submission_id else None
         if submission is not None:
             return Plan(
                 endpoint=submission.endpoint,

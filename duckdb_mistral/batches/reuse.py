@@ -6,12 +6,20 @@ DuckDB over the requests that wait here, the hashes kept of those that do not, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from duckdb_mistral.batches.create import spool_path
+from duckdb_mistral.batches.download import Missing
+from duckdb_mistral.batches.fetch import Fetcher
+from duckdb_mistral.batches.hashes import has_hashes, hashes_path, keep_hashes, keys_sql
+from duckdb_mistral.batches.lookup import reread
+from duckdb_mistral.batches.refresh import refresh, refresh_ended
+from duckdb_mistral.batches.reuse_files import Reused, copies_path, found_path
+from duckdb_mistral.batches.spools import new_spool
+from duckdb_mistral.batches.track import unsent
 from duckdb_mistral.duck.engine import disk_is_full, keep_build_sides, own_engine
 from duckdb_mistral.duck.jsonl import register_requests
 from duckdb_mistral.duck.qualifying import qualified
@@ -25,21 +33,18 @@ from duckdb_mistral.errors import (
     NotEndedError,
     NotFoundError,
 )
-from duckdb_mistral.requests.spool import read_keys
 from duckdb_mistral.results.convert import PARQUET
-from duckdb_mistral.results.provenance import is_of, option, said_by
+from duckdb_mistral.results.provenance import option
 from duckdb_mistral.results.responses import kept_results, kept_rows, register_lines, stored_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
-    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job, Plan
     from duckdb_mistral.requests.spool import Spool
 
-#: How the files begin that a submission's reuse leaves, after which comes its id.
-FOUND, COPIES = "found-", "copies-"
 _PAID_TWICE = (
     "Nothing was sent: requests that were answered may be paid for twice. Run the statement again, or leave reuse := "
     "'requests' out to pay for them."
@@ -49,35 +54,25 @@ _PAID_TWICE = (
 LOOKS = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reused:
-    """What a submission does not send: rows answered before, kept as results; and copies of requests that are sent."""
-
-    found: int
-    copies: int
-    #: The file, under `home`/results, of the rows answered before; None where there are none.
-    results: Path | None
-
-
-def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], object]) -> tuple[Spool, Reused]:
+def divide(context: Context, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
     """Return a spool of the requests that have to be sent, and what is reused for the rest of `spool`.
 
-    Of requests that are the same, one is sent. Results that nobody has read yet are fetched first: `fetch` keeps those
-    of one job. The new spool's directory names the submission that its files are of. Raises NotEndedError where a
+    Of requests that are the same, one is sent. Results that nobody has read yet are fetched first. The new spool's
+    directory names the submission that its files are of. Raises NotEndedError where a
     request waits for its answer in a job that has not ended, unless the plan is forced.
     """
     (model,) = plan.models
     requests = [part.path for part in spool.finish()]
-    fresh = batches.new_spool()
+    fresh = new_spool(context)
     try:
         with own_engine(fresh.spill) as engine:
             register_lines(engine)
             keep_build_sides(engine)
-            engine.execute(f"CREATE TEMP TABLE wanted AS {_keys_sql(engine, requests)}")
-            gone = _fetch_unread(engine, batches, plan.endpoint, model, fetch)
-            reused = _keep(engine, batches, plan.endpoint, model, fresh.directory.name)
+            engine.execute(f"CREATE TEMP TABLE wanted AS {keys_sql(engine, requests)}")
+            gone = _fetch_unread(engine, context, plan.endpoint, model)
+            reused = _keep(engine, context, plan.endpoint, model, fresh.directory.name)
             if not plan.force:
-                _refuse_pending(engine, batches, plan.endpoint, model, gone, fresh.directory)
+                _refuse_pending(engine, context, plan.endpoint, model, gone, fresh.directory)
             fresh.create_function(engine)
             register_requests(engine, "request_lines", requests)
             engine.execute(template("unsent_requests").substitute())
@@ -88,75 +83,22 @@ def divide(batches: Batches, plan: Plan, spool: Spool, fetch: Callable[[Job], ob
     return fresh, reused
 
 
-def unsent_sql(batches: Batches, plan: Plan) -> str:
+def unsent_sql(context: Context, plan: Plan) -> str:
     """Return the condition of a statement's requests, with the JSON column `body`, that have to be sent."""
     (model,) = plan.models
-    answered = [f"SELECT request FROM ({select})" for _, select in answered_sql(batches, plan.endpoint, model)]
+    answered = [f"SELECT request FROM ({select})" for _, select in answered_sql(context, plan.endpoint, model)]
     known = f" AND md5(body) NOT IN ({' UNION ALL '.join(answered)})" if answered else ""
     return qualified(f"row_number() OVER (PARTITION BY md5(body)) = 1{known}")
 
 
-def forget(batches: Batches, submission_id: str) -> None:
-    """Remove what `divide` kept for a submission that was not recorded in the end."""
-    home = batches.settings.home
-    for path in (found_path(home, submission_id), copies_path(home, submission_id)):
-        path.unlink(missing_ok=True)
-
-
-def keep_hashes(engine: duckdb.DuckDBPyConnection, requests: Path, home: Path, job: Job) -> bool:
-    """Keep the hashes of a job's request file, before the file goes; False where they cannot be written.
-
-    The engine is one of our own. The caller holds the lock of the job's results.
-    """
-    target = hashes_path(home, job)
-    scratch = target.with_suffix(f".job-{job.key}.unfinished")
-    try:
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        options = f"{PARQUET}, {option(_requests_said(job))}"
-        engine.execute(f"COPY ({_keys_sql(engine, [requests])}) TO {literal(scratch)} ({options})")
-        scratch.chmod(0o600)
-        scratch.replace(target)
-    except (OSError, duckdb.Error):
-        return False
-    finally:
-        scratch.unlink(missing_ok=True)
-    return True
-
-
-def copies_path(home: Path, submission_id: str) -> Path:
-    """Return the file that says which custom_ids of a submission share the request of another: (custom_id, sent_as)."""
-    return home / "requests" / f"{COPIES}{submission_id}.parquet"
-
-
-def kept_copies(home: Path, submission_id: str) -> Path | None:
-    """Return the file that `copies_path` names, None where there is none.
-
-    Raises LedgerError where it is another submission's: rows would get answers to what they did not ask.
-    """
-    path = copies_path(home, submission_id)
-    if not path.exists():
-        return None
-    if said_by(path) is not None and not is_of(path, submission=submission_id):
-        raise LedgerError(
-            f"The file {path} says which rows share a request, but is not that of submission {submission_id}. Put the "
-            "right file back, or submit the same rows with force := true: what is still kept is not sent again."
-        )
-    return path
-
-
-def found_path(home: Path, submission_id: str) -> Path:
-    """Return the file of the results that a submission found answered before."""
-    return home / "results" / f"{FOUND}{submission_id}.parquet"
-
-
-def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[tuple[Path, str]]:
+def answered_sql(context: Context, endpoint: str, model: str) -> Iterator[tuple[Path, str]]:
     """Yield the files of answers that are kept, newest job first, each with a SELECT of what they answer.
 
     Its columns are request and answered_as, the answer's own custom_id.
     """
-    for job in _jobs_of(batches, endpoint, model):
-        results = kept_results(batches.settings.home, job)
-        requests = None if results is None else _requests_of(batches, job)
+    for job in _jobs_of(context, endpoint, model):
+        results = kept_results(context.home, job)
+        requests = None if results is None else _requests_of(context, job)
         if requests is not None and results is not None:
             select = (
                 f"SELECT requests.request, results.custom_id AS answered_as FROM ({requests}) AS requests "
@@ -165,16 +107,14 @@ def answered_sql(batches: Batches, endpoint: str, model: str) -> Iterator[tuple[
             yield results, select
 
 
-def _jobs_of(batches: Batches, endpoint: str, model: str) -> Iterator[Job]:
+def _jobs_of(context: Context, endpoint: str, model: str) -> Iterator[Job]:
     """Yield the jobs whose answers may be used, newest first."""
-    for job in reversed(batches.ledger.jobs()):
-        if (job.endpoint, job.model, job.server_url) == (endpoint, model, batches.settings.server_url):
+    for job in reversed(context.ledger.jobs()):
+        if (job.endpoint, job.model, job.server_url) == (endpoint, model, context.settings.server_url):
             yield job
 
 
-def _fetch_unread(
-    engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, fetch: Callable[[Job], object]
-) -> set[int]:
+def _fetch_unread(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str) -> set[int]:
     """Keep the results of ended jobs that nobody has read yet, where they may answer what is wanted.
 
     Returns the keys of jobs that the workspace does not know.
@@ -184,28 +124,30 @@ def _fetch_unread(
     """
     unread = [
         job
-        for job in _jobs_of(batches, endpoint, model)
-        if job.job_id is not None and _may_answer_more(batches, job) and _wanted(engine, batches, job)
+        for job in _jobs_of(context, endpoint, model)
+        if job.job_id is not None and _may_answer_more(context, job) and _wanted(engine, context, job)
     ]
-    asked = [batches.refresh(unread), batches.ask_again(job for job in unread if job.results is not None)]
+    read = [job for job in unread if job.results is not None]
+    asked = [refresh(context, unread), refresh_ended(context, read)]
     for one in asked:
         if one.trouble is not None:
             raise ApiError(f"{one.trouble} {_PAID_TWICE}")
     gone = {job.key for one in asked for job in one.gone}
-    for job in batches.ledger.jobs_by_key([job.key for job in unread if job.key not in gone]):
-        if job.ended:
-            try:
-                fetch(job)
-            except (ArgumentError, NotFoundError):
-                continue
-            except MistralBatchError as error:
-                raise type(error)(f"{error} {_PAID_TWICE}") from None
+    with closing(Fetcher(context)) as fetcher:
+        for job in reread(context, [job for job in unread if job.key not in gone]):
+            if job.ended:
+                try:
+                    fetcher.file(job, Missing.GONE)
+                except (ArgumentError, NotFoundError):
+                    continue
+                except MistralBatchError as error:
+                    raise type(error)(f"{error} {_PAID_TWICE}") from None
     return gone
 
 
 def _refuse_pending(
     engine: duckdb.DuckDBPyConnection,
-    batches: Batches,
+    context: Context,
     endpoint: str,
     model: str,
     gone: Collection[int],
@@ -215,9 +157,9 @@ def _refuse_pending(
 
     What a submit did not come to counts where some process is at it; a job that is gone from the workspace does not.
     """
-    open_jobs = [job for job in _jobs_of(batches, endpoint, model) if job.submission_id is not None and not job.ended]
-    left_out = {job.key for job in batches.unsent(open_jobs)} | set(gone)
-    pending = {job: _asked(engine, batches, job, directory) for job in open_jobs if job.key not in left_out}
+    open_jobs = [job for job in _jobs_of(context, endpoint, model) if job.submission_id is not None and not job.ended]
+    left_out = {job.key for job in unsent(context, open_jobs)} | set(gone)
+    pending = {job: _asked(engine, context, job, directory) for job in open_jobs if job.key not in left_out}
     running = [job for job, count in pending.items() if count]
     if not running:
         return
@@ -232,9 +174,9 @@ def _refuse_pending(
     )
 
 
-def _asked(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job, directory: Path) -> int:
+def _asked(engine: duckdb.DuckDBPyConnection, context: Context, job: Job, directory: Path) -> int:
     """Return how many of the wanted requests that have no answer a job was sent."""
-    spooled = spool_path(batches.settings.home, job.submission_id or "", job.part)
+    spooled = spool_path(context.home, job.submission_id or "", job.part)
     if spooled.exists():
         return _unanswered(engine, spooled)
     # It was found in the workspace, whose file tells what it was sent.
@@ -243,7 +185,7 @@ def _asked(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job, direct
     try:
         if not inputs:
             return 0
-        batches.client.download(inputs[0], path)
+        context.client.download(inputs[0], path)
         return _unanswered(engine, path)
     except NotFoundError:
         return 0
@@ -255,28 +197,28 @@ def _asked(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job, direct
 
 def _unanswered(engine: duckdb.DuckDBPyConnection, requests: Path) -> int:
     ((count,),) = engine.execute(
-        f"SELECT count(DISTINCT request) FROM ({_keys_sql(engine, [requests])}) "
+        f"SELECT count(DISTINCT request) FROM ({keys_sql(engine, [requests])}) "
         "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
     ).fetchall()
     return int(count)
 
 
-def _may_answer_more(batches: Batches, job: Job) -> bool:
+def _may_answer_more(context: Context, job: Job) -> bool:
     """Tell whether a job may have answers that are not kept: no results are, or some of their rows have none."""
-    return kept_results(batches.settings.home, job) is None or job.results_missing != 0
+    return kept_results(context.home, job) is None or job.results_missing != 0
 
 
-def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bool:
+def _wanted(engine: duckdb.DuckDBPyConnection, context: Context, job: Job) -> bool:
     """Tell whether a job was sent some request that is wanted; its requests or their hashes may be gone."""
     if job.submission_id is None:
         return False
-    hashes = hashes_path(batches.settings.home, job)
-    spooled = spool_path(batches.settings.home, job.submission_id, job.part)
+    hashes = hashes_path(context.home, job)
+    spooled = spool_path(context.home, job.submission_id, job.part)
     try:
-        if _has_hashes(hashes, job):
+        if has_hashes(hashes, job):
             requests = f"SELECT request FROM read_parquet({literal(hashes)})"
         elif spooled.exists():
-            requests = _keys_sql(engine, [spooled])
+            requests = keys_sql(engine, [spooled])
         else:
             return False
         found = engine.execute(
@@ -288,16 +230,16 @@ def _wanted(engine: duckdb.DuckDBPyConnection, batches: Batches, job: Job) -> bo
     return bool(found[0][0])
 
 
-def _requests_of(batches: Batches, job: Job) -> str | None:
+def _requests_of(context: Context, job: Job) -> str | None:
     """Return the SELECT of a job's request hashes, where its requests or their hashes are here."""
     if job.submission_id is None:
         return None
-    home = batches.settings.home
+    home = context.home
     hashes = hashes_path(home, job)
-    if not _has_hashes(hashes, job):
+    if not has_hashes(hashes, job):
         spooled = spool_path(home, job.submission_id, job.part)
-        with batches.lock(f"results-{job.key}"):
-            if not _has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
+        with context.locks.waiting(f"results-{job.key}"):
+            if not has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
                 return None
     return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
 
@@ -307,17 +249,17 @@ def _hashed(requests: Path, home: Path, job: Job) -> bool:
         return keep_hashes(engine, requests, home, job)
 
 
-def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str) -> Reused:
+def _keep(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str) -> Reused:
     """Write the rows that were answered before and the list of copies; both are read with the submission's results.
 
     The table `answered` then says which requests have an answer, and where.
     """
-    home = batches.settings.home
+    home = context.home
     found, copies = found_path(home, submission_id), copies_path(home, submission_id)
     try:
         for path in (found, copies):
             path.parent.mkdir(mode=0o700, exist_ok=True)
-        rows = _found(engine, batches, endpoint, model, submission_id)
+        rows = _found(engine, context, endpoint, model, submission_id)
         copied = _written(engine, template("copied_requests").substitute(), copies, submission_id)
     except (OSError, duckdb.IOException) as error:
         reason = str(error).splitlines()[0]
@@ -328,13 +270,13 @@ def _keep(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, mo
     return Reused(found=rows, copies=copied, results=found if rows else None)
 
 
-def _found(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str) -> int:
+def _found(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str) -> int:
     """Write the rows that were answered before, as rows of a submission; return their number."""
-    target = found_path(batches.settings.home, submission_id)
+    target = found_path(context.home, submission_id)
     engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
     for left in range(LOOKS - 1, -1, -1):
         try:
-            select = _found_sql(engine, batches, endpoint, model, submission_id)
+            select = _found_sql(engine, context, endpoint, model, submission_id)
             return _written(engine, select, target, submission_id)
         except (duckdb.IOException, duckdb.InvalidInputException) as error:
             if disk_is_full(error) or str(target) in str(error):
@@ -348,12 +290,12 @@ def _found(engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, m
 
 
 def _found_sql(
-    engine: duckdb.DuckDBPyConnection, batches: Batches, endpoint: str, model: str, submission_id: str
+    engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str
 ) -> str:
     """Return the SELECT of one answer per wanted row that has one; only where the answers lie is held in memory."""
     engine.execute("DELETE FROM answered")
     selects = []
-    for number, (file, select) in enumerate(answered_sql(batches, endpoint, model)):
+    for number, (file, select) in enumerate(answered_sql(context, endpoint, model)):
         ((added,),) = engine.execute(
             f"INSERT INTO answered SELECT DISTINCT ON (request) request, answered_as, {number} FROM ({select}) "
             "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
@@ -377,51 +319,3 @@ def _written(engine: duckdb.DuckDBPyConnection, select: str, target: Path, submi
     if not count:
         target.unlink()
     return int(count)
-
-
-def _keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> str:
-    """Return a SELECT of the keys of spooled requests; where they are not beside them, the requests are read."""
-    selects = []
-    for number, path in enumerate(requests):
-        keys = read_keys(path)
-        if keys is None:
-            register_requests(engine, f"lines_{number}", [path])
-            selects.append(template("hashed_requests").substitute(lines=f"lines_{number}"))
-        else:
-            engine.register(f"keys_{number}", keys)
-            selects.append(f"SELECT custom_id, request FROM keys_{number}")
-    return " UNION ALL ".join(selects)
-
-
-def hashes_path(home: Path, job: Job) -> Path:
-    """Return the file that keeps the hashes of a job's requests, (custom_id, request), once the requests are gone."""
-    return home / "requests" / f"{job.submission_id}-{job.part}.parquet"
-
-
-def kept_hashes(home: Path, job: Job) -> Path | None:
-    """Return the file that `hashes_path` names, where it is there and is that of the job's requests."""
-    path = hashes_path(home, job)
-    try:
-        return path if is_of(path, **_requests_said(job)) else None
-    except FileNotFoundError:
-        return None
-
-
-def _has_hashes(hashes: Path, job: Job) -> bool:
-    """Tell whether the file of a job's hashes is there; raises LedgerError where it is that of other requests.
-
-    Damage is told where it is read. Either way nothing is sent: what was answered would be paid for twice.
-    """
-    if not hashes.exists():
-        return False
-    if said_by(hashes) is not None and not is_of(hashes, **_requests_said(job)):
-        raise LedgerError(
-            f"The hashes in {hashes} are of other requests than those of submission {job.submission_id}, so what was "
-            "answered before is not known, and nothing was sent. Put the right file back, or remove this one to pay "
-            "for those requests again."
-        )
-    return True
-
-
-def _requests_said(job: Job) -> dict[str, Any]:
-    return {"submission": job.submission_id, "part": job.part}

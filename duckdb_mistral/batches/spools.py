@@ -7,22 +7,53 @@ tells that the ledger is older than it: a backup that was put back. Then nothing
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.requests.spool import SPILL
+from duckdb_mistral.requests.spool import SPILL, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Submission
     from duckdb_mistral.state.ledger import Ledger
     from duckdb_mistral.state.locks import Locks
 
 #: The file that marks a directory; it holds the server and the account that the submission is sent with.
 MARK = "recorded.json"
+
+
+def new_spool(context: Context) -> Spool:
+    """Return an empty spool for the requests of a new submission; its directory has the submission's id.
+
+    What submissions that never came to be recorded have left is removed. Raises LedgerError where the ledger is
+    older than what lies beside it.
+    """
+    settings, ledger, home = context.settings, context.ledger, context.home
+    check_memory(home, ledger)
+    for path in abandoned_spools(home, ledger, context.locks):
+        shutil.rmtree(path, ignore_errors=True)
+    submission_id = str(uuid4())
+
+    def recorded() -> bool:
+        """Tell whether the ledger has parts of this spool: an interrupt may come between that and keeping it."""
+        try:
+            return bool(ledger.parts(submission_id))
+        except LedgerError:
+            return True  # it cannot be told now; the next spool removes what nobody owns
+
+    return Spool(
+        home / "spool" / submission_id,
+        max_requests=min(settings.max_requests_per_job, settings.max_pending_requests),
+        max_bytes=settings.max_bytes_per_file,
+        release=context.locks.held(f"spool-{submission_id}"),
+        owned=recorded,
+    )
 
 
 def mark_recorded(home: Path, submission: Submission) -> None:

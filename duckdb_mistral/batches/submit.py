@@ -10,100 +10,95 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import read
+from duckdb_mistral.batches.access import check_account
 from duckdb_mistral.batches.adopt import adopted
-from duckdb_mistral.batches.create import OvertakenError, spool_path
+from duckdb_mistral.batches.create import OvertakenError, Sender, spool_path
 from duckdb_mistral.batches.late import ask_anew
-from duckdb_mistral.batches.reuse import divide, forget
+from duckdb_mistral.batches.lookup import find
+from duckdb_mistral.batches.refresh import refresh
+from duckdb_mistral.batches.reuse import divide
+from duckdb_mistral.batches.reuse_files import forget
 from duckdb_mistral.errors import ApiError
 from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, Job, Part, Plan, Step, Submission, now
 from duckdb_mistral.requests.spool import SpooledPart
 from duckdb_mistral.runtime.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from duckdb_mistral.api.listing import Listing
-    from duckdb_mistral.batches.reuse import Reused
-    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.batches.reuse_files import Reused
     from duckdb_mistral.requests.spool import Spool
 
 
 class Submitter:
-    """Submits to the workspace of one `Batches`."""
+    """Submits to the workspace of one context."""
 
-    def __init__(self, batches: Batches) -> None:
-        """Work with the ledger and the client of `batches`."""
-        self._batches = batches
-        self._ledger = batches.ledger
+    def __init__(self, context: Context) -> None:
+        """Work with the ledger and the client of `context`."""
+        self._context = context
+        self._ledger = context.ledger
 
-    def submit(
-        self,
-        plan: Plan,
-        spool: Spool,
-        fingerprint: str,
-        before_paying: Callable[[Sequence[SpooledPart]], None] = lambda _: None,
-        fetch: Callable[[Job], object] = lambda _: None,
-    ) -> list[tuple[Job, bool]]:
+    def submit(self, plan: Plan, spool: Spool, fingerprint: str) -> list[tuple[Job, bool]]:
         """Return the jobs of what was spooled, each with whether it had existed before this call.
 
         The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
-        anew. `before_paying` is called with what would be sent before anything is recorded, and may raise. `fetch`
-        keeps the results of an ended job, for what can be reused of them. Raises OutcomeUnknownError where a create's
-        answer was lost.
+        anew. Raises ArgumentError, before anything is recorded, where what would be sent may cost more than the plan
+        allows, and OutcomeUnknownError where a create's answer was lost.
         """
-        self._batches.settings.required_key()
+        self._context.settings.required_key()
         spool.finish()
         identity = self._identity(plan, fingerprint)
         known, listed = self._ledger.live_submission(identity), None
         if known is None and not plan.force:
-            listed = read(self._batches.client)
-            known = adopted(self._batches, plan, identity, listed)
+            listed = read(self._context.client)
+            known = adopted(self._context, plan, identity, listed)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
             unsent = self._unsent(known)
             if unsent:
-                before_paying(unsent)
+                self._check_cost(plan, unsent)
             # A ledger that was built anew does not know it.
             return self.resume(replace(known, timeout_hours=plan.timeout_hours))
         if not plan.reuse_requests:
-            before_paying(spool.finish())
+            self._check_cost(plan, spool.finish())
             self._retire(known)
             return self._record(plan, identity, spool, listed)
-        return self._record_rest(plan, identity, spool, listed, before_paying, fetch, known)
+        return self._record_rest(plan, identity, spool, listed, known)
+
+    def _check_cost(self, plan: Plan, sent: Sequence[SpooledPart]) -> None:
+        if plan.max_cost is not None:
+            from duckdb_mistral.pricing.plans import check_cost
+
+            check_cost(plan, sent, self._context.settings)
 
     def _record_rest(
-        self,
-        plan: Plan,
-        identity: str,
-        spool: Spool,
-        listed: Listing | None,
-        before_paying: Callable[[Sequence[SpooledPart]], None],
-        fetch: Callable[[Job], object],
-        known: Submission | None,
+        self, plan: Plan, identity: str, spool: Spool, listed: Listing | None, known: Submission | None
     ) -> list[tuple[Job, bool]]:
         """Record and send those requests of a spool that nobody has sent before; `known` gives way to them."""
         with ExitStack() as stack:
             # Of two at once, the later one has to see what the other one is about to send.
-            stack.enter_context(self._batches.lock("reuse"))
-            fresh, reused = divide(self._batches, plan, spool, fetch)
+            stack.enter_context(self._context.locks.waiting("reuse"))
+            fresh, reused = divide(self._context, plan, spool)
             stack.callback(fresh.discard)
             stack.callback(self._forget_unrecorded, fresh.directory.name)
-            before_paying(fresh.finish())
+            self._check_cost(plan, fresh.finish())
             self._retire(known)
             return self._record(plan, identity, fresh, listed, reused)
 
     def _forget_unrecorded(self, submission_id: str) -> None:
         if self._ledger.submission(submission_id) is None:
-            forget(self._batches, submission_id)
+            forget(self._context.home, submission_id)
 
     def resume(self, submission: Submission) -> list[tuple[Job, bool]]:
         """Create what is not created yet, once whoever is at it has finished; return the jobs as `submit` does."""
-        with self._batches.lock(submission.submission_id):
+        with self._context.locks.waiting(submission.submission_id):
             return self._advance(submission)
 
     def _unsent(self, submission: Submission) -> list[SpooledPart]:
         """Return the requests of a submission that a resume would send."""
         wanted = {job.part for job in self._jobs(submission) if job.step in (Step.PLANNED, Step.HELD)}
-        home = self._batches.settings.home
+        home = self._context.home
         parts = [
             SpooledPart(
                 part=part.part,
@@ -125,7 +120,7 @@ class Submitter:
             "timeout_hours": plan.timeout_hours,
             "metadata": sorted(plan.metadata),
             "output": plan.output,
-            "server_url": self._batches.settings.server_url,
+            "server_url": self._context.settings.server_url,
             "retry_of": plan.retry_of,
         }
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
@@ -134,21 +129,21 @@ class Submitter:
         """Tell whether a submission failed as a whole, its retries included, or has to give way."""
         if force:
             return True
-        with self._batches.lock(known.submission_id):
-            self._batches.check_account(known, take_over=True)
-            self._batches.sender().look_for_lost(known)
-            self._batches.refresh(self._batches.find(known.submission_id))
-            found = self._batches.find(known.submission_id)
+        with self._context.locks.waiting(known.submission_id):
+            check_account(self._context, known, take_over=True)
+            Sender(self._context).look_for_lost(known)
+            refresh(self._context, find(self._context, known.submission_id))
+            found = find(self._context, known.submission_id)
             jobs = [job for job in found if job.step is not Step.ANSWERED]
             if not found or not jobs or not all(job.ended_badly for job in jobs):
                 return not found
-            ask_anew(self._batches, jobs)
+            ask_anew(self._context, jobs)
             return all(job.ended_badly for job in self._ledger.jobs_by_key([job.key for job in jobs]))
 
     def _retire(self, known: Submission | None) -> None:
         if known is None:
             return
-        with self._batches.lock(known.submission_id):
+        with self._context.locks.waiting(known.submission_id):
             self._ledger.retire(known.submission_id)
 
     def _record(
@@ -159,7 +154,7 @@ class Submitter:
         Where another process was quicker with the same content, or another home, its jobs are returned.
         """
         submission, parts = self._planned(plan, identity, spool, reused)
-        with self._batches.lock(submission.submission_id):
+        with self._context.locks.waiting(submission.submission_id):
             failpoint("after-spool")
             answered = None
             if reused is not None and reused.results is not None:
@@ -175,7 +170,7 @@ class Submitter:
                         return self._advance(submission)
                     shutil.rmtree(spool.directory, ignore_errors=True)
         first = self._ledger.live_submission(identity) or adopted(
-            self._batches, plan, identity, read(self._batches.client)
+            self._context, plan, identity, read(self._context.client)
         )
         if first is None:  # retired between the two looks
             raise ApiError("Another process submitted the same requests and gave them up. Run the statement again.")
@@ -197,8 +192,8 @@ class Submitter:
         submission = Submission(
             submission_id=submission_id,
             identity=identity,
-            server_url=self._batches.settings.server_url,
-            account=self._batches.client.account,
+            server_url=self._context.settings.server_url,
+            account=self._context.client.account,
             endpoint=plan.endpoint,
             models=plan.models,
             timeout_hours=plan.timeout_hours,
@@ -215,8 +210,8 @@ class Submitter:
         settled = (Step.CREATED, Step.ANSWERED, Step.DROPPED)
         before = {job.key for job in self._jobs(submission) if job.step in settled}
         if any(job.key not in before for job in self._jobs(submission)):
-            self._batches.check_account(submission, take_over=True)
-            self._batches.sender().advance(submission, before=listed)
+            check_account(self._context, submission, take_over=True)
+            Sender(self._context).advance(submission, before=listed)
         return [(job, job.key in before) for job in self._jobs(submission)]
 
     def _jobs(self, submission: Submission) -> list[Job]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -45,12 +46,11 @@ def examine() -> bool:
 
 def repair() -> None:
     """Build the ledger anew from the workspace's jobs, and print what was done."""
-    from duckdb_mistral.api.client import BatchClient
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.batches.repair import repair as repaired
 
-    settings = Settings.resolve({})
-    with BatchClient(settings) as client:
-        done = repaired(settings.home, client)
+    with closing(Context.of_environment()) as context:
+        done = repaired(context)
     if done.put_aside is not None:
         click.echo(f"The damaged ledger lies in {done.put_aside} now.")
     submissions, jobs = _counted(done.restored_submissions, "submission"), _counted(done.restored_jobs, "job")
@@ -93,13 +93,13 @@ def _key(settings: Settings) -> Iterator[str]:
 
 
 def _server(settings: Settings) -> Iterator[str]:
-    from duckdb_mistral.api.client import BatchClient
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.runtime.retry_policy import Retry
 
     if not settings.api_key:
         raise MissingKeyError(f"{settings.server_url} was not asked: that needs a key.")
-    with BatchClient(settings, retry=Retry(budget_seconds=BUDGET_SECONDS)) as client:
-        models = {str(card.get("id")) for card in client.models()}
+    with closing(Context(settings, retry=Retry(budget_seconds=BUDGET_SECONDS))) as context:
+        models = {str(card.get("id")) for card in context.client.models()}
     yield f"{settings.server_url} takes the key and offers {len(models)} models"
     if settings.model not in models:
         raise MistralBatchError(

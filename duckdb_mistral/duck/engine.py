@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.runtime.forks import leave_to_parent
 
 if TYPE_CHECKING:
@@ -72,6 +74,31 @@ class Engines:
         )
         leave_to_parent(self._engine)
         return self._engine
+
+
+class SharedEngine:
+    """An engine that threads take in turn: one work at a time has the memory and the cores."""
+
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._engines = Engines()
+        self._taken = threading.Lock()
+
+    @contextmanager
+    def one(self, spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a connection as `Engines.one` does, once no other thread has one; an interrupt ends it before that."""
+        with self._taken:
+            interrupts.check()
+            with self._engines.one(spill) as connection:
+                yield connection
+
+    def close(self) -> None:
+        """Let go of the engine, unless an interrupt came and a thread is still at its work with it."""
+        if self._taken.acquire(blocking=False):
+            try:
+                self._engines.close()
+            finally:
+                self._taken.release()
 
 
 @contextmanager

@@ -6,10 +6,13 @@ import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.batches.track import Batches, Watch, describe
+from duckdb_mistral.batches.access import check_server
+from duckdb_mistral.batches.context import Context
+from duckdb_mistral.batches.describe import describe, not_sent
+from duckdb_mistral.batches.track import status, unsent
+from duckdb_mistral.batches.wait import Watch, intervals
 from duckdb_mistral.jobs.failures import failed
 from duckdb_mistral.printable import printable
-from duckdb_mistral.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,39 +37,39 @@ def follow(identifier: str | None) -> bool:
     would create, are not waited for: nothing will be heard of them. Those that wait for a submit are told at the end,
     and so are, where an id is given, those of another server.
     """
-    with closing(Batches(Settings.resolve({}))) as batches:
+    with closing(Context.of_environment()) as context:
         with watching() as watch:
             try:
-                unsent = _follow(batches, identifier, watch)
+                planned = _follow(context, identifier, watch)
             except KeyboardInterrupt:
                 return False
-        for submission_id in dict.fromkeys(job.submission_id for job in unsent):
-            its = [job for job in unsent if job.submission_id == submission_id]
-            print(batches.not_sent(its), file=sys.stderr, flush=True)  # noqa: T201  this is the place that talks
-    return not unsent
+        for submission_id in dict.fromkeys(job.submission_id for job in planned):
+            its = [job for job in planned if job.submission_id == submission_id]
+            print(not_sent(context, its), file=sys.stderr, flush=True)  # noqa: T201  this is the place that talks
+    return not planned
 
 
-def _follow(batches: Batches, identifier: str | None, watch: Watch) -> list[Job]:
+def _follow(context: Context, identifier: str | None, watch: Watch) -> list[Job]:
     """Let `watch` see the jobs until those have ended that go on; return those that only a submit would create."""
-    server_url = batches.settings.server_url
+    server_url = context.settings.server_url
     seen: set[int] = set()
-    for pause in batches.intervals():
-        polled = batches.known(identifier)
+    for pause in intervals(context.settings):
+        polled = status(context, identifier)
         jobs = polled.jobs
-        unsent = batches.unsent(jobs)
+        planned = unsent(context, jobs)
         if identifier is not None:
-            batches.check_server(job for job in jobs if not job.ended)
-            if unsent:
-                raise batches.not_sent(unsent)
-        lost = {job.key for job in (*polled.asked.gone, *unsent)}
+            check_server(context, (job for job in jobs if not job.ended))
+            if planned:
+                raise not_sent(context, planned)
+        lost = {job.key for job in (*polled.gone, *planned)}
         jobs = [job for job in jobs if job.server_url == server_url and job.key not in lost]
         seen |= {job.key for job in jobs if identifier is not None or not job.ended}
         shown = [job for job in jobs if job.key in seen]
         if shown:
-            watch(shown, polled.asked.trouble)
+            watch(shown, polled.trouble)
         if all(job.ended for job in shown):
-            return unsent
-        batches.retry.pause(pause)
+            return planned
+        context.retry.pause(pause)
     raise AssertionError("the intervals have no end")
 
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.functions.waiting import Waiting
     from duckdb_mistral.jobs.job import Job, Plan
     from duckdb_mistral.pricing.pilot import Pilot
-    from duckdb_mistral.requests.spool import Spool, SpooledPart
+    from duckdb_mistral.requests.spool import Spool
 
 
 #: While a macro is made, DuckDB 1.5 binds its body with names that begin so in the place of its parameters.
@@ -46,7 +46,7 @@ _left: SimpleQueue[Spool] = SimpleQueue()
 class _Opened(NamedTuple):
     """A spool that a running statement fills, with what it is submitted with, and which statement of whose it is."""
 
-    batches: Batches
+    context: Context
     spool: Spool
     plan: str
     connection: int
@@ -68,8 +68,8 @@ class Session:
         self._piloting = threading.Lock()
         self._pilots: dict[str, list[Pilot]] = {}
         self._given: dict[str, Any] = {}
-        self._batches: tuple[Settings, Batches] | None = None
-        self._earlier: list[Batches] = []
+        self._context: Context | None = None
+        self._earlier: list[Context] = []
         self._spools: dict[int, _Opened] = {}
         self._numbers = itertools.count(1)
         self._waits: dict[int, Waiting[list[Job]]] = {}
@@ -94,7 +94,7 @@ class Session:
         self._members.discard(member)
         if not self._members and self._lock.acquire(blocking=False):  # held: somebody is at work
             try:
-                self._batches = None
+                self._context = None
                 self._earlier.clear()
                 while self._spools:
                     _left.put(self._spools.popitem()[1].spool)
@@ -114,17 +114,20 @@ class Session:
         """The settings as they are now."""
         return Settings.resolve(self._given)
 
-    def batches(self) -> Batches:
-        """Return the use cases for the settings as they are now."""
-        from duckdb_mistral.batches.track import Batches
+    def context(self) -> Context:
+        """Return what use cases work with, for the settings as they are now; raises LedgerError."""
+        from duckdb_mistral.batches.context import Context
 
         settings = self.settings
         with self._lock:
-            if self._batches is None or self._batches[0] != settings or not settings.home.exists():
-                if self._batches is not None:
-                    self._earlier.append(self._batches[1])  # a call on another thread may still be at it
-                self._batches = (settings, Batches(settings))
-            return self._batches[1]
+            if self._context is None or self._context.settings != settings or not settings.home.exists():
+                if self._context is not None:
+                    self._earlier.append(self._context)  # a call on another thread may still be at it
+                    self._context = None
+                context = Context(settings)
+                _ = context.ledger
+                self._context = context
+            return self._context
 
     def close(self) -> None:
         """Let go of connections to the API, and of waits and spools whose statement never came to its end."""
@@ -136,11 +139,11 @@ class Session:
             for opened in self._spools.values():
                 opened.spool.discard()
             self._spools.clear()
-            if self._batches is not None:
-                self._earlier.append(self._batches[1])
-                self._batches = None
-            for batches in self._earlier:
-                batches.close()
+            if self._context is not None:
+                self._earlier.append(self._context)
+                self._context = None
+            for context in self._earlier:
+                context.close()
             self._earlier.clear()
 
     # While a statement is bound
@@ -187,7 +190,7 @@ class Session:
         if name == "estimate" and checked.plan.reuse_requests:
             from duckdb_mistral.batches.reuse import unsent_sql
 
-            unsent = unsent_sql(self.batches(), checked.plan)
+            unsent = unsent_sql(self.context(), checked.plan)
         return statements.request_statement(name, checked, unsent)
 
     def _submit_arguments(self, given: Mapping[str, Any]) -> Any:
@@ -196,7 +199,7 @@ class Session:
         return submit_arguments(given, self.settings.model)
 
     def _results(self, given: Mapping[str, Any]) -> str:
-        from duckdb_mistral.batches.collect import Collector
+        from duckdb_mistral.batches.collect import collect
         from duckdb_mistral.functions.arguments import COMPARED, boolean
         from duckdb_mistral.functions.reach import refuse_out_of_reach
         from duckdb_mistral.functions.statements import results_statement
@@ -208,20 +211,20 @@ class Session:
             raise ArgumentError(f"{NULL_ID} Without an id, the results of every ended submission are read.")
         if not isinstance(identifier, str):
             raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
-        batches = self.batches()
-        refuse_out_of_reach(batches.settings.home, given.get("allowed"))
-        collected = Collector(batches).collect(None if identifier == EVERY else identifier, partial=partial)
+        context = self.context()
+        refuse_out_of_reach(context.home, given.get("allowed"))
+        collected = collect(context, None if identifier == EVERY else identifier, partial=partial)
         return results_statement(collected.families, collected.output)
 
     def _output_type(self, identifier: Any) -> str:
         """Return the type of the column output of an id's results, as far as it is known here."""
-        from duckdb_mistral.batches.collect import Collector
+        from duckdb_mistral.batches.lookup import declared_output
         from duckdb_mistral.results.output import declared
 
         output = None
         if isinstance(identifier, str):
             with suppress(MistralBatchError):
-                output = Collector(self.batches()).declared_output(identifier)
+                output = declared_output(self.context(), identifier)
         return "JSON" if output is None else declared(output).sql_type
 
     # While a submit runs
@@ -241,17 +244,18 @@ class Session:
         spools of its earlier ones are of statements that failed or were interrupted, and go. `allowed` are the
         directories that the connection may reach, None for all.
         """
+        from duckdb_mistral.batches.spools import new_spool
         from duckdb_mistral.functions.reach import refuse_out_of_reach
 
         self._check_columns(plan, names)
-        batches = self.batches()
-        refuse_out_of_reach(batches.settings.home, allowed)
-        batches.settings.required_key()
+        context = self.context()
+        refuse_out_of_reach(context.home, allowed)
+        context.settings.required_key()
         self._discard_earlier(connection, query)
-        spool = batches.new_spool()
+        spool = new_spool(context)
         with self._lock:
             token = next(self._numbers)
-            self._spools[token] = _Opened(batches, spool, plan, connection, query)
+            self._spools[token] = _Opened(context, spool, plan, connection, query)
         return token
 
     def _discard_earlier(self, connection: int, query: int) -> None:
@@ -293,14 +297,7 @@ class Session:
         try:
             check_spooled(summary, spool)
             check_rows(summary, spool)
-            plan = _plan(opened.plan)
-            jobs = Submitter(opened.batches).submit(
-                plan,
-                spool,
-                summary["fingerprint"],
-                lambda sent: self._check_cost(plan, sent),
-                lambda job: _keep_results(opened.batches, job),
-            )
+            jobs = Submitter(opened.context).submit(_plan(opened.plan), spool, summary["fingerprint"])
             return [row_types.submit_row(job, reused) for job, reused in jobs]
         finally:
             spool.discard()
@@ -310,23 +307,6 @@ class Session:
         from duckdb_mistral.requests.columns import check_columns
 
         check_columns(endpoint_of(json.loads(plan)["endpoint"]), names)
-
-    def _check_cost(self, plan: Plan, sent: Sequence[SpooledPart]) -> None:
-        """Refuse what may cost more than the caller allows."""
-        if plan.max_cost is not None:
-            from duckdb_mistral.pricing.estimate import refuse_above
-            from duckdb_mistral.pricing.measures import measure
-
-            refuse_above(plan.max_cost, self._estimated(plan, measure(plan.endpoint, sent)))
-
-    def _estimated(
-        self, plan: Plan, measured: Sequence[Mapping[str, Any]], unsent: Sequence[str] = ()
-    ) -> dict[str, Any]:
-        from duckdb_mistral.pricing.estimate import estimate
-        from duckdb_mistral.pricing.prices import load_prices
-
-        settings = self.settings
-        return estimate(plan.models, plan.endpoint, measured, settings, load_prices(settings.prices), unsent)
 
     # The few-row functions
 
@@ -343,15 +323,14 @@ class Session:
         `names` are the columns of the source.
         """
         from duckdb_mistral.api.endpoints import endpoint_of
-        from duckdb_mistral.pricing.estimate import refuse_above
+        from duckdb_mistral.pricing.plans import estimate_plan
         from duckdb_mistral.requests.columns import check_rows
         from duckdb_mistral.requests.field_names import unsent_columns
 
         check_rows(summary)
         planned = _plan(plan)
-        row = self._estimated(planned, measured or [], unsent_columns(endpoint_of(planned.endpoint), names))
-        if planned.max_cost is not None:
-            refuse_above(planned.max_cost, row)
+        unsent = unsent_columns(endpoint_of(planned.endpoint), names)
+        row = estimate_plan(planned, measured or [], self.settings, unsent)
         return [self._piloted(row, planned, pilot) if pilot else row]
 
     def _piloted(self, row: dict[str, Any], plan: Plan, bodies: list[str]) -> dict[str, Any]:
@@ -363,28 +342,30 @@ class Session:
         key = pilot.fingerprint(settings.server_url, plan, bodies)
         with self._piloting:
             if key not in self._pilots:
-                self._pilots[key] = pilot.run(self.batches().client, plan, bodies)
+                self._pilots[key] = pilot.run(self.context().client, plan, bodies)
         return pilot.with_pilot(row, self._pilots[key], load_prices(settings.prices))
 
     def cost(self, identifier: str | None) -> Iterable[dict[str, Any]]:
         """Return what each job of an id has cost, from its kept results."""
-        from duckdb_mistral.batches.collect import Collector
+        from duckdb_mistral.batches.collect import collect
+        from duckdb_mistral.batches.lookup import find
         from duckdb_mistral.pricing.prices import load_prices
         from duckdb_mistral.pricing.usage import job_costs
 
-        batches = self.batches()
+        context = self.context()
         identifier = _required(identifier)
-        collected = Collector(batches).collect(identifier)
+        collected = collect(context, identifier)
         files = [file for family in collected.families for files in family.generations for file in files]
-        return job_costs(batches.find(identifier), files, load_prices(self.settings.prices))
+        return job_costs(find(context, identifier), files, load_prices(self.settings.prices))
 
     def status(self, identifier: str | None) -> Iterable[dict[str, Any]]:
         """Return a row per job of an id, or of every submission; `on_trouble` hears why some may not be new."""
+        from duckdb_mistral.batches.track import status
         from duckdb_mistral.functions import row_types
 
-        polled = self.batches().known(identifier)
-        if polled.asked.trouble is not None:
-            self.on_trouble(polled.asked.trouble)
+        polled = status(self.context(), identifier)
+        if polled.trouble is not None:
+            self.on_trouble(polled.trouble)
         return map(row_types.status_row, polled.jobs)
 
     def wait(self, identifier: str | None, timeout_seconds: float | None, number: int | None) -> dict[str, Any]:
@@ -411,16 +392,17 @@ class Session:
 
     def _waited(self, identifier: str, timeout_seconds: float | None) -> list[Job]:
         """Return the ended jobs of an id, showing how far they are meanwhile."""
+        from duckdb_mistral.batches.wait import wait
         from duckdb_mistral.functions.progress import tell, watching
         from duckdb_mistral.jobs.failures import what_to_do
         from duckdb_mistral.runtime import interrupts
 
-        batches = self.batches()
+        context = self.context()
         while not self._one_waits.acquire(timeout=0.1):  # one after another, as their bars share a terminal
             interrupts.check()
         try:
             with watching() as watch:
-                jobs = batches.wait(identifier, timeout_seconds, watch)
+                jobs = wait(context, identifier, timeout_seconds, watch)
             tell(what_to_do(jobs))
         finally:
             self._one_waits.release()
@@ -428,16 +410,17 @@ class Session:
 
     def cancel(self, identifier: str | None) -> Iterable[dict[str, Any]]:
         """Ask for the cancellation of an id's jobs; return a row per job."""
+        from duckdb_mistral.batches.cancel import cancel
         from duckdb_mistral.functions import row_types
 
-        return map(row_types.status_row, self.batches().cancel(_required(identifier)))
+        return map(row_types.status_row, cancel(self.context(), _required(identifier)))
 
     def retry(self, identifier: str | None) -> Iterable[dict[str, Any]]:
         """Send again what an id's jobs left; return a row per job."""
         from duckdb_mistral.batches.retry import Retrier
         from duckdb_mistral.functions import row_types
 
-        jobs = Retrier(self.batches()).retry(_required(identifier))
+        jobs = Retrier(self.context()).retry(_required(identifier))
         return [row_types.submit_row(job, reused) for job, reused in jobs]
 
     def workspace_jobs(
@@ -447,7 +430,7 @@ class Session:
         from duckdb_mistral.functions import arguments, row_types
 
         wanted = dict(arguments.metadata_filter(json.loads(metadata) if metadata else None))
-        reports = self.batches().workspace_jobs(
+        reports = self.context().client.jobs(
             statuses=arguments.statuses(json.loads(status) if status else None),
             model=arguments.text("model", json.loads(model) if model else None),
             created_after=created_after,
@@ -458,7 +441,7 @@ class Session:
         """Return a row per model that the key may use."""
         from duckdb_mistral.functions import row_types
 
-        return map(row_types.model_row, self.batches().models())
+        return map(row_types.model_row, self.context().client.models())
 
 
 def _discard_left() -> None:
@@ -468,12 +451,6 @@ def _discard_left() -> None:
         except Empty:
             return
         spool.discard()
-
-
-def _keep_results(batches: Batches, job: Job) -> None:
-    from duckdb_mistral.batches.collect import Collector, Missing
-
-    Collector(batches).file(job, Missing.GONE)
 
 
 def _plan(text: str) -> Plan:

@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from duckdb_mistral.batches.collect import PARTIAL, RETRY_SCRATCH, SCRATCH, Collector
-from duckdb_mistral.batches.reuse import COPIES, FOUND
+from duckdb_mistral.batches.context import Context
+from duckdb_mistral.batches.describe import describe
+from duckdb_mistral.batches.fetch import PARTIAL, RETRY_SCRATCH, SCRATCH
+from duckdb_mistral.batches.lookup import find
+from duckdb_mistral.batches.retention import drop_requests, requests_needed
+from duckdb_mistral.batches.reuse_files import COPIES, FOUND
 from duckdb_mistral.batches.spools import MARK, abandoned_spools
-from duckdb_mistral.batches.track import Batches, describe
+from duckdb_mistral.duck.engine import SharedEngine
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.jobs.job import now, results_name
 from duckdb_mistral.requests.spool import part_name
 from duckdb_mistral.state.inventory import Kind, Thing, by_stem, entries, finished, heaped, is_unfinished, stem_of
 from duckdb_mistral.state.ledger import ASIDE, DIRECTORIES, LEDGER_FILES, is_lost
-from duckdb_mistral.state.locks import Locks
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -53,8 +56,8 @@ def clean(settings: Settings, asked: Asked, *, free: bool) -> list[Heap]:
             if asked.identifiers:
                 raise UnknownJobError(_unknown(asked.identifiers[0], settings.home))
             return heaped(_others(settings.home), free=False)
-        with closing(_opened(settings)) as batches:
-            return heaped(Cleaner(batches, asked).things(), free=free)
+        with closing(_opened(settings)) as context:
+            return heaped(Cleaner(context, asked).things(), free=free)
     except OSError as error:
         raise LedgerError(
             f"{error.filename or settings.home} could not be read or removed ({error.strerror}). What was freed before "
@@ -63,15 +66,15 @@ def clean(settings: Settings, asked: Asked, *, free: bool) -> list[Heap]:
 
 
 class Cleaner:
-    """Looks through the `home` of one `Batches`."""
+    """Looks through the `home` of one context."""
 
-    def __init__(self, batches: Batches, asked: Asked) -> None:
+    def __init__(self, context: Context, asked: Asked) -> None:
         """Read the ledger; raises UnknownJobError or NotEndedError where what is asked for cannot be freed."""
-        self._batches = batches
-        self._ledger = batches.ledger
-        self._home = batches.settings.home
-        self._locks = Locks(self._home, batches.retry)
-        self._collector = Collector(batches)
+        self._context = context
+        self._ledger = context.ledger
+        self._home = context.home
+        self._locks = context.locks
+        self._engine = SharedEngine()
         self._oldest = None if asked.older_than_days is None else now() - asked.older_than_days * DAY
         self._jobs = {stem_of(Path(job.results or results_name(job))): job for job in self._ledger.jobs()}
         self._asked = {job.key for identifier in asked.identifiers for job in self._named(identifier)}
@@ -90,7 +93,7 @@ class Cleaner:
     def _named(self, identifier: str) -> list[Job]:
         if self._ledger.submission(identifier) is None and self._ledger.job(identifier) is None:
             raise UnknownJobError(_unknown(identifier, self._home))
-        jobs = self._batches.find(identifier)
+        jobs = find(self._context, identifier)
         if not all(job.ended for job in jobs):
             raise NotEndedError(
                 f"{describe(jobs)} That is how it was last seen; its results can be freed once it has ended. "
@@ -103,7 +106,7 @@ class Cleaner:
             return
         for submission in self._ledger.submissions():
             if submission.created_at <= self._oldest:
-                jobs = self._batches.find(submission.submission_id)
+                jobs = find(self._context, submission.submission_id)
                 if all(job.ended for job in jobs):
                     yield from (job for job in jobs if job.submission_id == submission.submission_id)
 
@@ -140,14 +143,14 @@ class Cleaner:
                 continue
             with self._holding(_collecting(its_jobs)) as held:
                 if held and not self._are_needed(its_jobs[0]):
-                    free = partial(self._collector.drop_requests, its_jobs[0])
+                    free = partial(drop_requests, self._context, self._engine, its_jobs[0])
                     yield Thing(kind=Kind.ANSWERED, paths=paths, free=free)
                 else:
                     yield Thing(kind=Kind.NEEDED, paths=paths)
 
     def _are_needed(self, job: Job) -> bool:
         try:
-            return self._collector.requests_needed(job.submission_id or "", job.part)
+            return requests_needed(self._context, self._engine, job.submission_id or "", job.part)
         except duckdb.Error:  # results of the right size that cannot be read
             return True
 
@@ -243,11 +246,13 @@ def _has_ledger(home: Path) -> bool:
     return (home / LEDGER_FILES[0]).exists()
 
 
-def _opened(settings: Settings) -> Batches:
+def _opened(settings: Settings) -> Context:
+    context = Context(settings)
     try:
-        return Batches(settings)
+        _ = context.ledger
     except LedgerError as error:
         raise LedgerError(f"{error} Nothing was removed.") from error
+    return context
 
 
 def _unknown(identifier: str, home: Path) -> str:

@@ -546,7 +546,7 @@ def test_checked_id() -> None:
 def test_client_without_a_key() -> None:
     """There is no client without a key."""
     with pytest.raises(MissingKeyError):
-        BatchClient(Settings(home=Path()))
+        BatchClient(Settings(home=Path()), Retry())
 
 
 def test_key_is_in_no_repr() -> None:
@@ -578,7 +578,7 @@ def uploaded(client: BatchClient, directory: Path) -> str:
 
 def test_client_that_nobody_closes(emulator: Emulator) -> None:
     """A client that is let go of closes its connections."""
-    forgotten = BatchClient(Settings(api_key=KEY, server_url=emulator.url, home=Path()))
+    forgotten = BatchClient(Settings(api_key=KEY, server_url=emulator.url, home=Path()), Retry())
     forgotten.models()
     connections = forgotten._transport.client
     assert not connections.is_closed

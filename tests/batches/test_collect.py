@@ -15,8 +15,8 @@ import pytest
 from support import KEY, answered, connect, make_staging, rows, settings_of, submitted
 
 from duckdb_mistral.api.client import BatchClient
-from duckdb_mistral.batches.collect import Collector
-from duckdb_mistral.batches.track import Batches
+from duckdb_mistral.batches.collect import collect
+from duckdb_mistral.batches.context import Context
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.maintenance.clean import Asked, clean
 from duckdb_mistral.requests.spool import keys_path
@@ -107,7 +107,7 @@ def test_next_is_downloaded_meanwhile(emulator: Emulator, home: Path, monkeypatc
     with connect(emulator, home, max_requests_per_job=2) as con:
         submission_id = ended(con)
         monkeypatch.setattr(BatchClient, "download", counted)
-        monkeypatch.setattr("duckdb_mistral.batches.collect.write_results", held_up)
+        monkeypatch.setattr("duckdb_mistral.batches.download.write_results", held_up)
         found = rows(con, f"FROM mistral_batch_results('{submission_id}')")
     assert sorted(row["custom_id"] for row in found) == [str(number) for number in range(2 * JOBS)]
     assert (begun, converted) == (JOBS, JOBS)
@@ -167,12 +167,12 @@ def test_interrupt_while_one_is_converted(emulator: Emulator, home: Path, monkey
 
     with connect(emulator, home, max_requests_per_job=2) as con:
         submission_id = ended(con)
-        monkeypatch.setattr("duckdb_mistral.batches.collect.write_results", held_up)
+        monkeypatch.setattr("duckdb_mistral.batches.download.write_results", held_up)
         threading.Thread(target=interrupt).start()
         interrupts.begin()
-        with closing(Batches(Settings.resolve(settings_of(emulator, home), {}))) as batches:
+        with closing(Context(Settings.resolve(settings_of(emulator, home), {}))) as context:
             with pytest.raises(KeyboardInterrupt):
-                Collector(batches).collect(submission_id)
+                collect(context, submission_id)
             go_on.set()
             assert done.wait(SECONDS)
         assert said == []
@@ -295,7 +295,7 @@ def sent_by_another_program(emulator: Emulator, directory: Path, *files: Sequenc
 
     The server answers all of them.
     """
-    with BatchClient(Settings.resolve(settings_of(emulator, directory), {})) as client:
+    with Context(Settings.resolve(settings_of(emulator, directory), {})).client as client:
         inputs = []
         for number, custom_ids in enumerate(files):
             path = directory / f"input-{number}.jsonl"

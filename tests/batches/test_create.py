@@ -10,8 +10,8 @@ import pytest
 from support import connect, make_staging, rows, settings_of
 
 from duckdb_mistral.api.client import BatchClient
+from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.create import UPLOADS_AT_ONCE, WAVE
-from duckdb_mistral.batches.track import Batches
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.settings import Settings
@@ -45,7 +45,7 @@ def test_part_that_no_limit_lets_through(tmp_path: Path, home: Path) -> None:
 def test_created_in_order(emulator: Emulator, home: Path) -> None:
     """The jobs of many parts are created in the order of the parts, each from the file of its own part."""
     found = submit(emulator, home, WAVE + 3)
-    listed = Batches(Settings.resolve(settings_of(emulator, home), {})).workspace_jobs(
+    listed = Context(Settings.resolve(settings_of(emulator, home), {})).client.jobs(
         statuses=None, model=None, created_after=None
     )
     created = [report.job_id for report in listed][::-1]
@@ -127,7 +127,7 @@ def test_cancelled_while_it_is_sent(emulator: Emulator, home: Path, monkeypatch:
     create = BatchClient.create
 
     def dropping(client: BatchClient, **options: Any) -> Any:
-        ledger = Batches(Settings.resolve(settings_of(emulator, home), {})).ledger
+        ledger = Context(Settings.resolve(settings_of(emulator, home), {})).ledger
         for job in ledger.jobs():
             if job.part == 3 and job.step is Step.PLANNED:
                 ledger.move(job, Step.DROPPED)

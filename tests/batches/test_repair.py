@@ -14,10 +14,10 @@ import duckdb
 import pytest
 from support import answered, connect, environment_of, make_staging, rows, run_forked, settings_of, submitted
 
-from duckdb_mistral.api.client import BatchClient
+from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.create import _told
 from duckdb_mistral.batches.repair import Repair, repair
-from duckdb_mistral.batches.reuse import found_path
+from duckdb_mistral.batches.reuse_files import found_path
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs.job import COPIES_KEY, MODELS_KEY, RETRY_KEY
@@ -44,8 +44,8 @@ def lose_ledger(home: Path) -> None:
 
 def repaired(emulator: Emulator, home: Path) -> Repair:
     """Build the ledger of `home` anew."""
-    with BatchClient(Settings.resolve(settings_of(emulator, home))) as client:
-        return repair(home, client)
+    with closing(Context(Settings.resolve(settings_of(emulator, home)))) as context:
+        return repair(context)
 
 
 def test_parts_that_were_not_sent(tmp_path: Path, home: Path) -> None:
@@ -286,7 +286,7 @@ def test_cancelled_in_the_same_second(
     ids: tuple[UUID, UUID], tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two submissions of the same content in one second, one that was cancelled does not stand for it."""
-    monkeypatch.setattr("duckdb_mistral.batches.track.uuid4", iter([*ids, UUID(int=3)]).__next__)
+    monkeypatch.setattr("duckdb_mistral.batches.spools.uuid4", iter([*ids, UUID(int=3)]).__next__)
     with Emulator(tmp_path / "server", job_seconds=0.5) as server:
         with connect(server, home) as con:
             make_staging(con)

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from support import answered, asked_for_money, connect, rows, submitted
 
-from duckdb_mistral.batches.collect import DOWNLOADS
+from duckdb_mistral.batches.download import DOWNLOADS
 from duckdb_mistral.emulator import Emulator
 
 if TYPE_CHECKING:

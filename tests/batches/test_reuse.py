@@ -11,13 +11,14 @@ import pytest
 from support import answered, asked_for_money, connect, make_staging, rows, submitted
 
 from duckdb_mistral.batches import reuse
-from duckdb_mistral.batches.collect import Collector
+from duckdb_mistral.batches.retention import drop_requests
+from duckdb_mistral.duck.engine import SharedEngine
 from duckdb_mistral.results import convert
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from duckdb_mistral.batches.track import Batches
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.emulator import Emulator
     from duckdb_mistral.jobs.job import Job
 
@@ -262,14 +263,14 @@ def test_requests_that_go_meanwhile(
     """Answers are found also where another process drops the requests of their job between the look and the read."""
     make_staging(con, 3)
     with monkeypatch.context() as patch:
-        patch.setattr(Collector, "drop_requests", lambda *_: False)
+        patch.setattr("duckdb_mistral.batches.fetch.drop_requests", lambda *_: False)
         answered(con, submitted(con))
     con.execute("CREATE TABLE later AS SELECT 'x' || custom_id AS custom_id, prompt FROM staging")
     look = reuse._requests_of
 
-    def then_drop(batches: Batches, job: Job) -> str | None:
-        requests = look(batches, job)
-        Collector(batches).drop_requests(job)
+    def then_drop(context: Context, job: Job) -> str | None:
+        requests = look(context, job)
+        drop_requests(context, SharedEngine(), job)
         return requests
 
     monkeypatch.setattr(reuse, "_requests_of", then_drop)

@@ -12,7 +12,11 @@ import duckdb
 import pytest
 from support import connect, make_staging, rows, settings_of
 
-from duckdb_mistral.batches.track import Batches
+from duckdb_mistral.batches.cancel import cancel
+from duckdb_mistral.batches.context import Context
+from duckdb_mistral.batches.refresh import refresh
+from duckdb_mistral.batches.track import unsent
+from duckdb_mistral.batches.wait import wait
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import ApiError, WaitTimeoutError
 from duckdb_mistral.runtime.retry_policy import Retry
@@ -44,10 +48,10 @@ class Clock:
         """Let time pass."""
         self.now += seconds
 
-    def batches(self, emulator: Emulator, home: Path, *, deadline: float = DEADLINE, poll: float = 0.02) -> Batches:
-        """Return the use cases, whose pauses take no time."""
+    def context(self, emulator: Emulator, home: Path, *, deadline: float = DEADLINE, poll: float = 0.02) -> Context:
+        """Return a context whose pauses take no time."""
         retry = Retry(budget_seconds=deadline, clock=lambda: self.now, sleep=self.sleep)
-        return Batches(Settings.resolve(settings_of(emulator, home, poll_seconds=poll)), retry=retry)
+        return Context(Settings.resolve(settings_of(emulator, home, poll_seconds=poll)), retry=retry)
 
 
 @pytest.fixture
@@ -137,10 +141,10 @@ def test_cancel_of_what_cannot_be_read(slow: Emulator, home: Path) -> None:
         submission_id, *ids = submitted_parts(con)
     slow.faults({"method": ".*", "path": f"{JOBS}/({ids[0]}|{ids[1]})(/cancel)?", "status": 500, "times": 100})
     clock = Clock()
-    with closing(clock.batches(slow, home)) as batches:
+    with closing(clock.context(slow, home)) as context:
         with pytest.raises(ApiError, match=rf"Could not cancel job {ids[0]}: .* answered HTTP 500"):
-            batches.cancel(submission_id)
-        *others, last = (job.status for job in batches.ledger.jobs())
+            cancel(context, submission_id)
+        *others, last = (job.status for job in context.ledger.jobs())
     assert last in ("CANCELLATION_REQUESTED", "CANCELLED")
     assert not {"CANCELLATION_REQUESTED", "CANCELLED"} & set(others)
     assert clock.now <= DEADLINE
@@ -226,11 +230,11 @@ def test_wait_for_what_is_being_sent(emulator: Emulator, home: Path) -> None:
     emulator.faults(REFUSED)
     with in_parts(emulator, home) as con, pytest.raises(duckdb.Error, match="no such model"):
         con.execute("FROM mistral_batch_submit('staging')")
-    batches = Batches(Settings.resolve(settings_of(emulator, home)))
-    jobs = batches.ledger.jobs()
-    assert batches.unsent(jobs) == jobs
-    with batches.lock(str(jobs[0].submission_id)):
-        assert batches.unsent(jobs) == []
+    context = Context(Settings.resolve(settings_of(emulator, home)))
+    jobs = context.ledger.jobs()
+    assert unsent(context, jobs) == jobs
+    with context.locks.waiting(str(jobs[0].submission_id)):
+        assert unsent(context, jobs) == []
 
 
 @pytest.mark.parametrize("body", [r'{"message": "cut \ud83d"}', '{"detail": [{"loc": null, "msg": "odd"}]}'])
@@ -244,7 +248,7 @@ def test_refusal_with_odd_words(status: int, body: str, emulator: Emulator, home
         else:
             with pytest.raises(duckdb.Error, match=f"HTTP {status}: "):
                 con.execute("FROM mistral_batch_submit('staging')")
-        assert Batches(Settings.resolve(settings_of(emulator, home))).ledger.jobs()[0].sent_at is None
+        assert Context(Settings.resolve(settings_of(emulator, home))).ledger.jobs()[0].sent_at is None
         con.execute("FROM mistral_batch_submit('staging')")
     assert emulator.witness()["creates_received"] == 1
 
@@ -295,10 +299,10 @@ def test_job_that_cannot_be_read(status: int, slow: Emulator, home: Path) -> Non
         {"method": "GET", "path": f"{JOBS}/.+", "change": {"status": "CANCELLED"}},
     )
     clock = Clock()
-    with closing(clock.batches(slow, home)) as batches:
-        asked = batches.refresh(batches.ledger.jobs())
+    with closing(clock.context(slow, home)) as context:
+        asked = refresh(context, context.ledger.jobs())
         assert asked.gone == ()
-        assert [job.ended for job in batches.ledger.jobs()] == [False, False, True]
+        assert [job.ended for job in context.ledger.jobs()] == [False, False, True]
         assert f"Could not read job {ids[0]}: " in str(asked.trouble)
     assert clock.now <= DEADLINE
 
@@ -310,9 +314,9 @@ def test_server_that_cannot_be_read(fault: dict[str, Any], slow: Emulator, home:
         submitted_parts(con)
     reads = {"method": "GET", "path": f"{JOBS}/.+"}
     slow.faults(reads | fault, reads | {"change": {"status": "CANCELLED"}, "times": 2})
-    with closing(Clock().batches(slow, home, deadline=0)) as batches:
-        asked = batches.refresh(batches.ledger.jobs())
-        assert not any(job.ended for job in batches.ledger.jobs())
+    with closing(Clock().context(slow, home, deadline=0)) as context:
+        asked = refresh(context, context.ledger.jobs())
+        assert not any(job.ended for job in context.ledger.jobs())
         assert asked.trouble is not None
 
 
@@ -322,9 +326,9 @@ def test_wait_that_cannot_read(slow: Emulator, home: Path) -> None:
         submission_id, *_ = submitted_parts(con)
     slow.faults({"method": "GET", "path": f"{JOBS}/.+", "status": 503, "times": 1000})
     clock = Clock()
-    with closing(clock.batches(slow, home, poll=1)) as batches:
+    with closing(clock.context(slow, home, poll=1)) as context:
         for timeout in range(1, 20):
             started = clock.now
             with pytest.raises(WaitTimeoutError, match="answered HTTP 503"):
-                batches.wait(submission_id, timeout_seconds=timeout)
+                wait(context, submission_id, timeout_seconds=timeout)
             assert clock.now - started == pytest.approx(timeout)

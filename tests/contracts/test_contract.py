@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support import KEY
 
-from duckdb_mistral.api.client import BatchClient
+from duckdb_mistral.batches.context import Context
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import AuthenticationError, NotFoundError
 from duckdb_mistral.settings import Settings
@@ -16,6 +16,8 @@ from duckdb_mistral.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from duckdb_mistral.api.client import BatchClient
 
 #: Read before the environment is cleaned; only `-m live` uses it.
 LIVE_KEY = os.environ.get("MISTRAL_API_KEY")
@@ -43,7 +45,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting
 @pytest.fixture
 def client(settings: Settings) -> Iterator[BatchClient]:
     """Yield a client of the workspace."""
-    with BatchClient(settings) as one:
+    with Context(settings).client as one:
         yield one
 
 
@@ -100,5 +102,5 @@ def test_create_of_an_unknown_file(client: BatchClient) -> None:
 def test_wrong_key(settings: Settings) -> None:
     """A wrong key is told as one."""
     wrong = Settings.resolve({"api_key": "wrong", "server_url": settings.server_url, "home": settings.home})
-    with BatchClient(wrong) as client, pytest.raises(AuthenticationError, match="Check MISTRAL_API_KEY"):
+    with Context(wrong).client as client, pytest.raises(AuthenticationError, match="Check MISTRAL_API_KEY"):
         client.models()

@@ -14,7 +14,7 @@ from faults.harness import CREATE, DOWNLOAD, QUICK, Story, check_invariants
 from faults.test_every_step import STORY
 from support import clean_environment, environment_of
 
-from duckdb_mistral.batches.collect import Collector
+from duckdb_mistral.batches import collect
 from duckdb_mistral.requests.spool import Spool
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state import ledger
@@ -84,11 +84,11 @@ def test_interrupted_once_it_is_recorded(emulator: Emulator, home: Path, monkeyp
     ("piece", "call", "words"),
     [
         ((Spool, "write"), Story.submit, r"Interrupted while the rows were read\. Nothing was sent\."),
-        ((Collector, "collect"), Story.results, r"Interrupted\. What was sent goes on at the API; the same statement"),
+        ((collect, "collect"), Story.results, r"Interrupted\. What was sent goes on at the API; the same statement"),
     ],
 )
 def test_interrupt_is_told_in_words(
-    piece: tuple[type, str],
+    piece: tuple[object, str],
     call: Callable[[Story], object],
     words: str,
     emulator: Emulator,

@@ -10,8 +10,7 @@ import pytest
 from faults.harness import Story, assert_no_key, check_invariants
 from support import KEY, environment_of, run_forked
 
-from duckdb_mistral.api.client import BatchClient
-from duckdb_mistral.batches.track import Batches
+from duckdb_mistral.batches.context import Context
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.settings import Settings
 
@@ -76,10 +75,10 @@ def test_a_key_with_a_stray_character(key: str, emulator: Emulator, home: Path) 
 def test_representations_tell_no_key(home: Path) -> None:
     """What Python prints of settings and clients holds no key."""
     settings = Settings.resolve({"api_key": KEY, "home": home})
-    with BatchClient(settings) as client:
+    with Context(settings).client as client:
         assert KEY not in repr(client)
         assert KEY not in repr(settings)
-        assert KEY not in repr(vars(Batches(settings)))
+        assert KEY not in repr(vars(Context(settings)))
 
 
 @pytest.mark.fault("F36")

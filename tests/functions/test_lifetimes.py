@@ -330,7 +330,7 @@ def test_nothing_heavy_outlives_the_last_connection(emulator: Emulator, home: Pa
     con.execute("FROM mistral_batch_status()").fetchall()
     del con
     gc.collect()
-    assert session._batches is not None
+    assert session._context is not None
     with pytest.raises(duckdb.ConversionException):  # after the first rows were spooled
         cursor.execute(
             "FROM mistral_batch_submit('SELECT range AS custom_id, "
@@ -339,7 +339,7 @@ def test_nothing_heavy_outlives_the_last_connection(emulator: Emulator, home: Pa
     keeper = cursor.cursor()
     del cursor
     gc.collect()
-    assert (session._batches, session._spools) == (None, {})
+    assert (session._context, session._spools) == (None, {})
     duckdb_mistral.register(keeper)
     assert _session(keeper) is session
     assert list((home / "spool").iterdir()) == []

@@ -6,7 +6,7 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.batches.track import describe
+from duckdb_mistral.batches.describe import describe
 from duckdb_mistral.functions.progress import watching
 from duckdb_mistral.jobs.job import Job, JobReport, Step
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support import connect, ended_job
 
-from duckdb_mistral.batches.track import describe
+from duckdb_mistral.batches.describe import describe
 from duckdb_mistral.jobs.failures import what_to_do
 from duckdb_mistral.jobs.job import Step
 

@@ -21,9 +21,9 @@ from support import (
     submitted,
 )
 
-from duckdb_mistral.batches import collect, create, submit
-from duckdb_mistral.batches.collect import Collector
-from duckdb_mistral.batches.track import Batches
+from duckdb_mistral.batches import create, download, fetch, retention, submit
+from duckdb_mistral.batches.context import Context
+from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.jobs.job import now
@@ -98,7 +98,7 @@ def litter(home: Path) -> list[Path]:
 
 def lose_interest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a collector do no more than keep results, as one does that is killed then."""
-    monkeypatch.setattr(Collector, "drop_requests", lambda *_: False)
+    monkeypatch.setattr("duckdb_mistral.batches.fetch.drop_requests", lambda *_: False)
 
 
 # What is told, and what is freed
@@ -212,7 +212,7 @@ def test_hashes_that_cannot_be_written(
     with monkeypatch.context() as patch:
         lose_interest(patch)
         answered(con, submitted(con))
-    monkeypatch.setattr(collect, "keep_hashes", lambda *_: False)
+    monkeypatch.setattr("duckdb_mistral.batches.retention.keep_hashes", lambda *_: False)
     assert cleaned(emulator, home)[Kind.NEEDED] == 2
 
 
@@ -330,7 +330,7 @@ def clean_at_every_step(monkeypatch: pytest.MonkeyPatch, emulator: Emulator, hom
             finally:
                 within = False
 
-    for module in (spool, submit, create, ledger, collect):
+    for module in (spool, submit, create, ledger, download, fetch, retention):
         monkeypatch.setattr(module, "failpoint", step)
     return found
 
@@ -383,7 +383,7 @@ def test_clean_of_another_process(
 
     make_staging(con)
     with monkeypatch.context() as patch:
-        for module in (spool, submit, create, collect):
+        for module in (spool, submit, create, download, fetch, retention):
             patch.setattr(module, "failpoint", step)
         assert len(answered(con, submitted(con))) == 3
     assert [name for name, _ in said] == ["before-spool-write", "after-spool", "before-create", "before-keep"]
@@ -406,8 +406,7 @@ def test_retry_in_flight(con: duckdb.DuckDBPyConnection, emulator: Emulator, hom
 
 def test_another_submit_in_flight(con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path) -> None:
     """What another submit spills stays when this one removes what killed ones have left."""
-    batches = Batches(Settings.resolve(settings_of(emulator, home)))
-    open_spool = batches.new_spool()
+    open_spool = new_spool(Context(Settings.resolve(settings_of(emulator, home))))
     spilled = [home / "spool" / f"{name}-spill" / "block" for name in (open_spool.directory.name, "0a-killed")]
     for path in spilled:
         path.parent.mkdir()

@@ -1,0 +1,143 @@
+"""Keeping the results of ended jobs under `home`: each is downloaded once, and again where more may have come."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from duckdb_mistral.batches import late
+from duckdb_mistral.batches.access import check_workspace
+from duckdb_mistral.batches.download import Downloader, Missing
+from duckdb_mistral.batches.lookup import reread
+from duckdb_mistral.batches.retention import drop_requests, requests_needed
+from duckdb_mistral.duck.engine import SharedEngine
+from duckdb_mistral.errors import LedgerError, MistralBatchError, NotEndedError
+from duckdb_mistral.jobs.job import Step, results_name
+from duckdb_mistral.results.generations import left_in
+from duckdb_mistral.results.responses import kept_results, line_path, lines_of, size_of
+from duckdb_mistral.runtime.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.jobs.job import Job
+
+#: Prefix of directories in `home`/results for unfinished results: after it comes the job's key in the ledger, or the
+#: spool of a retry.
+SCRATCH = "scratch-"
+RETRY_SCRATCH = f"{SCRATCH}retry-"
+#: Prefix of results files that hold less than all results of their job.
+PARTIAL = "partial-"
+
+
+class Fetcher:
+    """Fetches results with one engine, which several threads take in turn; `close` lets go of it."""
+
+    def __init__(self, context: Context) -> None:
+        """Keep results under the `home` of `context`."""
+        self.engine = SharedEngine()
+        self._context = context
+        self._directory = context.home / "results"
+        self._downloader = Downloader(context, self.engine)
+
+    def close(self) -> None:
+        """Close the engine, unless a thread is still at its work with it."""
+        self.engine.close()
+
+    def file(self, job: Job, missing: Missing) -> Path:
+        """Return the Parquet file of a job's results, whole but for what may be missing."""
+        kept = kept_results(self._context.home, job)
+        if kept is not None and not self._is_outdated(job, missing):
+            return kept
+        if job.step is Step.ANSWERED:
+            raise LedgerError(
+                f"The answers that submission {job.submission_id} found again are gone from {self._directory}, or "
+                "damaged. Submit the same rows with force := true: what is still kept is not sent again."
+            )
+        with self._context.locks.waiting(f"results-{job.key}"):
+            (job,) = reread(self._context, [job])
+            kept = kept_results(self._context.home, job)
+            if kept is None:
+                return self._fetch(job, missing)
+            return self._fetch_again(job, missing, kept) if self._is_outdated(job, missing) else kept
+
+    def left(self, job: Job) -> int:
+        """Return how many rows of a job, whose results were fetched to retry it, are left to be sent again."""
+        (job,) = reread(self._context, [job])
+        file = kept_results(self._context.home, job) or self._directory / f"{PARTIAL}{results_name(job)}"
+        with self.engine.one() as engine:
+            return left_in(engine, [file])
+
+    def _is_outdated(self, job: Job, missing: Missing) -> bool:
+        """Tell whether a job may have answers by now for rows that have none in its kept results."""
+        report = job.report
+        if report is None or not job.ended or not self._context.ledger.writable:
+            return False
+        if not late.missing_in(self._context, self.engine, job):
+            return False
+        names_files = report.output_file is not None or report.error_file is not None
+        return late.has_changed(job) or (missing is Missing.PAID and names_files)
+
+    def _fetch_again(self, job: Job, missing: Missing, kept: Path) -> Path:
+        """Fetch results once more; what is kept stays where that brings nothing better."""
+        before = late.missing_in(self._context, self.engine, job)
+        try:
+            return self._fetch(job, missing, before=before)
+        except MistralBatchError as error:
+            goes_on = isinstance(error, NotEndedError)
+            if missing is Missing.ANY or (missing is Missing.NONE and not goes_on and not late.owes(job, before)):
+                return kept
+            raise
+
+    def _fetch(self, job: Job, missing: Missing, before: int | None = None) -> Path:
+        """Fetch the results of a job; where some are kept, with `before` rows missing, only what is no worse."""
+        name = results_name(job)
+        # One process at a time is here, so what lies there is what a killed one has left.
+        scratch = self._directory / f"{SCRATCH}{job.key}"
+        check_workspace(self._context, [job])
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            scratch.mkdir(mode=0o700)
+            fetched = scratch / name
+            job, written = self._downloader.download(job, scratch, fetched, missing)
+            failpoint("before-keep", writes=True)
+            whole = written is not None and job.ended  # what is gone from the workspace may come back
+            if before is not None and (written is None or not whole or written.tally.missing > before):
+                return self._directory / name
+            kept = self._directory / (name if whole else f"{PARTIAL}{name}")
+            _put(fetched, () if written is None else written.lines, kept)
+            failpoint("after-keep")
+        except OSError as error:
+            raise LedgerError(
+                f"The results of job {job.job_id} could not be written to {self._directory} ({error.strerror}). "
+                "Nothing is lost: free some space there and run the statement again."
+            ) from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if whole and written is not None:
+            self._context.ledger.keep_results(
+                job, name, size_of(kept), written.tally.missing, strangers=written.strangers
+            )
+            (self._directory / f"{PARTIAL}{name}").unlink(missing_ok=True)
+            self._drop_answered(job)
+        return kept
+
+    def _drop_answered(self, job: Job) -> None:
+        """Remove the requests of a job whose results were kept, unless a retry may send some again."""
+        if job.submission_id is not None and not requests_needed(
+            self._context, self.engine, job.submission_id, job.part
+        ):
+            drop_requests(self._context, self.engine, job)
+
+
+def _put(fetched: Path, lines: Iterable[Path], kept: Path) -> None:
+    """Give results their name, once the lines that they need lie beside it."""
+    for path in lines_of(kept):  # beside results that were damaged
+        path.unlink(missing_ok=True)
+    for number, path in enumerate(lines):
+        path.chmod(0o600)
+        path.replace(line_path(kept, number))
+    fetched.replace(kept)

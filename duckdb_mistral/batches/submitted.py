@@ -1,0 +1,65 @@
+"""The requests of a job that was sent: as they were spooled here, as the server has them, or their custom_ids alone."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from duckdb_mistral.batches.create import spool_path
+from duckdb_mistral.batches.hashes import kept_hashes
+from duckdb_mistral.errors import NotFoundError
+from duckdb_mistral.results.provenance import said_by
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.jobs.job import Job
+
+
+def submitted(context: Context, job: Job, scratch: Path) -> Path | None:
+    """Return the file of a job's requests: as spooled here, else as the server has them, else None.
+
+    What is downloaded comes into the directory `scratch`.
+    """
+    if job.submission_id is not None:
+        path = spool_path(context.home, job.submission_id, job.part)
+        with suppress(FileNotFoundError):
+            if job.input_bytes in (path.stat().st_size, 0):  # 0 where the ledger was built anew; else it is damaged
+                return path
+    inputs = job.report.input_files if job.report is not None else ()
+    path = scratch / f"submitted-{job.key}.jsonl"
+    if not inputs:
+        return None
+    if not path.exists():
+        try:
+            _download_joined(context, inputs, path)
+        except NotFoundError:
+            return None
+    return path
+
+
+def kept_custom_ids(context: Context, job: Job) -> Path | None:
+    """Return what is kept of a job's requests once they are gone: their custom_ids and hashes, as Parquet."""
+    if job.submission_id is None:
+        return None
+    path = kept_hashes(context.home, job)
+    found = None if path is None else said_by(path)
+    return path if found is not None and job.request_count in (found[1], 0) else None
+
+
+def _download_joined(context: Context, file_ids: Sequence[str], target: Path) -> None:
+    """Download files of lines as one; another program's job may have several input files."""
+    if len(file_ids) == 1:
+        context.client.download(file_ids[0], target)
+        return
+    joined, piece = target.with_suffix(".joined"), target.with_suffix(".piece")
+    with joined.open("wb") as whole:
+        for file_id in file_ids:
+            context.client.download(file_id, piece)
+            with piece.open("rb") as lines:
+                shutil.copyfileobj(lines, whole)
+            whole.write(b"\n")  # the last line may not end
+    joined.replace(target)
