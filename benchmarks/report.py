@@ -23,35 +23,35 @@ TITLES = {
 ABOUT = {
     "build": (
         "COPY writes the lines to one file. A submit also checks every row, looks for repeated ids, hashes each "
-        "request, cuts the file at the API's limits and keeps what the results are checked against. DuckDB 1.5 takes "
+        "request, splits the file at the API's limits and keeps what the results are checked against. DuckDB 1.5 takes "
         "longer than DuckDB 2 to hand its vectors to Python: there, a million prompts of 300 bytes took 1.1 to 1.8 "
         "times as long as COPY."
     ),
     "read": (
         "read_json makes a table of the file as it is. Results are first verified (every custom_id is there once), "
-        "judged row by row and kept as Parquet; then they are made into a table, of custom_id, outcome and content or "
-        "of all columns, each response included."
+        "judged row by row and kept as Parquet; then they are made into a table, either of custom_id, outcome and "
+        "content, or of all columns including each response."
     ),
     "whole": (
-        "The loop is the SDK's documented way: json.dumps for each request, files as bytes, json.loads for each line. "
-        "The floors are those of the other tables, with the bare transfer of the same bytes both ways."
+        "The loop follows the SDK's documentation: json.dumps for each request, files as bytes, json.loads for each "
+        "line. The floors are those of the other tables, plus the bare transfer of the same bytes both ways."
     ),
     "memory": (
-        "The source makes its rows while they are read, and all settings are the default. What each of the two "
-        "statements adds at its peak hardly grows with the number of prompts: eight bytes are held of each custom_id."
+        "The source generates its rows as they are read, and all settings are at their defaults. What each of the two "
+        "statements adds at its peak hardly grows with the number of prompts: eight bytes are held for each custom_id."
     ),
     "scale": (
-        "Short prompts through submit, wait and results, on a server that refuses what is above the limit too. Every "
+        "Short prompts through submit, wait and results, on a server that also refuses what exceeds the limit. Every "
         "custom_id comes back once, which is checked at the end of each run."
     ),
 }
 READING = (
-    "Read the ratios: the contenders of a line took turns on the same data in one run, each in a process of its own "
-    "that begins when the others' files are on the disk, and the quickest of {repeats} counts, with the highest memory "
-    "of all. Processor time is that of all threads; what else runs on the machine changes it less than the time on the "
-    "clock. Memory added is the peak less what the process held after its imports. The server is the local one, in a "
-    "process of its own. Waiting for a job, and the call that creates it (in which the local server counts its "
-    "requests), are left out."
+    "Read the ratios. The contenders of a line took turns on the same data in one run, each in its own process, which "
+    "starts once the others' files are on the disk. The fastest of {repeats} runs counts, with the highest memory of "
+    "all. Processor time is that of all threads; other load on the machine affects it less than the time on the clock. "
+    "Memory added is the peak minus what the process held after its imports. The server is the local one, in its own "
+    "process. Waiting for a job, and the call that creates it (in which the local server counts its requests), are "
+    "left out."
 )
 LINES = {
     "loop": ("loop by hand", "tab:red"),
