@@ -6,29 +6,20 @@ breaks nothing here. Creating a job is one POST, never repeated; only reads are.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import weakref
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
-from uuid import UUID
 
+from duckdb_mistral.api.caller import Caller
+from duckdb_mistral.api.downloads import Downloads
+from duckdb_mistral.api.ids import checked_id, is_id
 from duckdb_mistral.api.listing import PAGE_SIZE, read_pages
-from duckdb_mistral.api.pacing import PATIENCE, PIECE_BYTES, Allowance, OversizedError, write_lines
-from duckdb_mistral.api.refusals import refusal
-from duckdb_mistral.api.secrets import body_without_key, without_key
+from duckdb_mistral.api.secrets import account_of
 from duckdb_mistral.api.transport import NeverAsync, Transport
-from duckdb_mistral.errors import (
-    ApiError,
-    ArgumentError,
-    NotFoundError,
-    OversleptError,
-    UnreachableError,
-)
-from duckdb_mistral.jobs.job import JobReport, read_json
+from duckdb_mistral.errors import ApiError, NotFoundError
+from duckdb_mistral.jobs.job import JobReport
 from duckdb_mistral.runtime import interrupts
-from duckdb_mistral.runtime.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,20 +39,19 @@ class BatchClient:
         Raises MissingKeyError where there is no key. Opens no connection yet.
         """
         self.server_url = settings.server_url
-        self._deadline = settings.deadline_seconds
         self.retry = retry
         key = settings.required_key()
         self.account = account_of(key)
         self._authorization: Callable[[], dict[str, str]] = lambda: {"authorization": f"Bearer {key}"}
-        self._hide_key: Callable[[str], str] = lambda text: without_key(text, key)
-        self._body_without_key: Callable[[Any], Any] = lambda body: body_without_key(body, key)
         client = importlib.import_module("mistralai.client")
         self._transport = Transport(self.server_url, settings.deadline_seconds, transport=transport)
         # A session whose settings change lets go of a client that another thread may still be using.
         weakref.finalize(self, self._transport.close)
+        self._caller = Caller(self._transport, self.server_url, key)
         self._sdk = client.Mistral(
             api_key=key, server_url=self.server_url, client=self._transport.client, async_client=NeverAsync()
         )
+        self._downloads = Downloads(self._sdk, self._transport, self._caller, settings.deadline_seconds)
         # The SDK imports these when they are first asked for: here, not in several threads that Ctrl-C may meet there.
         _ = self._sdk.files, self._sdk.batch.jobs
 
@@ -131,7 +121,7 @@ class BatchClient:
         """
         what = "create the batch job"
         with self._transport.sending_until(not_after):
-            body = self._call(
+            body = self._caller.call(
                 what,
                 lambda: self._sdk.batch.jobs.create(
                     input_files=[file_id],
@@ -195,7 +185,7 @@ class BatchClient:
         job_id = checked_id(job_id)
         what = f"cancel job {job_id}"
         return self._of(
-            job_id, self._call(what, lambda: self._sdk.batch.jobs.cancel(job_id=job_id, retries=None)), what
+            job_id, self._caller.call(what, lambda: self._sdk.batch.jobs.cancel(job_id=job_id, retries=None)), what
         )
 
     def download(self, file_id: str, target: Path, requests: int | None = None) -> None:
@@ -207,7 +197,7 @@ class BatchClient:
         caller counts rows.
         """
         file_id = checked_id(file_id)
-        self.retry.read(lambda: self._download_once(file_id, target, requests))
+        self.retry.read(lambda: self._downloads.download(file_id, target, requests))
 
     def models(self) -> list[dict[str, Any]]:
         """Return the models that the key may use (API: `GET /v1/models`, schema ModelList)."""
@@ -219,7 +209,7 @@ class BatchClient:
 
         The path of the endpoint is the API's own, such as '/v1/chat/completions'; the SDK has a method for each.
         """
-        return self._call(
+        return self._caller.call(
             f"ask {endpoint}",
             lambda: self._transport.client.post(
                 f"{self.server_url}{endpoint}", json=body, headers=self._authorization()
@@ -228,7 +218,7 @@ class BatchClient:
 
     def _upload_once(self, path: Path, name: str) -> dict[str, Any]:
         with path.open("rb") as content:
-            return self._call(
+            return self._caller.call(
                 f"upload {name}",
                 lambda: self._sdk.files.upload(
                     file={"file_name": name, "content": content}, purpose="batch", retries=None
@@ -249,86 +239,8 @@ class BatchClient:
         total = body.get("total")
         return [_report(entry, what) for entry in entries], total if isinstance(total, int) else None
 
-    def _download_once(self, file_id: str, target: Path, requests: int | None) -> None:
-        what = f"download file {file_id}"
-        failpoint("before-request")
-        self._transport.forget()
-        try:
-            with self._transport.streaming():
-                response = self._sdk.files.download(
-                    file_id=file_id, retries=None, http_headers={"accept-encoding": "identity"}
-                )
-            with closing(response):
-                allowance = self._allowance(file_id, response, requests)
-                with target.open("wb") as file:
-                    write_lines(allowance.spent(response.iter_bytes()), file)
-        except self._transport.error as error:
-            raise self._unreachable(what, error) from None
-        except OversizedError:
-            raise self._oversized(what) from None
-        except OSError:  # the file's, not the network's: those are the SDK's HTTP errors
-            raise
-        except Exception as error:  # noqa: BLE001  mapped by the raw answer
-            if self._transport.last is not None:
-                self._transport.last.close()
-            raise self._refused(what, error) from None
-        failpoint("after-request")
-
-    def _allowance(self, file_id: str, response: Any, requests: int | None) -> Allowance:
-        """Return how much a download may take; raises OversizedError where it says itself that it is more."""
-        length = response.headers.get("content-length", "")
-        if length.isascii() and length.isdigit():
-            allowance = Allowance.of(requests)
-            if int(length[:20]) > allowance.most_bytes:
-                raise OversizedError
-            return allowance
-        size = self._told_size(file_id)
-        if size is None:
-            return Allowance.of(requests, PATIENCE * self._deadline)
-        return Allowance(most_bytes=2 * size + PIECE_BYTES)
-
-    def _told_size(self, file_id: str) -> int | None:
-        """Return how many bytes the server says that a file has; None where it does not say."""
-        try:
-            body = self._call(
-                f"look for file {file_id}", lambda: self._sdk.files.retrieve(file_id=file_id, retries=None)
-            )
-        except ApiError:
-            return None
-        size = body.get("bytes")
-        return size if isinstance(size, int) and size > 0 else None
-
     def _read(self, what: str, call: Callable[[], object]) -> dict[str, Any]:
-        return self.retry.read(lambda: self._call(what, call))
-
-    def _call(self, what: str, call: Callable[[], object]) -> dict[str, Any]:
-        """Make one call through the SDK and return the JSON object of its answer.
-
-        What the SDK's models make of the answer does not count: a job whose answer has an unknown shape
-        was created all the same.
-        """
-        failpoint("before-request")
-        self._transport.forget()
-        problem: Exception | None = None
-        try:
-            call()
-        except self._transport.error as error:
-            raise self._unreachable(what, error) from None
-        except OversizedError:
-            raise self._oversized(what) from None
-        except Exception as error:  # noqa: BLE001  mapped below, by the raw answer
-            problem = error
-        failpoint("after-request")
-        response = self._transport.last
-        if response is None or not response.is_success:
-            raise self._refused(what, problem) from None
-        try:
-            body = self._body_without_key(read_json(response.content))
-        except (ValueError, RecursionError):
-            body = None
-        if not isinstance(body, dict):
-            raise ApiError(f"Could not {what}: the answer of {self.server_url} is not a JSON object.") from None
-        return body
+        return self.retry.read(lambda: self._caller.call(what, call))
 
     def _of(self, job_id: str, body: dict[str, Any], what: str) -> JobReport:
         """Return the report of a job; what is told of another one is told of nothing that was asked for."""
@@ -336,58 +248,6 @@ class BatchClient:
         if not is_id(report.job_id) or checked_id(report.job_id) != job_id:
             raise ApiError(f"Could not {what}: the answer of {self.server_url} is about {report.job_id[:50]!r}.")
         return report
-
-    def _unreachable(self, what: str, error: Exception) -> UnreachableError:
-        if isinstance(error, self._transport.overslept):
-            return OversleptError(sent=False)
-        reason = self._hide_key(str(error)) or type(error).__name__
-        sent = not isinstance(error, self._transport.not_sent)
-        advice = "" if sent else " Check the network and the server_url setting (MISTRAL_SERVER_URL)."
-        return UnreachableError(
-            f"Could not {what}: {self.server_url} gave no answer ({reason}).{advice}",
-            sent=sent,
-            timed_out=isinstance(error, self._transport.timed_out),
-        )
-
-    def _oversized(self, what: str) -> ApiError:
-        return ApiError(
-            f"Could not {what}: the answer of {self.server_url} goes on beyond any size or time that it may take, and "
-            "was not read to its end. Check the server_url setting (MISTRAL_SERVER_URL)."
-        )
-
-    def _refused(self, what: str, error: Exception | None) -> ApiError:
-        """Turn an answer that is no success into the error that a person reads."""
-        response = self._transport.last
-        if response is None:
-            return ApiError(f"Could not {what}: {type(error).__name__} in the SDK.")
-        return refusal(what, self.server_url, response, self._hide_key)
-
-
-def account_of(key: str) -> str:
-    """Return a short hash that tells keys apart; the key cannot be had from it."""
-    return hashlib.sha256(f"duckdb_mistral {key}".encode()).hexdigest()[:12]
-
-
-def checked_id(value: str) -> str:
-    """Return `value` as a UUID's text: an id goes into a path, so nothing else may.
-
-    Raises ArgumentError.
-    """
-    try:
-        return str(UUID(value))
-    except ValueError:
-        raise ArgumentError(
-            f"{value!r} is not an id: submission, job and file ids look like 3f2a9c1e-0000-4000-8000-000000000000."
-        ) from None
-
-
-def is_id(value: str) -> bool:
-    """Tell whether a text is a UUID's."""
-    try:
-        UUID(value)
-    except ValueError:
-        return False
-    return True
 
 
 def _report(body: dict[str, Any], what: str) -> JobReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -20,3 +21,8 @@ def body_without_key(body: Any, key: str) -> Any:
     written = json.dumps(body, ensure_ascii=False)
     form = json.dumps(key, ensure_ascii=False)[1:-1]
     return json.loads(written.replace(form, HIDDEN)) if form in written else body
+
+
+def account_of(key: str) -> str:
+    """Return a short hash that tells keys apart; the key cannot be had from it."""
+    return hashlib.sha256(f"duckdb_mistral {key}".encode()).hexdigest()[:12]

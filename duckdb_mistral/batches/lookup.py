@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.api.client import checked_id
+from duckdb_mistral.api.ids import checked_id
 from duckdb_mistral.errors import NotFoundError, UnknownJobError
 
 if TYPE_CHECKING:

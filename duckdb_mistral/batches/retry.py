@@ -6,7 +6,7 @@ import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.api.client import checked_id
+from duckdb_mistral.api.ids import checked_id
 from duckdb_mistral.batches import late
 from duckdb_mistral.batches.access import check_workspace
 from duckdb_mistral.batches.collect import collect_to_retry

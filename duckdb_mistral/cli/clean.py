@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 
+from duckdb_mistral.batches.context import Context
 from duckdb_mistral.cli.tables import show
 from duckdb_mistral.maintenance.clean import clean
-from duckdb_mistral.settings import Settings
 from duckdb_mistral.state.inventory import Kind
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ def run(asked: Asked, *, free: bool, shown: str) -> None:
     """Print what lies there, one row per kind; with `free`, free what can be. Raises what `clean` raises."""
     import duckdb
 
-    settings = Settings.resolve({})
-    heaps = clean(settings, asked, free=free)
+    with closing(Context.of_environment()) as context:
+        heaps = clean(context, asked, free=free)
     if heaps or shown != "table":
         columns = "*"
         if shown == "table":
@@ -37,7 +38,7 @@ def run(asked: Asked, *, free: bool, shown: str) -> None:
         ]
         with duckdb.connect(":memory:") as engine:
             show(engine, select, {"heaps": given}, shown)
-    click.echo(" ".join(_sentences(heaps, asked, settings.home, free=free)), err=True)
+    click.echo(" ".join(_sentences(heaps, asked, context.home, free=free)), err=True)
 
 
 def _sentences(heaps: list[Heap], asked: Asked, home: Path, *, free: bool) -> Iterable[str]:

@@ -76,10 +76,10 @@ def _versions(_: Settings) -> Iterator[str]:
 
 
 def _state(settings: Settings) -> Iterator[str]:
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.batches.spools import check_memory
-    from duckdb_mistral.state.ledger import Ledger
 
-    ledger = Ledger(settings.home)
+    ledger = Context(settings).ledger
     check_memory(settings.home, ledger)
     submissions, jobs = ledger.submissions(), ledger.jobs()
     open_jobs = sum(not job.ended for job in jobs)

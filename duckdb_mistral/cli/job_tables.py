@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import duckdb
 
 #: What a person looks at first; csv and jsonl hold every column.
+SUBMIT_COLUMNS = "submission_id, job_id, part, status, model, total_requests AS requests, reused"
 STATUS_COLUMNS = (
     "submission_id, job_id, part, status, model, completed_requests || '/' || total_requests AS requests, "
     "failed_requests AS failed"

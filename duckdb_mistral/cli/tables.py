@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FORMATS = ("table", "csv", "jsonl")
+#: Rows that a terminal shows of requests and results.
+MOST_ROWS = 100
 #: The columns of a table that may take several lines, and the characters that each has at least, with others beside it
 #: and where there is no other way.
 TEXTS = {"model", "content", "error", "what", "custom_id", "note", "body"}

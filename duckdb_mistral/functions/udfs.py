@@ -14,8 +14,8 @@ import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from duckdb_mistral.errors import MistralBatchError
-from duckdb_mistral.functions import row_types
-from duckdb_mistral.functions.session import Session
+from duckdb_mistral.functions import calls, row_types
+from duckdb_mistral.functions.compile import compile_call
 from duckdb_mistral.runtime import interrupts
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import duckdb
     import numpy as np
+
+    from duckdb_mistral.functions.session import Session
 
 
 def _zeros(count: int) -> pa.Array:
@@ -120,25 +122,25 @@ def table() -> tuple[Function, ...]:
     text, number, hashed = "VARCHAR", "BIGINT", "UBIGINT"
     line = Function("mistral_internal_line", [text, hashed], row_types.TEXT, _lines, pure=True)
     return (
-        _text("compile", [text, text], Session.compile),
+        _text("compile", [text, text], compile_call),
         _few(
             "open",
             [text, "VARCHAR[]", hashed, hashed, "VARCHAR[]"],
             _OPENED,
-            lambda *given: {"token": Session.open(*given)},
+            lambda *given: {"token": calls.open_spool(*given)},
         ),
-        _text("check", [text, "VARCHAR[]"], Session.check),
+        _text("check", [text, "VARCHAR[]"], calls.check),
         Function("mistral_internal_spool", [number, text, hashed, text, text], pa.int8(), _spool),
-        _table("submit", [number, _SUMMARY], row_types.SUBMIT, Session.submit),
+        _table("submit", [number, _SUMMARY], row_types.SUBMIT, calls.submit),
         Function("mistral_internal_tokens", [text, text], row_types.COUNT, _count_tokens),
-        _table("estimate", [text, _SUMMARY, _MEASURED, "VARCHAR[]", "VARCHAR[]"], row_types.ESTIMATE, Session.estimate),
-        _table("cost", [text], row_types.COST, Session.cost),
-        _table("status", [text], row_types.STATUS, Session.status),
-        _few("wait", [text, "DOUBLE", number], _WAITED, Session.wait),
-        _table("cancel", [text], row_types.STATUS, Session.cancel),
-        _table("retry", [text], row_types.SUBMIT, Session.retry),
-        _table("jobs", [text, text, text, number], row_types.WORKSPACE, Session.workspace_jobs),
-        _table("models", ["BOOLEAN"], row_types.MODELS, Session.models),
+        _table("estimate", [text, _SUMMARY, _MEASURED, "VARCHAR[]", "VARCHAR[]"], row_types.ESTIMATE, calls.estimate),
+        _table("cost", [text], row_types.COST, calls.cost),
+        _table("status", [text], row_types.STATUS, calls.status),
+        _few("wait", [text, "DOUBLE", number], _WAITED, calls.wait),
+        _table("cancel", [text], row_types.STATUS, calls.cancel),
+        _table("retry", [text], row_types.SUBMIT, calls.retry),
+        _table("jobs", [text, text, text, number], row_types.WORKSPACE, calls.workspace_jobs),
+        _table("models", ["BOOLEAN"], row_types.MODELS, calls.models),
         _text("listen", ["BOOLEAN"], _listen)._replace(pure=True),
         line,
         # Last, because it tells that all are there.
@@ -165,9 +167,9 @@ def _spool(
 def _write(session: Session, tokens: np.ndarray[Any, Any], *columns: pa.Array) -> None:
     if not len(tokens):
         return
-    spool = session.spool(int(tokens[0]))
+    spool = session.spools.spool(int(tokens[0]))
     if (tokens != tokens[0]).any():
-        session.refuse_spools(set(tokens.tolist()))
+        calls.refuse_spools(session, set(tokens.tolist()))
     elif spool is not None:
         spool.write(*columns)
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.describe import describe
 from duckdb_mistral.batches.fetch import PARTIAL, RETRY_SCRATCH, SCRATCH
 from duckdb_mistral.batches.lookup import find
@@ -31,9 +30,10 @@ from duckdb_mistral.state.ledger import ASIDE, DIRECTORIES, LEDGER_FILES, is_los
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
+    from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
-    from duckdb_mistral.settings import Settings
     from duckdb_mistral.state.inventory import Heap
+    from duckdb_mistral.state.ledger import Ledger
 
 DAY = 24 * 3600 * 1_000_000
 
@@ -46,21 +46,21 @@ class Asked:
     older_than_days: int | None = None
 
 
-def clean(settings: Settings, asked: Asked, *, free: bool) -> list[Heap]:
+def clean(context: Context, asked: Asked, *, free: bool) -> list[Heap]:
     """Return what lies under `home`, kind by kind; with `free`, what can be freed is freed and is not there any more.
 
     Raises LedgerError where the ledger is damaged or gone, and then nothing is freed; or where a file cannot be.
     """
     try:
-        if not _has_ledger(settings.home):
+        if not _has_ledger(context.home):
             if asked.identifiers:
-                raise UnknownJobError(_unknown(asked.identifiers[0], settings.home))
-            return heaped(_others(settings.home), free=False)
-        with closing(_opened(settings)) as context:
-            return heaped(Cleaner(context, asked).things(), free=free)
+                raise UnknownJobError(_unknown(asked.identifiers[0], context.home))
+            return heaped(_others(context.home), free=False)
+        with closing(SharedEngine()) as engine:
+            return heaped(Cleaner(context, engine, asked).things(), free=free)
     except OSError as error:
         raise LedgerError(
-            f"{error.filename or settings.home} could not be read or removed ({error.strerror}). What was freed before "
+            f"{error.filename or context.home} could not be read or removed ({error.strerror}). What was freed before "
             "that is freed; mend it and run the same command again for the rest."
         ) from error
 
@@ -68,13 +68,13 @@ def clean(settings: Settings, asked: Asked, *, free: bool) -> list[Heap]:
 class Cleaner:
     """Looks through the `home` of one context."""
 
-    def __init__(self, context: Context, asked: Asked) -> None:
+    def __init__(self, context: Context, engine: SharedEngine, asked: Asked) -> None:
         """Read the ledger; raises UnknownJobError or NotEndedError where what is asked for cannot be freed."""
         self._context = context
-        self._ledger = context.ledger
+        self._ledger = _opened(context)
         self._home = context.home
         self._locks = context.locks
-        self._engine = SharedEngine()
+        self._engine = engine
         self._oldest = None if asked.older_than_days is None else now() - asked.older_than_days * DAY
         self._jobs = {stem_of(Path(job.results or results_name(job))): job for job in self._ledger.jobs()}
         self._asked = {job.key for identifier in asked.identifiers for job in self._named(identifier)}
@@ -246,13 +246,11 @@ def _has_ledger(home: Path) -> bool:
     return (home / LEDGER_FILES[0]).exists()
 
 
-def _opened(settings: Settings) -> Context:
-    context = Context(settings)
+def _opened(context: Context) -> Ledger:
     try:
-        _ = context.ledger
+        return context.ledger
     except LedgerError as error:
         raise LedgerError(f"{error} Nothing was removed.") from error
-    return context
 
 
 def _unknown(identifier: str, home: Path) -> str:

@@ -13,7 +13,9 @@ from uuid import uuid4
 import pytest
 from support import KEY
 
-from duckdb_mistral.api.client import BatchClient, account_of, checked_id
+from duckdb_mistral.api.client import BatchClient
+from duckdb_mistral.api.ids import checked_id
+from duckdb_mistral.api.secrets import account_of
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,

@@ -67,7 +67,7 @@ def test_ids_of_requests_that_are_gone(emulator: Emulator, home: Path, con: duck
     make_staging(con)
     submission_id = submitted(con)
     answered(con, submission_id)
-    clean(Settings.resolve(settings_of(emulator, home)), Asked(identifiers=(submission_id,)), free=True)
+    clean(Context(Settings.resolve(settings_of(emulator, home))), Asked(identifiers=(submission_id,)), free=True)
     emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "times": 99})
     found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id")
     assert [(row["custom_id"], row["outcome"]) for row in found] == [(str(n), "missing") for n in range(3)]

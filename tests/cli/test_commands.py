@@ -17,7 +17,7 @@ from support import KEY, clean_environment, connect, environment_of, make_stagin
 if TYPE_CHECKING:
     from pathlib import Path
 
-from duckdb_mistral.cli import commands
+from duckdb_mistral.cli import commands, jobs, sending
 from duckdb_mistral.emulator import Emulator
 
 PROMPTS = """
@@ -110,7 +110,7 @@ def test_wait_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def look(connection: duckdb.DuckDBPyConnection, *_: object) -> None:
         found.extend(connection.execute("SELECT current_setting('threads')").fetchall())
 
-    monkeypatch.setattr(commands, "show", look)
+    monkeypatch.setattr(jobs, "show", look)
     CliRunner().invoke(commands.cli, ["wait", "some-id"], catch_exceptions=False)
     assert found == [(1,)]
 
@@ -390,7 +390,7 @@ def test_database_that_lies_elsewhere(name: str, tmp_path: Path, monkeypatch: py
         opened.append(database)
         return duckdb.connect()
 
-    monkeypatch.setattr(commands, "_connect", connected)
+    monkeypatch.setattr(sending, "connect", connected)
     CliRunner().invoke(commands.cli, ["submit", str(tmp_path / "empty.sql"), "-d", name])
     assert opened == [name]
 

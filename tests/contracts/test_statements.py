@@ -10,6 +10,7 @@ import pytest
 
 from duckdb_mistral.api.endpoints import CHAT, CONVERSATIONS, EMBEDDINGS, OCR
 from duckdb_mistral.batches.collect import Family
+from duckdb_mistral.functions.compile import compile_call
 from duckdb_mistral.functions.session import Session
 from duckdb_mistral.functions.statements import results_statement
 
@@ -56,7 +57,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_compiled_statement(name: str, request: pytest.FixtureRequest) -> None:
     """The statement that a call stands for is that of the golden file."""
     function, given = CALLS[name]
-    held_to_golden(name, Session({}).compile(function, json.dumps(DEFAULTS | given)), request)
+    held_to_golden(name, compile_call(Session({}), function, json.dumps(DEFAULTS | given)), request)
 
 
 @pytest.mark.newest

@@ -11,6 +11,7 @@ import pytest
 from faults.harness import CREATE, QUICK, UPLOAD, Story, check_invariants
 from support import answered, connect, environment_of, make_staging, rows, run_forked, settings_of, submitted
 
+from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.create import Sender
 from duckdb_mistral.batches.spools import MARK
 from duckdb_mistral.emulator import Emulator
@@ -82,7 +83,7 @@ def test_ledger_from_before_a_submission(emulator: Emulator, home: Path) -> None
     status, said = doctor(emulator, home)
     assert status == 1
     assert "is older than the requests beside it" in said
-    heaps = clean(Settings.resolve(settings_of(emulator, home)), Asked(), free=True)
+    heaps = clean(Context(Settings.resolve(settings_of(emulator, home))), Asked(), free=True)
     assert Kind.LEFTOVER not in {heap.kind for heap in heaps}
     assert sorted(path.name for path in spool.iterdir()) == before
     assert emulator.witness()["creates_received"] == creates

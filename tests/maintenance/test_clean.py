@@ -59,8 +59,8 @@ con.execute(f"FROM mistral_batch_results('{submission_id}')").fetchall()
 
 def cleaned(emulator: Emulator, home: Path, *identifiers: str, free: bool = True, days: int | None = None) -> Any:
     """Clean, and return the number of files of each kind that there is."""
-    settings = Settings.resolve(settings_of(emulator, home))
-    found = clean(settings, Asked(identifiers=identifiers, older_than_days=days), free=free)
+    context = Context(Settings.resolve(settings_of(emulator, home)))
+    found = clean(context, Asked(identifiers=identifiers, older_than_days=days), free=free)
     return {heap.kind: heap.files for heap in found}
 
 

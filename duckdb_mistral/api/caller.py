@@ -1,0 +1,84 @@
+"""One call through the SDK, read by its raw answer; what went wrong becomes an error that a person reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from duckdb_mistral.api.pacing import OversizedError
+from duckdb_mistral.api.refusals import refusal
+from duckdb_mistral.api.secrets import body_without_key, without_key
+from duckdb_mistral.errors import ApiError, OversleptError, UnreachableError
+from duckdb_mistral.jobs.job import read_json
+from duckdb_mistral.runtime.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from duckdb_mistral.api.transport import Transport
+
+
+class Caller:
+    """Makes calls over one transport; no key comes out of their answers."""
+
+    def __init__(self, transport: Transport, server_url: str, key: str) -> None:
+        """Tell of `server_url` in errors, and of `key` nowhere."""
+        self._transport = transport
+        self._server_url = server_url
+        self._hide_key: Callable[[str], str] = lambda text: without_key(text, key)
+        self._body_without_key: Callable[[Any], Any] = lambda body: body_without_key(body, key)
+
+    def call(self, what: str, call: Callable[[], object]) -> dict[str, Any]:
+        """Make one call through the SDK and return the JSON object of its answer.
+
+        What the SDK's models make of the answer does not count: a job whose answer has an unknown shape
+        was created all the same.
+        """
+        failpoint("before-request")
+        self._transport.forget()
+        problem: Exception | None = None
+        try:
+            call()
+        except self._transport.error as error:
+            raise self.unreachable(what, error) from None
+        except OversizedError:
+            raise self.oversized(what) from None
+        except Exception as error:  # noqa: BLE001  mapped below, by the raw answer
+            problem = error
+        failpoint("after-request")
+        response = self._transport.last
+        if response is None or not response.is_success:
+            raise self.refused(what, problem) from None
+        try:
+            body = self._body_without_key(read_json(response.content))
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):
+            raise ApiError(f"Could not {what}: the answer of {self._server_url} is not a JSON object.") from None
+        return body
+
+    def unreachable(self, what: str, error: Exception) -> UnreachableError:
+        """Return the error of a call that the server did not answer, or not in time."""
+        if isinstance(error, self._transport.overslept):
+            return OversleptError(sent=False)
+        reason = self._hide_key(str(error)) or type(error).__name__
+        sent = not isinstance(error, self._transport.not_sent)
+        advice = "" if sent else " Check the network and the server_url setting (MISTRAL_SERVER_URL)."
+        return UnreachableError(
+            f"Could not {what}: {self._server_url} gave no answer ({reason}).{advice}",
+            sent=sent,
+            timed_out=isinstance(error, self._transport.timed_out),
+        )
+
+    def oversized(self, what: str) -> ApiError:
+        """Return the error of an answer without an end."""
+        return ApiError(
+            f"Could not {what}: the answer of {self._server_url} goes on beyond any size or time that it may take, and "
+            "was not read to its end. Check the server_url setting (MISTRAL_SERVER_URL)."
+        )
+
+    def refused(self, what: str, error: Exception | None) -> ApiError:
+        """Return the error of an answer that is no success."""
+        response = self._transport.last
+        if response is None:
+            return ApiError(f"Could not {what}: {type(error).__name__} in the SDK.")
+        return refusal(what, self._server_url, response, self._hide_key)

@@ -1,0 +1,50 @@
+"""The commands that look after the state directory: doctor and clean."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from duckdb_mistral.cli.outcomes import ExitCode, told_errors
+from duckdb_mistral.cli.tables import shown_as
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Put a damaged ledger aside; build it anew from the workspace's jobs.")
+@told_errors
+def doctor(repair: bool) -> None:
+    """Check the key, the server, the versions and the state directory."""
+    from duckdb_mistral.cli import doctor as checks
+
+    if repair:
+        checks.repair()
+    if not checks.examine():
+        sys.exit(ExitCode.NOT_DONE)
+
+
+@click.command()
+@click.option("--yes", "free", is_flag=True, help="Free it. Without this, nothing is changed.")
+@click.option("--results", "identifiers", multiple=True, metavar="ID", help="Also the kept results of ID; repeatable.")
+@click.option(
+    "--older-than",
+    "older_than_days",
+    type=click.IntRange(min=0),
+    metavar="DAYS",
+    help="Also the kept results of submissions that have ended and were made more than DAYS days ago.",
+)
+@shown_as
+@told_errors
+def clean(*, free: bool, identifiers: tuple[str, ...], older_than_days: int | None, shown: str) -> None:
+    """Show what lies in the state directory; with --yes, free what is not needed.
+
+    That is requests whose answers are all kept, and what killed processes have left. What another process is at
+    stays, and so does the ledger: nothing is paid for again.
+
+    Kept results were paid for, and go only where --results or --older-than asks for it. They can be downloaded again
+    only as long as the server keeps them; until then reuse := 'requests' does not find their answers.
+    """
+    from duckdb_mistral.cli.clean import run
+    from duckdb_mistral.maintenance.clean import Asked
+
+    run(Asked(identifiers=identifiers, older_than_days=older_than_days), free=free, shown=shown)
