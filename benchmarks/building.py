@@ -41,7 +41,7 @@ def build_spool(work: Path, given: dict[str, Any]) -> Clock:
     from duckdb_mistral.batches import collect  # noqa: F401  as a second call has them
     from duckdb_mistral.batches.submit import Submitter
     from duckdb_mistral.functions import arguments, statements  # noqa: F401  as a second call has them
-    from duckdb_mistral.requests import columns  # noqa: F401  as a second call has them
+    from duckdb_mistral.requests import checks, columns  # noqa: F401  as a second call has them
 
     pa.array([1])  # Arrow's first list imports pandas, where that is installed
     spooled: list[SpooledPart] = []

@@ -40,7 +40,7 @@ def whole_client(work: Path, given: dict[str, Any]) -> Clock:
     from duckdb_mistral.api.client import BatchClient
     from duckdb_mistral.batches import collect  # noqa: F401  as a second call has them
     from duckdb_mistral.functions import arguments, statements  # noqa: F401  as a second call has them
-    from duckdb_mistral.requests import columns  # noqa: F401  as a second call has them
+    from duckdb_mistral.requests import checks, columns  # noqa: F401  as a second call has them
 
     import_the_rest()
     waited = timed(BatchClient, "create")

@@ -10,7 +10,7 @@ from duckdb_mistral.duck.jsonl import register_requests
 from duckdb_mistral.duck.quoting import literal
 from duckdb_mistral.duck.sql_files import template
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.requests.spool import read_keys
+from duckdb_mistral.requests.keys import read_keys
 from duckdb_mistral.results.convert import PARQUET
 from duckdb_mistral.results.provenance import is_of, option, said_by
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.batches.create import spool_path
 from duckdb_mistral.batches.hashes import keep_hashes
 from duckdb_mistral.batches.spools import leave
-from duckdb_mistral.requests.spool import keys_path
+from duckdb_mistral.requests.keys import keys_path
 from duckdb_mistral.results.generations import left_in
 from duckdb_mistral.results.responses import kept_results
 from duckdb_mistral.runtime.failpoints import failpoint

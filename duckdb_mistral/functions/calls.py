@@ -49,7 +49,7 @@ def open_spool(
 
 def refuse_spools(session: Session, tokens: Iterable[int]) -> None:
     """Let the submits of spools whose rows came mixed be refused."""
-    from duckdb_mistral.requests.columns import CORRELATED
+    from duckdb_mistral.requests.checks import CORRELATED
 
     for spool in filter(None, map(session.spools.spool, tokens)):
         spool.fail(SourceError(CORRELATED))
@@ -59,7 +59,7 @@ def submit(session: Session, token: int, summary: Mapping[str, Any]) -> Iterable
     """Check what was spooled, and submit it; return a row per job."""
     from duckdb_mistral.batches.submit import Submitter
     from duckdb_mistral.functions import row_types
-    from duckdb_mistral.requests.columns import CORRELATED, check_rows, check_spooled
+    from duckdb_mistral.requests.checks import CORRELATED, check_rows, check_spooled
 
     opened = session.spools.take(token)
     if opened is None:
@@ -76,7 +76,7 @@ def submit(session: Session, token: int, summary: Mapping[str, Any]) -> Iterable
 
 def _check_columns(plan: str, names: list[str]) -> None:
     from duckdb_mistral.api.endpoints import endpoint_of
-    from duckdb_mistral.requests.columns import check_columns
+    from duckdb_mistral.requests.checks import check_columns
 
     check_columns(endpoint_of(json.loads(plan)["endpoint"]), names)
 
@@ -95,7 +95,7 @@ def estimate(
     """
     from duckdb_mistral.api.endpoints import endpoint_of
     from duckdb_mistral.pricing.plans import estimate_plan
-    from duckdb_mistral.requests.columns import check_rows
+    from duckdb_mistral.requests.checks import check_rows
     from duckdb_mistral.requests.field_names import unsent_columns
 
     check_rows(summary)

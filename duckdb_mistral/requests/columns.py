@@ -1,35 +1,20 @@
-"""From the columns of `source` to request bodies: the expressions that DuckDB runs, and the check of the columns."""
+"""From the columns of `source` to request bodies: the expressions that DuckDB runs."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral.api.endpoints import CONTENT_COLUMNS, CONVERSATIONS, OUTPUT_FIELDS, Endpoint
-from duckdb_mistral.duck.engine import own_engine
+from duckdb_mistral.api.endpoints import CONVERSATIONS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.duck.qualifying import call
 from duckdb_mistral.duck.quoting import identifier, literal
-from duckdb_mistral.errors import ArgumentError, SourceError
+from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.requests.content import ANY_JSON, content_members, filled, json_text, value
-from duckdb_mistral.requests.field_names import taken_for_field
-from duckdb_mistral.requests.spool import read_keys
+from duckdb_mistral.requests.spelling import misspelt
 from duckdb_mistral.runtime.json_text import as_json, given_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from duckdb_mistral.requests.spool import Spool
-
-CORRELATED = (
-    "The source uses a column of the statement around mistral_batch_submit, so it would be submitted once for each of "
-    "that statement's rows. Nothing was sent. Submit all rows with one call that stands alone, and join their answers."
-)
-#: A column whose name is this near to a field's is taken for a misspelt one.
-NEAR = 0.85
-#: service_time is no misspelt service_tier, and n_tokens no min_tokens.
-NEARER = 0.93
-#: Shorter names than this are near to too much.
-SHORTEST_NEAR = 6
 
 _NOT_JSON = "typeof(:x) = 'VARCHAR' AND NOT json_valid(:x::VARCHAR)"
 # DuckDB reads and writes numbers that JSON does not have; what looks like one is told from text by the whole.
@@ -188,132 +173,13 @@ class RequestColumns:
         return f"coalesce({member}, {literal(key + as_json(self._params[name]))})"
 
 
-def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
-    """Refuse the columns of a source that cannot be what was meant; raise SourceError, naming them."""
-    names = list(names)
-    given = {name.lower(): name for name in names}
-    for name in dict.fromkeys((*endpoint.own_columns, *endpoint.option_fields)):
-        same = [one for one in names if one.lower() == name]
-        if len(same) > 1:
-            raise SourceError(
-                f"The source has {len(same)} columns named {name} ({', '.join(same)}), of which only one can be meant. "
-                f"Leave all but one out (SELECT t.* EXCLUDE ({name})), or give them other names. Nothing was sent."
-            )
-    content = (*endpoint.content_columns, "body")
-    if "custom_id" not in given:
-        raise SourceError(
-            f"The source has no column custom_id{_meant('custom_id', given)}; each request needs one, to join its "
-            "answer by. Nothing was sent."
-        )
-    if not any(name in given for name in content):
-        wanted = " or ".join((", ".join(content[:-1]), content[-1]))
-        near = next((hint for name in content if (hint := _meant(name, given))), "")
-        raise SourceError(f"The source has no column {wanted}{near}, so there is nothing to ask. Nothing was sent.")
-    # custom_id is there; customer_id beside it is another column
-    known = {
-        *endpoint.fields,
-        *endpoint.own_columns,
-        "system",
-        *(name for of in CONTENT_COLUMNS.values() for name in of),
-    }
-    for name in given:
-        if name in known:
-            continue
-        field = _misspelt(endpoint, name, ("system",) if endpoint.takes_system else ())
-        if field is not None:
-            raise SourceError(
-                f"The source's column {given[name]} looks like a misspelt {field}, which would be left out of the "
-                f"requests. Rename it to {field}, or leave it out (SELECT * EXCLUDE ({identifier(given[name])})). "
-                "Nothing was sent."
-            )
-        meant = taken_for_field(endpoint, name, given)
-        if meant is not None:
-            raise SourceError(
-                f"The source's column {given[name]} would be left out of the requests, and {meant}. Nothing was sent."
-            )
-
-
-def check_spooled(summary: Mapping[str, Any], spool: Spool) -> None:
-    """Refuse a spool that holds other rows than were counted; what could not be written is told by its `finish`."""
-    if spool.failure is None:
-        written = summary["rows"] - sum(dict(summary["problems"] or ()).values())
-        if spool.request_count != written:
-            raise SourceError(CORRELATED)
-
-
-def check_rows(summary: Mapping[str, Any], spool: Spool | None = None) -> None:
-    """Refuse the rows of a source that cannot be sent as they are; raise SourceError, naming them."""
-    if not summary["rows"]:
-        raise SourceError("The source has no rows, so there is nothing to send.")
-    problems = dict(summary["problems"] or ())
-    if problems:
-        told = "; ".join(f"{_rows(count)} {problem}" for problem, count in sorted(problems.items()))
-        examples = summary["examples"] or []
-        which = f" For example {'; '.join(f'custom_id {_example(text)}' for text in examples)}." if examples else ""
-        raise SourceError(f"The source cannot be sent: {told}.{which} Nothing was sent.")
-    repeated, names = (summary["rows"] - summary["custom_ids"], []) if spool is None else _repeated_ids(spool)
-    if repeated:
-        named = f": {', '.join(names)}" if names else ""
-        raise SourceError(
-            f"The source repeats {repeated:,} of its {summary['rows']:,} custom_ids{named}. Answers are joined by "
-            "custom_id, so each must be there once. Nothing was sent."
-        )
-
-
-def _rows(count: int) -> str:
-    return "1 row has" if count == 1 else f"{count:,} rows have"
-
-
-def _example(text: str) -> str:
-    problem, _, custom_id = text.partition(": ")
-    return f"{custom_id} ({problem})"
-
-
-def _repeated_ids(spool: Spool, most: int = 5) -> tuple[int, list[str]]:
-    """Return how many custom_ids of a spool are there once more, and some of them."""
-    # To count them takes several times their size; eight bytes of each tell nearly always that there are none.
-    if not spool.may_repeat():
-        return 0, []
-    with own_engine(spool.spill) as engine:
-        selects = []
-        for part in spool.finish():
-            engine.register(f"keys_{part.part}", read_keys(part.path))
-            selects.append(f"SELECT custom_id FROM keys_{part.part}")
-        engine.execute(f"CREATE TEMP VIEW ids AS {' UNION ALL '.join(selects)}")
-        ((repeated,),) = engine.execute("SELECT count(*) - count(DISTINCT custom_id) FROM ids").fetchall()
-        found = engine.execute(
-            "SELECT custom_id, count(*) FROM ids GROUP BY custom_id HAVING count(*) > 1 ORDER BY custom_id LIMIT $most",
-            {"most": most},
-        ).fetchall()
-    return int(repeated), [f"{custom_id} ({times} times)" for custom_id, times in found]
-
-
-def _misspelt(endpoint: Endpoint, name: str, others: Iterable[str] = ()) -> str | None:
-    """Return the field that a name was probably meant to be; of newer ones, which data is nearer to, if it is sure."""
-    fields = [field for field in endpoint.option_fields if field not in endpoint.added]
-    newer = [field for field in endpoint.option_fields if field in endpoint.added and field[0] == name[:1]]
-    return nearest(name, [*others, *fields]) or nearest(name, newer, near=NEARER)
-
-
-def nearest(name: str, candidates: Iterable[str], shortest: int = SHORTEST_NEAR, near: float = NEAR) -> str | None:
-    """Return the candidate that `name` was probably meant to be, or None."""
-    import difflib
-
-    plain = {_plain(candidate): candidate for candidate in candidates}
-    if _plain(name) in plain:
-        return plain[_plain(name)]
-    long_enough = [candidate for candidate in plain if len(candidate) >= shortest]
-    found = difflib.get_close_matches(_plain(name), long_enough, n=1, cutoff=near)
-    return plain[found[0]] if found else None
-
-
 def _check_params(endpoint: Endpoint, params: Mapping[str, Any]) -> None:
     for name in params:
         if name.lower() in (*endpoint.content_columns, "body", "custom_id", "system"):
             raise ArgumentError(
                 f"params cannot hold {name}: it is a column of the source, or an argument of its own. Nothing was sent."
             )
-        field = None if name.lower() in endpoint.fields else _misspelt(endpoint, name.lower())
+        field = None if name.lower() in endpoint.fields else misspelt(endpoint, name.lower())
         if field is not None:
             raise ArgumentError(f"params holds {name}, which looks like a misspelt {field}. Nothing was sent.")
 
@@ -329,15 +195,6 @@ def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:
     if not isinstance(value, str) or "string" in types:
         return value
     return given_json(f"params.{name}", value)
-
-
-def _meant(wanted: str, given: Mapping[str, str]) -> str:
-    near = nearest(wanted, given, shortest=len(wanted) - 2)
-    return f" (was {given[near]} meant to be {wanted}?)" if near else ""
-
-
-def _plain(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
 
 
 def _safe_json(name: str) -> str:

@@ -20,6 +20,8 @@ import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from duckdb_mistral.errors import SourceError
+from duckdb_mistral.requests.keys import KEYS, keys_path, new_keys_file
+from duckdb_mistral.requests.vectors import chunks, of_type, offsets_of, without_nulls
 from duckdb_mistral.runtime.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -37,10 +39,6 @@ FREE_SOME = "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME
 SPILL = "-spill"
 #: From so many on, two threads sort a half of the hashes each.
 HALVED = 100_000
-#: Keys are written in pieces of so many bytes.
-KEYS_BUFFER = 1 << 20
-#: The keys of a part: `request` is the MD5 of the body as hexadecimal digits.
-KEYS = pa.schema([("custom_id", pa.string()), ("request", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +108,9 @@ class Spool:
         if id_hashes is not None:
             # Were they not copied, the memory of all the vector's columns would be held.
             self._id_hashes.extend(chunk.to_numpy().copy() for chunk in id_hashes.chunks)
-        for chunk, *columns in zip(_chunks(lines), _chunks(custom_ids), _chunks(requests), strict=True):
-            ready = _ready(chunk)
-            keys = pa.RecordBatch.from_arrays([_of_type(column, pa.string()) for column in columns], schema=KEYS)
+        for chunk, *columns in zip(chunks(lines), chunks(custom_ids), chunks(requests), strict=True):
+            ready = without_nulls(chunk)
+            keys = pa.RecordBatch.from_arrays([of_type(column, pa.string()) for column in columns], schema=KEYS)
             if chunk.null_count:
                 keys = keys.filter(chunk.is_valid())
             with self._lock:
@@ -203,7 +201,7 @@ class Spool:
     def _append(self, lines: pa.Array, keys: pa.RecordBatch) -> None:
         if not len(lines):
             return
-        offsets = _offsets(lines)
+        offsets = offsets_of(lines)
         data = memoryview(lines.buffers()[2])[offsets[0] : offsets[-1]]
         start = 0
         while start < len(lines):
@@ -226,7 +224,7 @@ class Spool:
     def _write_slice(self, data: memoryview, keys: pa.RecordBatch) -> None:
         if self._file is None:
             self._file = _new_file(self._path())
-            self._keys_file = _new_arrow_file(keys_path(self._path()))
+            self._keys_file = new_keys_file(keys_path(self._path()))
             self._keys = pa.ipc.new_file(self._keys_file, KEYS)
         failpoint("before-spool-write", writes=True)
         if self._unchecked >= CHECKED_BYTES:
@@ -273,60 +271,15 @@ def _words(error: OSError) -> str | None:
     return os.strerror(error.errno) if error.errno else error.strerror
 
 
-def _chunks(values: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
-    return values.chunks if isinstance(values, pa.ChunkedArray) else [values]
-
-
 def _new_file(path: Path) -> Any:
     file = path.open("xb", buffering=0)
     path.chmod(0o600)
     return file
 
 
-def _new_arrow_file(path: Path) -> Any:
-    """Return a file that Arrow writes to on its own: a batch is ten pieces, and each would be a call of Python."""
-    # Not made before and then opened for writing: a file that was cut to nothing is written to the disk when it closes.
-    file = pa.OSFile(str(path), "wb")
-    path.chmod(0o600)
-    return pa.BufferedOutputStream(file, KEYS_BUFFER)
-
-
-def keys_path(part: Path) -> Path:
-    """Return where the keys of a part lie."""
-    return part.with_suffix(".arrow")
-
-
-def read_keys(part: Path) -> pa.Table | None:
-    """Return the keys of a part as a table of the schema KEYS, mapped from disk; None where they cannot be read."""
-    try:
-        with pa.memory_map(str(keys_path(part))) as source:
-            keys = pa.ipc.open_file(source).read_all()
-    except (OSError, pa.ArrowInvalid):
-        return None
-    return keys if keys.schema == KEYS else None
-
-
 def part_name(part: int) -> str:
     """Return the file name of a part, counted from 1."""
     return f"part-{part:05}.jsonl"
-
-
-def _of_type(texts: pa.Array, *types: pa.DataType) -> pa.Array:
-    """Return texts of one of the types, of the last where they are of none."""
-    return texts if texts.type in types else texts.cast(types[-1])
-
-
-def _ready(lines: pa.Array) -> pa.Array:
-    """Return the lines without NULLs, of a type whose bytes lie one after another."""
-    lines = _of_type(lines, pa.string(), pa.large_string())
-    return lines.drop_null() if lines.null_count else lines
-
-
-def _offsets(lines: pa.Array) -> np.ndarray[Any, Any]:
-    """Return where each line starts in the array's buffer, and where the last one ends."""
-    width = np.int64 if lines.type == pa.large_string() else np.int32
-    every = np.frombuffer(lines.buffers()[1], dtype=width)
-    return every[lines.offset : lines.offset + len(lines) + 1].astype(np.int64)
 
 
 def _too_long(line: str, max_bytes: int) -> str:

@@ -20,7 +20,7 @@ from duckdb_mistral.duck.jsonl import LINES, raw_lines
 from duckdb_mistral.duck.quoting import literal, literals
 from duckdb_mistral.duck.sql_files import template
 from duckdb_mistral.errors import IncompleteResultsError
-from duckdb_mistral.requests.spool import read_keys
+from duckdb_mistral.requests.keys import read_keys
 from duckdb_mistral.results.mending import finite, mended
 from duckdb_mistral.results.output import declared, misfit_sql, parsed_sql
 from duckdb_mistral.results.packed import register_floats

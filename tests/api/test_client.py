@@ -14,7 +14,6 @@ import pytest
 from support import KEY
 
 from duckdb_mistral.api.client import BatchClient
-from duckdb_mistral.api.ids import checked_id
 from duckdb_mistral.api.secrets import account_of
 from duckdb_mistral.errors import (
     ApiError,
@@ -535,11 +534,6 @@ def test_ids_that_are_none(name: str, identifier: str, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="is not an id"):
         getattr(network.client, name)(*arguments)
     assert network.requests == []
-
-
-def test_checked_id() -> None:
-    """Any spelling of a UUID becomes the API's."""
-    assert checked_id(JOB_ID.upper()) == checked_id(JOB_ID.replace("-", "")) == JOB_ID
 
 
 # The key

@@ -12,7 +12,7 @@ from support import connect, rows
 import duckdb_mistral
 from duckdb_mistral.api import endpoints, sdk_fields
 from duckdb_mistral.api.endpoints import all_endpoints, endpoint_of
-from duckdb_mistral.requests.columns import check_columns
+from duckdb_mistral.requests.checks import check_columns
 from duckdb_mistral.requests.field_names import OTHER_FIELDS, OTHER_NAMES, unsent_columns
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from support import no_room
 
 from duckdb_mistral.errors import SourceError
 from duckdb_mistral.requests import spool as spooling
-from duckdb_mistral.requests.spool import Spool, keys_path, read_keys
+from duckdb_mistral.requests.keys import KEYS, keys_path, read_keys
+from duckdb_mistral.requests.spool import Spool
 
 
 def spool_of(directory: Path, *, requests: int = 1000, size: int = 1_000_000) -> Spool:
@@ -179,7 +180,7 @@ def test_keys_that_find_no_room(tmp_path: Path) -> None:
     keys_path(tmp_path / "spool" / "part-00001.jsonl").unlink()
     spool._keys_file.close()
     spool._keys_file = pa.BufferedOutputStream(pa.OSFile("/dev/full", "wb"), 1 << 20)
-    spool._keys = pa.ipc.new_file(spool._keys_file, spooling.KEYS)
+    spool._keys = pa.ipc.new_file(spool._keys_file, KEYS)
     write(spool, vector("b"))
     assert spool.failure is None
     with pytest.raises(

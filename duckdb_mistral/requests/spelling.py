@@ -1,0 +1,40 @@
+"""Names that look like a misspelt field or column."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from duckdb_mistral.api.endpoints import Endpoint
+
+#: A column whose name is this near to a field's is taken for a misspelt one.
+NEAR = 0.85
+#: service_time is no misspelt service_tier, and n_tokens no min_tokens.
+NEARER = 0.93
+#: Shorter names than this are near to too much.
+SHORTEST_NEAR = 6
+
+
+def misspelt(endpoint: Endpoint, name: str, others: Iterable[str] = ()) -> str | None:
+    """Return the field that a name was probably meant to be; of newer ones, which data is nearer to, if it is sure."""
+    fields = [field for field in endpoint.option_fields if field not in endpoint.added]
+    newer = [field for field in endpoint.option_fields if field in endpoint.added and field[0] == name[:1]]
+    return nearest(name, [*others, *fields]) or nearest(name, newer, near=NEARER)
+
+
+def nearest(name: str, candidates: Iterable[str], shortest: int = SHORTEST_NEAR, near: float = NEAR) -> str | None:
+    """Return the candidate that `name` was probably meant to be, or None."""
+    import difflib
+
+    plain = {_plain(candidate): candidate for candidate in candidates}
+    if _plain(name) in plain:
+        return plain[_plain(name)]
+    long_enough = [candidate for candidate in plain if len(candidate) >= shortest]
+    found = difflib.get_close_matches(_plain(name), long_enough, n=1, cutoff=near)
+    return plain[found[0]] if found else None
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
