@@ -14,15 +14,10 @@ import duckdb
 
 from duckdb_mistral.duck.quoting import literal
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.results.fitting import (
-    SCALARS,
-    SCHEMA_TYPES,
-    no_json,
-    schema_misfit,
-    strict_json,
-    strict_json_as_it_is,
-    type_misfit,
-)
+from duckdb_mistral.results.misfits import SCHEMA_TYPES
+from duckdb_mistral.results.schema_fitting import schema_misfit
+from duckdb_mistral.results.strict_json import no_json, strict_json, strict_json_as_it_is
+from duckdb_mistral.results.type_fitting import SCALARS, type_misfit
 from duckdb_mistral.runtime.json_text import given_json
 
 JSON_BEGINS = r"^\s*([\[{\"0-9-]|(true|false|null)\s*$)"
