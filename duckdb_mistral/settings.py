@@ -1,6 +1,6 @@
 """The settings of a connection: what `register()` was given, else the environment, else the default.
 
-This is the only module that reads `os.environ`.
+No other module of the package reads `os.environ`; the emulator, which shares no code with it, reads its own key.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from duckdb_mistral.errors import MissingKeyError, SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 DEFAULT_SERVER_URL = "https://api.mistral.ai"
 LONGEST_POLL_SECONDS = 60.0
@@ -89,6 +89,16 @@ class Settings:
                 "that no key has; it was not sent. Set it again without it."
             )
         return self.api_key
+
+
+def variable(name: str) -> str | None:
+    """Return a variable of the environment that is no setting; None where it is empty or not there."""
+    return os.environ.get(name) or None
+
+
+def environment_without(names: Collection[str]) -> dict[str, str]:
+    """Return the environment for another program, without these variables."""
+    return {name: value for name, value in os.environ.items() if name not in names}
 
 
 def check_names(given: Mapping[str, Any]) -> None:

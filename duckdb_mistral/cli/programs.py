@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from duckdb_mistral.cli.outcomes import fail, told_errors
 from duckdb_mistral.cli.types import Seconds
+from duckdb_mistral.settings import variable
 
 
 @click.command()
@@ -41,7 +41,7 @@ def emulator(port: int, directory: Path | None, job_seconds: float, upstream: st
     models = None
     if upstream is not None:
         try:
-            key = os.environ.get("EMULATOR_UPSTREAM_KEY") or None
+            key = variable("EMULATOR_UPSTREAM_KEY")
             models = Upstream(url=upstream, concurrency=concurrency, key=key)
         except ValueError as error:
             raise click.UsageError(str(error)) from error

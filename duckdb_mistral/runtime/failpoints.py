@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 
+from duckdb_mistral.settings import variable
+
 #: `name`, `name:N` or `*:N`: the process kills itself when it comes by that point, or any, for the Nth time.
 #: `stop:name:N` and `stop:*:N`: it is stopped there instead, until it is told to continue.
 #: `full:name:N` and `full:*:N`: the disk is full from then on, at the points that write.
@@ -18,7 +20,7 @@ _counting = threading.Lock()
 
 def failpoint(name: str, *, writes: bool = False) -> None:
     """Kill or stop this process here, or raise a full disk's OSError where the point `writes`, if asked to."""
-    asked = os.environ.get(VARIABLE)
+    asked = variable(VARIABLE)
     if not asked:
         return
     full = asked.startswith("full:")

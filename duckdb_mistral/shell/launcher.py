@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.errors import MistralBatchError
+from duckdb_mistral.settings import environment_without
 from duckdb_mistral.shell.binary import find_binary
 from duckdb_mistral.shell.extension import extension_file
 from duckdb_mistral.shell.helper import END_SECONDS
@@ -87,7 +87,7 @@ def _quoted(path: Path) -> str:
 
 def _supervised(command: Sequence[str], helper: HelperKeeper) -> int:
     """Run the shell to its end: Ctrl-C is for it and the helper, and what ends this process ends it."""
-    environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    environment = environment_without(SECRETS)
     environment[SOCKET_VARIABLE] = str(helper.shells_end.fileno())
     shell: subprocess.Popen[bytes] | None = None
 
