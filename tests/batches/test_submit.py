@@ -1,0 +1,80 @@
+"""Submitting anew what was cancelled, given up or refused."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+from batches.in_parts import CREATE, in_parts, submit_and_lose
+from support import connect, make_staging, rows, settings_of
+
+from duckdb_mistral.batches.context import Context
+from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.ledger import Ledger
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from duckdb_mistral.emulator import Emulator
+
+
+def test_submitting_what_was_cancelled_in_part(emulator: Emulator, home: Path) -> None:
+    """Parts that were answered and a part that was cancelled are told as being there, and nothing is sent."""
+    with in_parts(emulator, home, max_pending_requests=4) as con:
+        first = rows(con, "FROM mistral_batch_submit('staging')")
+        assert first[2]["status"] == "HELD"
+        while rows(con, "FROM mistral_batch_jobs() WHERE status <> 'SUCCESS'"):
+            time.sleep(0.02)
+        con.execute("FROM mistral_batch_cancel($id)", {"id": first[0]["submission_id"]})
+        again = rows(con, "SELECT part, job_id IS NULL AS dropped, reused FROM mistral_batch_submit('staging')")
+    assert again == [{"part": part, "dropped": part == 3, "reused": True} for part in (1, 2, 3)]
+    assert emulator.witness()["creates_received"] == 2
+
+
+def test_submission_without_parts(emulator: Emulator, home: Path) -> None:
+    """A ledger's submission that has no parts and no answers does not stand for its content."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        con.execute("FROM mistral_batch_submit('staging')")
+        (before,) = Ledger(home).submissions()
+        with sqlite3.connect(home / "ledger.sqlite") as ledger:
+            ledger.execute("DELETE FROM jobs")
+            ledger.execute("DELETE FROM parts")
+        ledger.close()
+        (row,) = rows(con, "FROM mistral_batch_submit('staging')")
+    assert row["submission_id"] != before.submission_id
+    assert (row["total_requests"], row["reused"]) == (3, False)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_force_gives_up_what_was_lost(taken: bool, slow: Emulator, home: Path) -> None:
+    """A submission that gave way to another creates nothing later; what the API had taken is found all the same."""
+    first = submit_and_lose(slow, home, taken=taken)
+    with in_parts(slow, home, reconcile_seconds=0) as con:
+        (second,) = {row["submission_id"] for row in rows(con, "FROM mistral_batch_submit('staging', force := true)")}
+        found = {row["submission_id"]: row for row in rows(con, "FROM mistral_batch_status() ORDER BY part DESC")}
+    assert set(found) == {first, second}
+    assert (found[first]["job_id"] is not None) == taken
+    if not taken:
+        assert found[first]["status"] == "CANCELLED"
+    assert slow.witness()["creates_received"] == 3 + taken
+    assert slow.witness()["rows_accepted_more_than_once"] == 2 * taken
+
+
+@pytest.mark.parametrize("body", [r'{"message": "cut \ud83d"}', '{"detail": [{"loc": null, "msg": "odd"}]}'])
+@pytest.mark.parametrize("status", [400, 401, 422, 429])
+def test_refusal_with_odd_words(status: int, body: str, emulator: Emulator, home: Path) -> None:
+    """Whatever words a refusal comes with, it counts as one: no create is looked for, and the same submit sends it."""
+    emulator.faults(CREATE | {"status": status, "body": body})
+    with in_parts(emulator, home, max_requests_per_job=6) as con:
+        if status == 429:  # held, and not an error
+            con.execute("FROM mistral_batch_submit('staging')")
+        else:
+            with pytest.raises(duckdb.Error, match=f"HTTP {status}: "):
+                con.execute("FROM mistral_batch_submit('staging')")
+        assert Context(Settings.resolve(settings_of(emulator, home))).ledger.jobs()[0].sent_at is None
+        con.execute("FROM mistral_batch_submit('staging')")
+    assert emulator.witness()["creates_received"] == 1

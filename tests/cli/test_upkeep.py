@@ -1,0 +1,107 @@
+"""The commands that look after the state directory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from support import KEY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.terminal import Terminal
+from duckdb_mistral.emulator import Emulator
+
+
+def test_doctor_when_all_is_well(terminal: Terminal) -> None:
+    """The check-up says ok to versions, state, key and server."""
+    done = terminal.run("doctor")
+    assert done.returncode == 0, done.stdout
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["ok", "versions"],
+        ["ok", "state"],
+        ["ok", "key"],
+        ["ok", "server"],
+    ]
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_doctor_without_a_key(terminal: Terminal) -> None:
+    """Without a key the check-up says how to set one, and that the server was not asked."""
+    done = terminal.run("doctor", MISTRAL_API_KEY="")
+    assert done.returncode == 1
+    assert "not ok  key        No API key is set: set MISTRAL_API_KEY in the environment" in done.stdout
+    assert "was not asked: that needs a key" in done.stdout
+    assert terminal.emulator.witness()["requests"] == {}
+
+
+def test_doctor_with_a_wrong_key(terminal: Terminal, tmp_path: Path) -> None:
+    """With a wrong key the check-up says that the server refused it."""
+    with Emulator(tmp_path / "strict", api_keys=("right",)) as strict:
+        done = terminal.run("doctor", MISTRAL_SERVER_URL=strict.url)
+    assert done.returncode == 1
+    assert "refused the API key (HTTP 401" in done.stdout
+    assert "Check MISTRAL_API_KEY and the workspace that it belongs to." in done.stdout
+    assert KEY not in done.stdout + done.stderr
+
+
+@pytest.mark.newest
+def test_doctor_without_a_server(terminal: Terminal) -> None:
+    """Where no server answers, the check-up says so soon."""
+    done = terminal.run("doctor", MISTRAL_SERVER_URL="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9 gave no answer" in done.stdout
+
+
+def test_doctor_with_a_setting_that_cannot_be(terminal: Terminal) -> None:
+    """A setting that cannot be used is named."""
+    done = terminal.run("doctor", MISTRAL_SERVER_URL="http://example.org")
+    assert done.returncode == 1
+    assert "MISTRAL_SERVER_URL" in done.stdout
+    assert "plain http would show the API key" in done.stdout
+
+
+@pytest.mark.newest
+def test_clean(terminal: Terminal) -> None:
+    """Clean shows what lies there, and only with --yes frees it; what was paid for goes only by name."""
+    empty = terminal.run("clean")
+    assert (empty.returncode, empty.stdout) == (0, "")
+    assert f"There is nothing under {terminal.directory / 'home'} yet." in empty.stderr
+    assert not (terminal.directory / "home").exists()
+    (row,) = csv.DictReader(io.StringIO(terminal.run("submit", "prompts.sql", "--format", "csv").stdout))
+    submission_id = row["submission_id"]
+    assert terminal.run("wait", submission_id).returncode == 0
+    answers = terminal.run("results", submission_id).stdout
+    left = terminal.directory / "home" / "spool" / "killed" / "part-00001.jsonl"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"12345")
+
+    shown = terminal.run("clean")
+    assert shown.returncode == 0, shown.stderr
+    lines = {line[:40].strip(): line[40:].split() for line in shown.stdout.splitlines()}
+    assert lines["what"] == ["files", "bytes", "freed", "by", "--yes"]
+    assert lines["leftovers of processes that were killed"] == ["1", "5", "yes"]
+    assert lines["kept results"][::2] == ["1", "no"]
+    assert "The same command with --yes frees 5 bytes in 1 file." in shown.stderr
+    assert left.exists()
+
+    freed = terminal.run("clean", "--yes", "--format", "jsonl")
+    found = {row["what"]: row for row in map(json.loads, freed.stdout.splitlines())}
+    assert [what for what, row in found.items() if row["freed"]] == ["leftovers of processes that were killed"]
+    assert "Freed 5 bytes in 1 file under" in freed.stderr
+    assert not left.exists()
+    assert "There was nothing to free" in terminal.run("clean", "--yes").stderr
+
+    asked = terminal.run("clean", "--results", submission_id)
+    assert "They were paid for, and can be downloaded again only as long as the server keeps them." in asked.stderr
+    assert list((terminal.directory / "home" / "results").glob("*.parquet"))
+    assert terminal.run("clean", "--results", submission_id, "--older-than", "3", "--yes").returncode == 0
+    assert not list((terminal.directory / "home" / "results").glob("*.parquet"))
+    none = terminal.run("clean", "--older-than", "0")
+    assert "Of what --results and --older-than name, no results are kept here." in none.stderr
+    assert terminal.run("results", submission_id).stdout == answers
+    assert terminal.emulator.witness()["creates_received"] == 1
