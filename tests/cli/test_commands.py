@@ -95,7 +95,7 @@ def test_status_that_is_not_new(tmp_path: Path) -> None:
     assert shown.returncode == 0
     assert "0/3" in shown.stdout
     assert "gave no answer" in shown.stderr
-    assert "Shown is what it told last." in shown.stderr
+    assert "The table shows the last known state." in shown.stderr
     submission_id = shown.stdout.split("\n")[1].split()[0]
     waited = terminal.run("wait", submission_id, "--timeout", "1", **quick)
     assert waited.returncode == 1
@@ -322,11 +322,11 @@ def test_wrong_usage(arguments: tuple[str, ...], terminal: Terminal) -> None:
         (("wait", "some-id", "--timeout", "nan"), "nan is not a finite number"),
         (
             ("results", "some-id", "-o", "out.csv", "--format", "jsonl"),
-            "out.csv says another format than --format jsonl",
+            "out.csv names a different format than --format jsonl",
         ),
         (
             ("results", "some-id", "-o", "out.csv", "--format", "table"),
-            "out.csv says another format than --format table",
+            "out.csv names a different format than --format table",
         ),
     ],
 )
@@ -352,7 +352,7 @@ def test_file_that_is_no_text(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     done = CliRunner().invoke(commands.cli, ["submit", str(path)])
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == f"{path} is no text in UTF-8. Save it as UTF-8; nothing was sent.\n"
+    assert done.stderr == f"{path} is not UTF-8 text. Save it as UTF-8; nothing was sent.\n"
 
 
 def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,7 +417,7 @@ def test_output_that_cannot_be_written(terminal: Terminal, command: str, target:
         check=False,
     )
     assert done.returncode == status
-    told = [line for line in done.stderr.splitlines() if line != "Nothing was submitted from here yet."]
+    told = [line for line in done.stderr.splitlines() if line != "Nothing has been submitted from here yet."]
     assert len(told) == bool(words)
     assert words in done.stderr
 
@@ -426,7 +426,7 @@ def test_results_file_of_another_kind(terminal: Terminal) -> None:
     """A file name whose ending is no known format is wrong usage, and nothing is fetched."""
     done = terminal.run("results", "3f2a9c1e-0000-4000-8000-000000000000", "-o", "out.xlsx")
     assert done.returncode == 2
-    assert "out.xlsx ends in none of .parquet, .csv, .jsonl" in done.stderr
+    assert "out.xlsx does not end in one of .parquet, .csv, .jsonl" in done.stderr
     assert terminal.emulator.witness()["requests"] == {}
 
 
@@ -448,7 +448,7 @@ def test_doctor_without_a_key(terminal: Terminal) -> None:
     done = terminal.run("doctor", MISTRAL_API_KEY="")
     assert done.returncode == 1
     assert "not ok  key        No API key is set: set MISTRAL_API_KEY in the environment" in done.stdout
-    assert "was not asked: that needs a key" in done.stdout
+    assert "was not checked, because that needs a key" in done.stdout
     assert terminal.emulator.witness()["requests"] == {}
 
 
@@ -515,7 +515,7 @@ def test_clean(terminal: Terminal) -> None:
     assert terminal.run("clean", "--results", submission_id, "--older-than", "3", "--yes").returncode == 0
     assert not list((terminal.directory / "home" / "results").glob("*.parquet"))
     none = terminal.run("clean", "--older-than", "0")
-    assert "Of what --results and --older-than name, no results are kept here." in none.stderr
+    assert "No results that --results or --older-than name are kept here." in none.stderr
     assert terminal.run("results", submission_id).stdout == answers
     assert terminal.emulator.witness()["creates_received"] == 1
 
