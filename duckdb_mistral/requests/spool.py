@@ -1,8 +1,8 @@
 """Request lines on their way to files: whole vectors in, part files within the API's limits out.
 
-A vector's lines lie in one buffer, so a part is written as slices of it; no line is handled by itself. Beside each
-part lie its keys, the custom_ids and the hashes of the bodies, so that results are checked and reused without reading
-the requests again.
+A vector's lines are in one buffer, so a part is written as slices of it, and no line is handled on its own. Each part
+has a file of keys beside it, with the custom_ids and the hashes of the bodies, so that results can be checked and
+reused without reading the requests again.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
     import duckdb
 
-#: The room left on the disk is looked at before the first and after every so many bytes; so much is left to others,
-#: of a small disk a tenth.
+#: Free disk space is checked before the first write and after every this many bytes.
 CHECKED_BYTES = 64 << 20
+#: Keep this many bytes of the disk free, but only a tenth of a small disk.
 SPARED_BYTES = 64_000_000
 FREE_SOME = "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME to another directory."
-#: How the directory is called, after its spool, where DuckDB puts what finds no room in memory.
+#: Suffix of the directory, named after its spool, that DuckDB spills to when memory is full.
 SPILL = "-spill"
-#: From so many on, two threads sort a half of the hashes each.
+#: From this many hashes on, two threads sort one half each.
 HALVED = 100_000
-#: Keys are written in pieces of so many bytes.
+#: Keys are written in pieces of this many bytes.
 KEYS_BUFFER = 1 << 20
-#: The keys of a part: `request` is the MD5 of the body as hexadecimal digits.
+#: The keys of a part; `request` is the MD5 of the body as hexadecimal digits.
 KEYS = pa.schema([("custom_id", pa.string()), ("request", pa.string())])
 
 
@@ -65,10 +65,10 @@ class Spool:
         release: Callable[[], None] | None = None,
         owned: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Make `directory`; no part will hold more than `max_requests` lines or `max_bytes` bytes.
+        """Create `directory`; no part will hold more than `max_requests` lines or `max_bytes` bytes.
 
-        `release` is called once, when the spool is kept or discarded. `owned` tells whether the parts are somebody's
-        although nobody came to keep them.
+        `release` is called once, when the spool is kept or discarded. `owned` tells whether the parts belong to
+        somebody even though `keep` was not called.
         """
         self.directory = directory
         self.failure: Exception | None = None
@@ -91,7 +91,7 @@ class Spool:
 
     @property
     def spill(self) -> Path:
-        """Where DuckDB may put what finds no room in memory."""
+        """The directory that DuckDB may spill to when memory is full."""
         return self.directory.with_name(f"{self.directory.name}{SPILL}")
 
     def write(
@@ -101,14 +101,13 @@ class Spool:
         requests: pa.Array | pa.ChunkedArray,
         id_hashes: pa.ChunkedArray | None = None,
     ) -> None:
-        """Append request lines, each ending in a newline, and their keys: all strings; a NULL line is passed over.
+        """Append request lines, each ending in a newline, and their keys, all strings; NULL lines are skipped.
 
-        `id_hashes` are 64-bit hashes of the custom_ids, by which `may_repeat` tells.
-        The first failure is kept in `failure`, and what comes after it is passed over: the query that feeds
-        the spool goes on to its end, where the failure is told as a sentence.
+        `id_hashes` are 64-bit hashes of the custom_ids, for `may_repeat`. The first failure is kept in `failure`, and
+        later lines are skipped: the query that feeds the spool runs to its end, where the failure is reported.
         """
         if id_hashes is not None:
-            # Were they not copied, the memory of all the vector's columns would be held.
+            # Without a copy, the memory of all the vector's columns would be held.
             self._id_hashes.extend(chunk.to_numpy().copy() for chunk in id_hashes.chunks)
         for chunk, *columns in zip(_chunks(lines), _chunks(custom_ids), _chunks(requests), strict=True):
             ready = _ready(chunk)
@@ -124,19 +123,19 @@ class Spool:
                     self.failure = error
 
     def fail(self, failure: SourceError) -> None:
-        """Pass over what comes from here on; `finish` raises the first failure."""
+        """Skip all further lines; `finish` raises the first failure."""
         with self._lock:
             self.failure = self.failure or failure
 
     @property
     def request_count(self) -> int:
-        """How many requests are written so far."""
+        """How many requests have been written so far."""
         return sum(part.request_count for part in self._parts) + self._requests
 
     def create_function(self, engine: duckdb.DuckDBPyConnection) -> None:
-        """Give a connection of our own a function that writes into this spool: mistral_internal_write.
+        """Give one of our own connections a function that writes into this spool: mistral_internal_write.
 
-        It takes the line, the custom_id and the hash of the body, and says nothing.
+        It takes the line, the custom_id and the hash of the body; its result means nothing.
         """
 
         def write(lines: pa.Array, custom_ids: pa.Array, requests: pa.Array) -> pa.Array:
@@ -154,7 +153,7 @@ class Spool:
         )
 
     def finish(self) -> list[SpooledPart]:
-        """Close the last part and return all of them; raises what went wrong on the way."""
+        """Close the last part and return all parts; raises the first failure."""
         with self._lock:
             if self.failure is None:
                 try:
@@ -172,21 +171,21 @@ class Spool:
             return list(self._parts)
 
     def may_repeat(self) -> bool:
-        """Tell whether custom_ids may be there twice; False is certain. Every write has to have told its hashes."""
+        """Tell whether custom_ids may repeat; False is certain. Every write must have been given its hashes."""
         hashes = np.concatenate([np.empty(0, np.uint64), *self._id_hashes])
         self._id_hashes = [hashes]
         if len(hashes) >= HALVED:
             with ThreadPoolExecutor(2) as threads:
                 list(threads.map(np.ndarray.sort, np.array_split(hashes, 2)))
-        hashes.sort(kind="stable")  # which merges what is in order already
+        hashes.sort(kind="stable")  # merges runs that are sorted already
         return bool((hashes[1:] == hashes[:-1]).any())
 
     def keep(self) -> None:
-        """Leave the finished parts where they are: they are somebody's now, and `discard` removes them no more."""
+        """Leave the finished parts where they are: somebody owns them now, and `discard` no longer removes them."""
         self._let_go()
 
     def discard(self) -> None:
-        """Remove the directory and all in it, unless it was kept or is owned."""
+        """Remove the directory and everything in it, unless it was kept or is owned."""
         with self._lock:
             with suppress(OSError):
                 self._close_files()
@@ -218,7 +217,7 @@ class Spool:
             start += taken
 
     def _fitting(self, offsets: np.ndarray[Any, Any], start: int) -> int:
-        """Return how many lines from `start` on fit into the open part."""
+        """Return how many lines, from `start` on, fit into the open part."""
         last = offsets[start] + self._max_bytes - self._bytes
         by_bytes = int(np.searchsorted(offsets, last, side="right")) - 1 - start
         return max(0, min(by_bytes, self._max_requests - self._requests, len(offsets) - 1 - start))
@@ -236,7 +235,7 @@ class Spool:
             if free < spared:
                 raise SourceError(
                     f"The requests could not be written to {self.directory}: its disk has only {free / 1e6:,.0f} MB "
-                    f"left, and {spared / 1e6:,.0f} MB stay free for others. {FREE_SOME}"
+                    f"left, and {spared / 1e6:,.0f} MB must stay free. {FREE_SOME}"
                 )
         written = 0
         while written < len(data):
@@ -269,7 +268,7 @@ class Spool:
 
 
 def _words(error: OSError) -> str | None:
-    """Return what went wrong: Arrow says more than that."""
+    """Return what went wrong, without what Arrow adds to it."""
     return os.strerror(error.errno) if error.errno else error.strerror
 
 
@@ -284,20 +283,20 @@ def _new_file(path: Path) -> Any:
 
 
 def _new_arrow_file(path: Path) -> Any:
-    """Return a file that Arrow writes to on its own: a batch is ten pieces, and each would be a call of Python."""
-    # Not made before and then opened for writing: a file that was cut to nothing is written to the disk when it closes.
+    """Return a file that Arrow writes to itself: a batch is ten pieces, each of which would be a Python call."""
+    # Do not create it first and reopen it: a truncated file is flushed to the disk when it closes.
     file = pa.OSFile(str(path), "wb")
     path.chmod(0o600)
     return pa.BufferedOutputStream(file, KEYS_BUFFER)
 
 
 def keys_path(part: Path) -> Path:
-    """Return where the keys of a part lie."""
+    """Return the path of a part's keys."""
     return part.with_suffix(".arrow")
 
 
 def read_keys(part: Path) -> pa.Table | None:
-    """Return the keys of a part as a table of the schema KEYS, mapped from disk; None where they cannot be read."""
+    """Return the keys of a part as a table of the schema KEYS, mapped from disk; None if they cannot be read."""
     try:
         with pa.memory_map(str(keys_path(part))) as source:
             keys = pa.ipc.open_file(source).read_all()
@@ -312,12 +311,12 @@ def part_name(part: int) -> str:
 
 
 def _of_type(texts: pa.Array, *types: pa.DataType) -> pa.Array:
-    """Return texts of one of the types, of the last where they are of none."""
+    """Return texts of one of the types; texts of any other type are cast to the last."""
     return texts if texts.type in types else texts.cast(types[-1])
 
 
 def _ready(lines: pa.Array) -> pa.Array:
-    """Return the lines without NULLs, of a type whose bytes lie one after another."""
+    """Return the lines without NULLs, of a type whose bytes are contiguous."""
     lines = _of_type(lines, pa.string(), pa.large_string())
     return lines.drop_null() if lines.null_count else lines
 
