@@ -20,7 +20,7 @@ class Downloads:
     """Downloads files through the SDK."""
 
     def __init__(self, sdk: Any, transport: Transport, caller: Caller, deadline: float) -> None:
-        """A file of unknown size may take a multiple of `deadline`, in seconds."""
+        """Allow a file of unknown size a multiple of `deadline`, in seconds."""
         self._sdk = sdk
         self._transport = transport
         self._caller = caller
