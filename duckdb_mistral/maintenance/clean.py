@@ -240,8 +240,8 @@ def _has_ledger(home: Path) -> bool:
     """Tell whether there is a ledger; raise LedgerError if there is none, but files that only a ledger explains."""
     if is_lost(home):
         raise LedgerError(
-            f"There is no ledger under {home} to say which of the files there are still needed, so nothing was removed. "
-            "`duckdb-mistral doctor --repair` rebuilds it from the workspace's jobs."
+            f"There is no ledger under {home} to say which of the files there are still needed, so nothing was "
+            "removed. `duckdb-mistral doctor --repair` rebuilds it from the workspace's jobs."
         )
     return (home / LEDGER_FILES[0]).exists()
 
