@@ -4,8 +4,8 @@
       - module: duckdb_mistral.dbt
         config: {model: mistral-small-latest}
 
-`config` takes the settings of `duckdb_mistral.register()`; what is not given comes from the environment. The macros of
-the dbt package `dbt_package/` ask further functions of it, which take and return JSON.
+`config` takes the settings of `duckdb_mistral.register()`; settings that are not given come from the environment. The
+macros of the dbt package `dbt_package/` call further functions of this module, which take and return JSON.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
 
-_GONE = "With partial=true in its config, a model takes the rows of such a job for missing, and may send them again."
-#: What DuckDB was given to call, which it does by its address.
+_GONE = "With partial=true in its config, a model counts the rows of such a job as missing, and may send them again."
+#: Functions given to DuckDB, kept alive because it calls them by address.
 _kept: list[Callable[[str], str]] = []
-#: What a submit takes where the model's config says nothing.
+#: The arguments of a submit for which the model's config gives none.
 DEFAULTS = {"source": "rows", "endpoint": "/v1/chat/completions", "timeout_hours": 24, "force": False}
 
 
@@ -44,8 +44,8 @@ class Plugin(BasePlugin):
     """Give every model the mistral functions."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
-        """Check the settings; raise DbtRuntimeError with the sentence of one that cannot be used."""
-        # dbt-duckdb hands down the profile's own DuckDB settings too, in one dictionary with those of `config`.
+        """Check the settings; raise DbtRuntimeError if one cannot be used."""
+        # dbt-duckdb passes the profile's DuckDB settings too, in one dictionary with those of `config`.
         of_duckdb = set((self.creds.settings if self.creds else None) or ()) - {
             field.name for field in fields(Settings)
         }
@@ -61,26 +61,26 @@ class Plugin(BasePlugin):
         self._macros.create(conn)
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Create the macros, which are TEMP, on the connection of a model."""
+        """Create the macros, which are TEMP, on a model's connection."""
         register(cursor)
 
 
 class MacroCalls:
-    """What the macros of the dbt package ask for, beside the functions that people call."""
+    """The functions for the dbt package's macros, in addition to those that people call."""
 
     def __init__(self, session: Session) -> None:
         """Answer with the settings and the ledger of `session`."""
         self._session = session
 
     def create(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Create the functions on the database of `connection`, unless another connection of it has done so."""
+        """Create the functions on the database of `connection`, unless another of its connections has done so."""
         ((known,),) = connection.execute(
             "SELECT count(*) FROM duckdb_functions() WHERE function_name = 'mistral_dbt_plan'"
         ).fetchall()
         calls: dict[str, Callable[[Any], Any]] = {
             "mistral_dbt_look": self.look,
             "mistral_dbt_found": self.found,
-            "mistral_dbt_plan": self.plan,  # the last, because it tells that all are there
+            "mistral_dbt_plan": self.plan,  # last, because its presence means that all are there
         }
         for name, call in () if known else calls.items():
             function = _in_json(call)
@@ -88,9 +88,9 @@ class MacroCalls:
             connection.create_function(name, function, ["VARCHAR"], "VARCHAR", side_effects=True)
 
     def plan(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Check the arguments of a submit; return what they stand for here, and the columns of its results.
+        """Check the arguments of a submit; return what they resolve to here, and the columns of its results.
 
-        `given` has the arguments of mistral_batch_submit. Raises ArgumentError as that does.
+        `given` has the arguments of mistral_batch_submit. Raises ArgumentError as that function does.
         """
         from duckdb_mistral.functions.arguments import submit_arguments
         from duckdb_mistral.results.convert import COLUMNS
@@ -113,12 +113,12 @@ class MacroCalls:
         }
 
     def look(self, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return how far submissions are, and which of their ids have results to read.
+        """Return the progress of submissions, and which of their ids have results to read.
 
-        `given` has submissions, each with its submission_id and its jobs: where the ledger does not know the
-        submission, as under a new `home`, its jobs tell. With `partial`, a job that the workspace does not know (any
-        more) counts as ended without results; else that raises UnknownJobError. With `asking` false, what the ledger
-        knows is told, and the API is not asked.
+        `given` has submissions, each with its submission_id and its jobs, which are used if the ledger does not know
+        the submission, as under a new `home`. With `partial`, a job that the workspace does not know (any more) counts
+        as ended without results; otherwise it raises UnknownJobError. With `asking` false, the answer comes from the
+        ledger alone, and the API is not asked.
         """
         partial, asking = bool(given.get("partial")), given.get("asking") is not False
         return [self._looked(one, partial=partial, asking=asking) for one in given["submissions"]]
@@ -148,7 +148,7 @@ class MacroCalls:
         }
 
     def found(self, given: Mapping[str, Any]) -> dict[str, str | None]:
-        """Return a SELECT of what is answered well under `home`, with the request's hash; None where nothing is.
+        """Return a SELECT of the `ok` answers under `home`, with their requests' hashes; None if there are none.
 
         `given` has endpoint and model, and wanted: the name of a table with the wanted hashes in a column `request`.
         """
@@ -168,7 +168,7 @@ class MacroCalls:
 
 
 def _polled(context: Context, identifiers: Sequence[str], *, partial: bool) -> list[Job]:
-    """Return the jobs of ids as the API has them; with `partial` without those that it does not know."""
+    """Return the jobs of ids as the API reports them; with `partial`, without those that it does not know."""
     from duckdb_mistral.batches.describe import not_known
     from duckdb_mistral.batches.track import poll
     from duckdb_mistral.errors import UnknownJobError
@@ -189,7 +189,7 @@ def _polled(context: Context, identifiers: Sequence[str], *, partial: bool) -> l
 
 
 def _in_json(call: Callable[[Any], Any]) -> Callable[[str], str]:
-    """Return a function from JSON to JSON; what a person has to hear comes back as its member `error`."""
+    """Return a function from JSON to JSON; an error for the user is returned as its member `error`."""
 
     def function(given: str) -> str:
         interrupts.begin()
@@ -203,7 +203,7 @@ def _in_json(call: Callable[[Any], Any]) -> Callable[[str], str]:
 
 
 def _field_names(sql_type: str) -> list[str]:
-    """Return the fields of a STRUCT; none of another type."""
+    """Return the fields of a STRUCT; none for any other type."""
     import duckdb
 
     kind = duckdb.sqltype(sql_type)
@@ -211,7 +211,7 @@ def _field_names(sql_type: str) -> list[str]:
 
 
 def _pending_ids(context: Context, jobs: Sequence[Job]) -> str | None:
-    """Return a SELECT of the custom_ids that jobs were sent, as far as they are known here."""
+    """Return a SELECT of the custom_ids that were sent in jobs, as far as they are known here."""
     return " UNION ALL ".join(_ids_of_jobs(context, jobs)) or None
 
 

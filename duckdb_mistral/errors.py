@@ -59,7 +59,7 @@ class NotEndedError(MistralBatchError):
 
 
 class NotSentError(MistralBatchError):
-    """A part of the submission was not sent; run the submit statement again, which goes on with it."""
+    """A part of the submission was not sent; run the submit statement again to continue it."""
 
 
 class WaitTimeoutError(MistralBatchError):
@@ -71,7 +71,7 @@ class IncompleteResultsError(MistralBatchError):
 
 
 class OutcomeUnknownError(MistralBatchError):
-    """A job was sent and the answer was lost; run the same statement again to look for it."""
+    """A job was sent and the answer was lost; run the same statement again to look for the job."""
 
 
 class LedgerError(MistralBatchError):
@@ -81,7 +81,7 @@ class LedgerError(MistralBatchError):
 class ApiError(MistralBatchError):
     """The Mistral API did not do what was asked.
 
-    `status_code` is the HTTP status, or None where no answer arrived; `retry_after` is in seconds, or None.
+    `status_code` is the HTTP status, or None if no answer arrived; `retry_after` is in seconds, or None.
     """
 
     def __init__(
@@ -101,11 +101,11 @@ class AuthenticationError(ApiError):
 
 
 class BillingError(ApiError):
-    """The Mistral API does not do this for the workspace until its billing is on."""
+    """The Mistral API does not do this for the workspace until billing is enabled."""
 
 
 class ForbiddenError(ApiError):
-    """The Mistral API does not let this key do that one thing, such as use a model, an endpoint or a file."""
+    """The Mistral API does not let this key do what was asked, such as use a model, an endpoint or a file."""
 
 
 class NotFoundError(ApiError):
@@ -113,14 +113,14 @@ class NotFoundError(ApiError):
 
 
 class LimitError(ApiError):
-    """The Mistral API's limit is reached for now."""
+    """A limit of the Mistral API is reached for now."""
 
 
 class UnreachableError(ApiError):
     """The Mistral API gave no answer.
 
-    `sent` is False where it is certain that the request did not reach the server, and `timed_out` True where it was
-    given up, and the server may still be at it.
+    `sent` is False if the request certainly did not reach the server. `timed_out` is True if the request was given up
+    while the server may still be working on it.
     """
 
     def __init__(self, message: str | None = None, *, sent: bool = True, timed_out: bool = False) -> None:
@@ -130,7 +130,7 @@ class UnreachableError(ApiError):
 
 
 class OversleptError(UnreachableError):
-    """A job was not created, because this process was stopped for too long when it was about to send it.
+    """A job was not created, because this process was stopped for too long just before sending it.
 
     Nothing was sent: run the statement again.
     """

@@ -1,4 +1,4 @@
-"""The functions in Harlequin, the SQL editor of the terminal: `harlequin -a mistral my.duckdb`.
+"""The functions in Harlequin, the SQL editor for the terminal: `harlequin -a mistral my.duckdb`.
 
 The adapter is Harlequin's own for DuckDB, with the functions registered, listed in the catalog and completed.
 """
@@ -39,7 +39,7 @@ ORDER BY function_name
 
 @dataclass(frozen=True)
 class Function:
-    """A function as a person sees it in the catalog."""
+    """A function as the catalog shows it."""
 
     name: str
     parameters: tuple[str, ...]
@@ -47,7 +47,7 @@ class Function:
 
     @property
     def call(self) -> str:
-        """The function with its parameters, as help shows it."""
+        """The function with its parameters, as shown in its help."""
         return f"{self.name}({', '.join(self.parameters)})"
 
 
@@ -68,7 +68,7 @@ class FunctionItem(InteractiveCatalogItem["MistralConnection"]):
 
     @classmethod
     def of(cls, function: Function, connection: MistralConnection) -> FunctionItem:
-        """Return the catalog's item of `function`."""
+        """Return the catalog item for `function`."""
         identifier = f'"temp"."main"."{function.name}"'
         parameters = [
             CatalogItem(
@@ -90,13 +90,13 @@ class FunctionItem(InteractiveCatalogItem["MistralConnection"]):
 
 
 class MistralConnection(DuckDbConnection):
-    """A DuckDB connection of Harlequin that shows the functions."""
+    """Harlequin's DuckDB connection, with the functions shown."""
 
     def __init__(self, conn: duckdb.DuckDBPyConnection, init_message: str = "") -> None:
-        """Register the functions and read what there is; raises MistralBatchError for an unusable setting."""
+        """Register the functions and list them; raises MistralBatchError for an unusable setting."""
         super().__init__(conn, init_message)
         register(conn)
-        # Harlequin reads its catalog on cursors, which do not see TEMP macros: so the list is made here.
+        # Harlequin reads its catalog on cursors, which do not see TEMP macros, so make the list here.
         found = conn.execute(_FUNCTIONS).fetchall()
         self.functions = [Function(name, tuple(parameters), comment) for name, parameters, comment in found]
 
@@ -125,7 +125,7 @@ class MistralConnection(DuckDbConnection):
         ]
 
     def cancel(self) -> None:
-        """Interrupt the query, also one that waits for a batch."""
+        """Interrupt the query, even one that waits for a batch."""
         interrupts.interrupt()
         super().cancel()
 

@@ -1,5 +1,4 @@
 -- Two models over the same rows: one upload, one job per model, and a self-join to compare them.
--- For Python, Harlequin or dbt; in the shell, TEMP tables and self-joins are written as docs/shell.md says.
 
 CREATE OR REPLACE TEMP TABLE reviews AS
 FROM (VALUES

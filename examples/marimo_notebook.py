@@ -31,7 +31,7 @@ def _(data, duckdb):
 
 @app.cell
 def _(addresses, duckdb):
-    # A cell that runs again finds the job that exists: it is paid for once.
+    # A cell that runs again finds the existing job, which is paid for only once.
     staging = addresses.project("id AS custom_id, opening AS prompt").to_arrow_table()
     submission_id, jobs = duckdb.sql(
         "SELECT any_value(submission_id), count(*) FROM mistral_batch_submit('staging', system := 'One sentence.')"

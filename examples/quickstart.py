@@ -14,7 +14,7 @@ import duckdb_mistral
 
 DATA = Path(__file__).parent / "data" / "addresses.csv"
 
-duckdb_mistral.register()  # from here on, duckdb.sql knows the functions
+duckdb_mistral.register()  # from here on, duckdb.sql has the functions
 
 duckdb.sql(f"CREATE TABLE addresses AS FROM read_csv('{DATA}') LIMIT 20")
 duckdb.sql("CREATE TABLE staging AS SELECT id AS custom_id, opening AS prompt FROM addresses")

@@ -7,7 +7,7 @@ FROM 'examples/data/addresses.csv' LIMIT 20;
 CREATE OR REPLACE VIEW staging AS
 SELECT id AS custom_id, opening AS prompt FROM addresses;
 
--- One row per job. The same content again returns the job that exists, and costs nothing.
+-- One row per job. Submitting the same content again returns the existing job, and costs nothing.
 SELECT submission_id, job_id, total_requests, reused
 FROM mistral_batch_submit('staging', system := 'Summarise in one sentence.');
 

@@ -1,7 +1,7 @@
 """Write docs/reference.md from the product itself: the functions' COMMENTs, `--help`, the settings, the errors.
 
-Run `make reference` after one of them has changed; a test compares the two. What a parameter, a word or a setting
-means is told in reference.toml; a meaning of nothing that exists, or none, is an error.
+Run `make reference` after one of them has changed; a test compares the two. reference.toml says what a parameter, a
+word or a setting means; a missing meaning, or one for something that does not exist, is an error.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CALLS = {
     "mistral_batch_jobs": "mistral_batch_jobs()",
     "mistral_models": "mistral_models()",
 }
-#: What a name means that the product itself does not explain.
+#: The meanings of names that the product itself does not explain.
 MEANINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
@@ -54,7 +54,7 @@ def rendered() -> str:
     """Return the text of reference.md."""
     parts = [
         "# Reference",
-        "This page is made from the product itself by `make reference`; a test holds it to be up to date.",
+        "This page is generated from the product itself by `make reference`; a test checks that it is up to date.",
         *functions(),
         *meanings(),
         *endpoints(),
@@ -101,21 +101,21 @@ def functions() -> Iterator[str]:
 
 
 def signatures_of(macros: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yield each macro's name with its parameters and their defaults, '' where there is none."""
+    """Yield each macro's name with its parameters and their defaults, '' if there is none."""
     for name, text in re.findall(r"CREATE OR REPLACE TEMP MACRO (\w+)\((.*?)\) AS TABLE", macros, re.DOTALL):
         given = [part.strip().partition(" := ") for part in text.split(",") if part.strip()]
         yield name, [(parameter, default) for parameter, _, default in given]
 
 
 def signature(name: str, parameters: list[tuple[str, str]]) -> str:
-    """Return how a function is called, on one line where it fits, else a parameter a line."""
+    """Return how a function is called, on one line if it fits, otherwise with a line per parameter."""
     said = [f"{parameter} := {default}" if default else parameter for parameter, default in parameters]
     line = f"{name}({', '.join(said)})"
     return line if len(line) < 90 else f"{name}(\n  " + ",\n  ".join(said) + "\n)"
 
 
 def told(name: str, parameter: str, default: str) -> tuple[str, str, str]:
-    """Return the line of a parameter."""
+    """Return the table row of a parameter."""
     meaning = MEANINGS["parameters_of"].get(name, {}).get(parameter) or MEANINGS["parameters"][parameter]
     return f"`{parameter}`", f"`{default}`" if default else "required", meaning
 
@@ -127,19 +127,19 @@ def columns(con: duckdb.DuckDBPyConnection, name: str) -> list[tuple[str, str]]:
 
 
 def meanings() -> Iterator[str]:
-    """Yield what goes into source and what comes out as status and outcome."""
+    """Yield the columns of source, and the words of status and outcome."""
     yield "### The columns of source"
     yield table(("column", "meaning"), [(named(name), meaning) for name, meaning in MEANINGS["source_columns"].items()])
     yield (
-        "Columns that are no field of the endpoint's body are not sent; the note of `mistral_batch_estimate` lists "
-        "them. One that looks like a misspelt field (`max_token`), or that another API has for one (`seed`), is an "
-        "error that names the field meant; so is one that can hardly be data (`output_dimension` in a chat)."
+        "Columns that are not fields of the endpoint's body are not sent; the note of `mistral_batch_estimate` lists "
+        "them. A column that looks like a misspelt field (`max_token`), or has another API's name for one (`seed`), is "
+        "an error that names the field meant. So is a column that can hardly be data (`output_dimension` in a chat)."
     )
     if set(MEANINGS["statuses"]) != {str(status) for status in Status}:
         raise ValueError("reference.toml does not name the statuses of a job.")
     yield "### The words of status"
     yield table(("status", "meaning"), [(f"`{name}`", meaning) for name, meaning in MEANINGS["statuses"].items()])
-    yield "Another word is shown as the API says it; a job with one has ended once it has a `completed_at`."
+    yield "Any other status is shown as the API reports it; such a job has ended once it has a `completed_at`."
     yield "### The words of outcome"
     yield table(("outcome", "meaning"), [(f"`{name}`", meaning) for name, meaning in MEANINGS["outcomes"].items()])
 
@@ -153,8 +153,9 @@ def endpoints() -> Iterator[str]:
     """Yield the endpoints and the fields of their bodies."""
     yield "## Endpoints"
     yield (
-        "An endpoint is named by its path or without `/v1/`. The columns of `source` that hold a request's content "
-        "come first. The other fields come from the API's own OpenAPI text, and can be columns or fields of `params`."
+        "Name an endpoint by its path, with or without `/v1/`. The columns of `source` that hold a request's content "
+        "are listed first. The other fields come from the API's own OpenAPI text, and can be columns or fields of "
+        "`params`."
     )
     yield table(
         ("endpoint", "model by default", "content", "other fields"),
@@ -182,8 +183,8 @@ def settings() -> Iterator[str]:
     defaults = {setting.name: setting.default for setting in fields(Settings)} | {"home": None}
     yield "## Settings"
     yield (
-        "Given to `register(con, …)` or `connect(…, settings={…})`, or from the environment. What is given beats the "
-        "environment."
+        "Pass settings to `register(con, …)` or `connect(…, settings={…})`, or set them in the environment. A setting "
+        "that is passed overrides the environment."
     )
     yield table(
         ("setting", "environment variable", "default", "meaning"),
@@ -217,7 +218,7 @@ def command_line() -> Iterator[str]:
 
 
 def context_of(command: click.Command, name: str, parent: click.Context | None = None) -> click.Context:
-    """Return the context of a command whose help is 100 columns wide wherever it is made."""
+    """Return the context of a command, whose help is then always 100 columns wide."""
     return command.make_context(name, [], parent, resilient_parsing=True, terminal_width=100, max_content_width=100)
 
 
@@ -226,7 +227,7 @@ def error_classes() -> Iterator[str]:
     yield "## Errors"
     yield (
         "Every message is a sentence that says what happened, to what, and what to do next. In SQL an error arrives as "
-        "DuckDB's own; Python code that calls the package catches these."
+        "DuckDB's own exception; Python code that calls the package can catch these."
     )
     classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
     order = {name: number for number, name in enumerate(re.findall(r"\w+Error", errors.__doc__ or ""))}

@@ -203,7 +203,7 @@ def test_an_error_while_it_runs(session: DbtSession, tmp_path: Path, home: Path)
             failed = project.dbt("run", "--select", "+moods", home=state, while_running="error")
             assert failed.returncode == 1
             assert "20 rows are pending. Job" in failed.stdout
-            assert "The table is as it was." in failed.stdout
+            assert "The table is unchanged." in failed.stdout
             assert "Traceback" not in failed.stdout
         assert project.read("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'moods'") == [(0,)]
         assert asked_for_money(server) == (1, 1)

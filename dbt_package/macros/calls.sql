@@ -1,13 +1,13 @@
-{# What the other macros of this package share. All names with two underscores are its own. #}
+{# Shared by the other macros of this package. All names with two underscores are internal. #}
 
 
-{# Asks a function of the plugin: JSON in, JSON out. #}
+{# Calls a function of the plugin: JSON in, JSON out. #}
 {% macro mistral__call(function, given) %}
   {% set known = run_query("SELECT count(*) FROM duckdb_functions() WHERE function_name = '" ~ function ~ "'") %}
   {% if known.columns[0].values()[0] == 0 %}
     {% do exceptions.raise_compiler_error(
       "This target has no mistral functions. Add `plugins: [{module: duckdb_mistral.dbt}]` to it in profiles.yml; "
-      ~ "pip install 'duckdb-mistral[dbt]' brings the module.") %}
+      ~ "pip install 'duckdb-mistral[dbt]' installs the module.") %}
   {% endif %}
   {% set found = run_query("SELECT " ~ function ~ "(" ~ duckdb_mistral.mistral__literal(tojson(given)) ~ ")") %}
   {% set answer = fromjson(found.columns[0].values()[0]) %}
@@ -16,7 +16,7 @@
 {% endmacro %}
 
 
-{# A value of a config as SQL: text, number, truth or NULL; what has parts as the text of its JSON. #}
+{# A config value as SQL: text, number, boolean or NULL; lists and mappings become the text of their JSON. #}
 {% macro mistral__literal(value) %}
   {% if value is none %}{% do return('NULL') %}{% endif %}
   {% if value is sameas true or value is sameas false %}{% do return(value | string | lower) %}{% endif %}
@@ -53,14 +53,14 @@
 {% endmacro %}
 
 
-{# Whether dbt is building a model just now: only then is anything sent, and not for a test, an operation or a hook. #}
+{# Whether dbt is building a model right now. Only then is anything sent: not for a test, an operation or a hook. #}
 {% macro mistral__builds() %}
   {% do return(
     execute and flags.WHICH in ['run', 'build', 'retry'] and model is defined and model.resource_type == 'model') %}
 {% endmacro %}
 
 
-{# A SELECT with the columns of a source for a submit: the column that tells the rows apart as custom_id, and all else. #}
+{# A SELECT of a source for a submit: the column that tells the rows apart as custom_id, and all other columns. #}
 {% macro mistral__source(relation, custom_id, names=none) %}
   {% if custom_id | lower == 'custom_id' %}{% do return('SELECT * FROM ' ~ relation) %}{% endif %}
   {% set column = duckdb_mistral.mistral__name(custom_id) %}

@@ -1,9 +1,9 @@
 {#
-  One row of the model, one request; the table has the model's columns, then the answers.
+  Each row of the model is one request; the table has the model's columns, followed by the answers.
 
-  Every run converges. What was asked and answered is remembered beside the table, in <table>__mistral: there a request
-  is known by its content, so that it is sent once, however the table is built. What was sent is committed there at
-  once, whatever becomes of the run.
+  Every run converges. The table <table>__mistral remembers what was asked and answered. It knows a request by its
+  content, so that it is sent only once, however the table is built. What was sent is committed there at once, whatever
+  happens to the run.
 #}
 {% materialization mistral_batch, adapter='duckdb' %}
   {% set options = duckdb_mistral.mistral__options() %}
@@ -19,7 +19,7 @@
   {% do duckdb_mistral.mistral__find_wanted(plan, options) %}
   {% set answers = duckdb_mistral.mistral__answered_rows(state, plan, options, shown) %}
   {% set contract = config.get('contract') %}
-  {# Before anything is sent, not after. #}
+  {# Check the contract before anything is sent. #}
   {% if contract and contract.enforced %}{% do get_assert_columns_equivalent(answers) %}{% endif %}
 
   {% set left = namespace(looks=[], pending=0, going=true) %}
@@ -48,21 +48,21 @@
     {% set told = this.identifier ~ ': ' ~ rows ~ ' pending. ' ~ far %}
     {% if options.while_running == 'error' %}
       {% do exceptions.raise_compiler_error(
-        told ~ " The table is as it was. A later run has the answers: `dbt run-operation mistral_wait` waits for them.") %}
+        told ~ " The table is unchanged. A later run has the answers: `dbt run-operation mistral_wait` waits for them.") %}
     {% endif %}
     {% do exceptions.warn(
       told ~ " A later run has their answers: `dbt run-operation mistral_wait` waits for them.") %}
   {% endif %}
   {% if should_full_refresh() and not flags.EMPTY %}{% do duckdb_mistral.mistral__forget_rows(state) %}{% endif %}
 
-  {# From here on, this is a table: how one is built and swapped is dbt-duckdb's to say. #}
+  {# From here on, this is a table, which dbt-duckdb builds and swaps. #}
   {% do context.update({'sql': answers, 'compiled_code': answers, 'pre_hooks': []}) %}
   {% set built = context['materialization_table_duckdb']() %}
   {% do return(built) %}
 {% endmaterialization %}
 
 
-{# One thing that the model's config says: by its name, or under meta, where dbt wants keys that it does not know. #}
+{# One value of the model's config: by its name, or under meta, where dbt wants keys that it does not know. #}
 {% macro mistral__said(name) %}
   {% set said = config.get(name) %}
   {% if said is none %}{% set said = ((config.get('meta') or {}).get('mistral') or {}).get(name) %}{% endif %}
@@ -70,7 +70,7 @@
 {% endmacro %}
 
 
-{# All that the model's config says. #}
+{# All values of the model's config. #}
 {% macro mistral__options() %}
   {% set submit = {} %}
   {% for name in ['model', 'endpoint', 'system', 'params', 'output', 'metadata', 'timeout_hours', 'reuse', 'max_cost',
@@ -115,7 +115,7 @@
 {% endmacro %}
 
 
-{# The columns that the table has after the model's own: name and SQL. #}
+{# The table's columns after the model's own: name and SQL. #}
 {% macro mistral__shown(plan, options) %}
   {% set shown = {'outcome': "coalesce(answer.outcome, 'pending')", 'content': 'answer."content"'} %}
   {% for field in plan.fields %}
@@ -128,7 +128,7 @@
   {% for name in (['embedding'] if plan.endpoint == '/v1/embeddings' else []) + options.results if name not in shown %}
     {% if name not in known or name in ['custom_id', 'asked', 'sent_jobs'] %}
       {% do exceptions.raise_compiler_error(
-        "The results have no column '" ~ name ~ "' to be added. Nothing was sent.") %}
+        "The results have no column '" ~ name ~ "' to add. Nothing was sent.") %}
     {% endif %}
     {% do shown.update({name: 'answer.' ~ duckdb_mistral.mistral__name(name)}) %}
   {% endfor %}
@@ -136,7 +136,7 @@
 {% endmacro %}
 
 
-{# Reads the model once, into a temporary table: what is sent is what the table then holds. #}
+{# Reads the model once, into a temporary table, so that the rows sent are those in the final table. #}
 {% macro mistral__read_model(options, shown) %}
   {% call statement('mistral_rows') %}
     {{ config.get('sql_header') or '' }}
@@ -153,13 +153,13 @@
   {% endif %}
   {% for name in shown if name | lower in names %}
     {% do exceptions.raise_compiler_error(
-      "The model has a column " ~ name ~ " of its own, and so have the answers. Rename the model's. Nothing was sent.") %}
+      "The model has its own column " ~ name ~ ", and so do the answers. Rename the model's. Nothing was sent.") %}
   {% endfor %}
   {% do options.update({'source': duckdb_mistral.mistral__source('temp.main.mistral__rows', options.custom_id, names)}) %}
 {% endmacro %}
 
 
-{# Who is asked what: each row's request by the hash of its body, once per model. #}
+{# What to ask which model: each row's request, as the hash of its body, once per model. #}
 {% macro mistral__find_wanted(plan, options) %}
   {% set given = {} %}
   {% for name, value in options.submit.items() if name in ['endpoint', 'system', 'params', 'output'] %}
@@ -182,7 +182,7 @@
   ).columns[0].values()[0] %}
   {% if repeated %}
     {% do exceptions.raise_compiler_error(
-      "The model repeats values of its column " ~ options.custom_id ~ ", which has to tell its rows apart: " ~ repeated
+      "The model repeats values of its column " ~ options.custom_id ~ ", which must tell its rows apart: " ~ repeated
       ~ ". Nothing was sent.") %}
   {% endif %}
 {% endmacro %}
@@ -193,7 +193,7 @@
 {% endmacro %}
 
 
-{# The SELECT that the table is made of. #}
+{# The SELECT that the table is made from. #}
 {% macro mistral__answered_rows(state, plan, options, shown) %}
   {% set columns = [] %}
   {% for name, sql in shown.items() %}

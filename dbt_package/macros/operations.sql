@@ -1,8 +1,8 @@
 {#
   dbt run-operation mistral_status | mistral_wait | mistral_cost
 
-  They go over every model of the project that is materialized as mistral_batch, or uses mistral_submit, and was built;
-  --args '{models: [moods]}' names some.
+  They cover every built model of the project that is materialized as mistral_batch or uses mistral_submit;
+  --args '{models: [moods]}' selects some.
 #}
 {% macro mistral_status(models=none) %}
   {% for model, id in duckdb_mistral.mistral__submitted(models, ended=false) %}
@@ -15,7 +15,7 @@
 {% endmacro %}
 
 
-{# Returns once every batch has ended; --args '{timeout_seconds: 600}' waits no longer than that for each. #}
+{# Returns once every batch has ended; --args '{timeout_seconds: 600}' waits at most that long for each. #}
 {% macro mistral_wait(models=none, timeout_seconds=none) %}
   {% for model, id in duckdb_mistral.mistral__submitted(models, ended=false) %}
     {% set jobs = run_query(
@@ -28,7 +28,7 @@
 {% endmacro %}
 
 
-{# What the ended batches of each model have cost, in US dollars at batch price. #}
+{# What the ended batches of each model cost, in US dollars at batch price. #}
 {% macro mistral_cost(models=none) %}
   {% for model, id in duckdb_mistral.mistral__submitted(models, ended=true) %}
     {% set costs = run_query(
@@ -38,7 +38,7 @@
       {% do log(model ~ ': ' ~ id ~ ' on ' ~ cost['model'] ~ ', ' ~ cost['answers'] ~ ' answers, $' ~ cost['cost'], info=true) %}
     {% endfor %}
   {% else %}
-    {% do log('Nothing that has ended was submitted.', info=true) %}
+    {% do log('No submitted batch has ended.', info=true) %}
   {% endfor %}
 {% endmacro %}
 
@@ -51,8 +51,8 @@
 {% endmacro %}
 
 
-{# Pairs of a model's name and the id of a submission of its, or of a job where this home does not know that: those that
-   have ended, or those that some row still waits for. #}
+{# Pairs of a model's name and the id of one of its submissions, or of a job if this home does not know the submission:
+   those that have ended, or those that some row still waits for. #}
 {% macro mistral__submitted(models, ended) %}
   {% set names = [models] if models is string else models %}
   {% set submissions = {} %}

@@ -1,11 +1,11 @@
-{# What was asked and answered, beside the table: one row per request and custom_id, in <table>__mistral. #}
+{# The table <table>__mistral, which remembers what was asked and answered: one row per request and custom_id. #}
 {% macro mistral__state(relation) %}
   {% do return(api.Relation.create(
     database=relation.database, schema=relation.schema, identifier=relation.identifier ~ '__mistral', type='table')) %}
 {% endmacro %}
 
 
-{# The columns of its own; those of the results come after them. `asked` is server, endpoint and model. #}
+{# Its own columns; those of the results come after them. `asked` is server, endpoint and model. #}
 {% macro mistral__own_columns() %}
   {% do return({
     'asked': 'VARCHAR', 'request': 'VARCHAR', 'custom_id': 'VARCHAR', 'tries': 'INTEGER', 'submission_id': 'VARCHAR',
@@ -14,7 +14,7 @@
 {% endmacro %}
 
 
-{# The columns of the results that are kept; whole responses only where they are asked for, because of their size. #}
+{# The columns of the results that are kept; whole responses only if asked for, because of their size. #}
 {% macro mistral__kept_columns(plan, options) %}
   {% set kept = {} %}
   {% set own = duckdb_mistral.mistral__own_columns() %}
@@ -45,7 +45,7 @@
 {% endmacro %}
 
 
-{# How a row finds its request: by content, whatever its custom_id; where requests are not shared, by both. #}
+{# How a row finds its request: by content, whatever its custom_id or, if requests are not shared, by both. #}
 {% macro mistral__matches(left, right, plan) %}
   {% set by_content = left ~ '.asked = ' ~ right ~ '.asked AND ' ~ left ~ '.request = ' ~ right ~ '.request' %}
   {% set by_row = ' AND ' ~ left ~ '.custom_id = ' ~ right ~ '.custom_id' %}
@@ -53,7 +53,7 @@
 {% endmacro %}
 
 
-{# The best that is known of each request. #}
+{# The best known answer to each request. #}
 {% macro mistral__best(state, plan) %}
   {% set key = 'asked, request' if plan.reuse_requests else 'asked, request, custom_id' %}
   {% do return(
@@ -62,7 +62,7 @@
 {% endmacro %}
 
 
-{# Reads the answers of what has ended into the state; returns how far each submission is. #}
+{# Reads the answers of ended submissions into the state; returns the progress of each submission. #}
 {% macro mistral__collect(state, plan, options) %}
   {% set known = run_query(
     "SELECT coalesce(to_json(list({'submission_id': submission_id, 'jobs': jobs}))::VARCHAR, '[]') FROM ("
@@ -122,7 +122,7 @@
   {% if look.ended %}
     {% call statement('mistral_missing') %}
       UPDATE {{ state }}
-      SET outcome = 'missing', error = 'no result: the batch has ended, and nothing of this request is to be had',
+      SET outcome = 'missing', error = 'no result: the batch has ended without an answer to this request',
         answered_at = now()
       WHERE {{ its }}
     {% endcall %}
@@ -136,7 +136,7 @@
 {% endmacro %}
 
 
-{# Takes over what was answered under this home before, whoever asked for it. #}
+{# Takes over answers that this home already has, whoever asked for them. #}
 {% macro mistral__take_found(state, plan, options) %}
   {% if not plan.reuse_requests or options.submit.force %}{% do return(none) %}{% endif %}
   {% for model in plan.models %}
@@ -147,7 +147,7 @@
       WHERE asked = {{ asked }} AND NOT EXISTS (
         SELECT 1 FROM {{ state }} AS known
         WHERE known.asked = wanted.asked AND known.request = wanted.request AND known.outcome = 'ok'
-          {# Asked for only now: under this home it may still be. #}
+          {# Responses may be newly asked for; this home may still have them. #}
           {{ 'AND known.response IS NOT NULL' if 'response' in options.results }}
       )
     {% endcall %}
@@ -184,7 +184,7 @@
 {% endmacro %}
 
 
-{# Sends what has no answer and waits for none; returns whether anything was to be sent. #}
+{# Sends requests that have no answer and are not pending; returns whether there were any. #}
 {% macro mistral__send(state, plan, options) %}
   {% set again = "known.outcome IN (" ~ duckdb_mistral.mistral__literals(options.retry) ~ ") AND known.tries <= "
     ~ options.retry_times if options.retry else 'false' %}
@@ -217,7 +217,7 @@
         ) AS sent
         WHERE {{ its }}
       {% endcall %}
-      {# At once: what comes after may fail, and these are paid for. #}
+      {# Commit at once: later steps may fail, and these are paid for. #}
       {% do adapter.commit() %}
     {% endif %}
   {% endfor %}
@@ -230,7 +230,7 @@
   {% do given.update(options.submit) %}
   {% do given.update({'model': model}) %}
   {% if tries %}
-    {# The same rows again are the same submission, unless something tells them apart. #}
+    {# The same rows would be the same submission, so something must tell them apart. #}
     {% set metadata = given.metadata or {} %}
     {% set metadata = fromjson(metadata) if metadata is string else metadata %}
     {% set with_try = {} %}
@@ -250,7 +250,7 @@
 {% endmacro %}
 
 
-{# How many of the model's rows wait for their answer. #}
+{# How many of the model's rows wait for an answer. #}
 {% macro mistral__pending(state, plan) %}
   {% set counted = run_query(
     "SELECT count(*) FROM temp.main.mistral__wanted AS wanted LEFT JOIN (" ~ duckdb_mistral.mistral__best(state, plan)
@@ -260,7 +260,7 @@
 {% endmacro %}
 
 
-{# A full refresh lets go of the answers of rows that have left the model, unless all have. #}
+{# A full refresh drops the answers of rows that have left the model, unless all rows have. #}
 {% macro mistral__forget_rows(state) %}
   {% call statement('mistral_forget') %}
     DELETE FROM {{ state }}

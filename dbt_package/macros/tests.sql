@@ -1,6 +1,6 @@
 {#
-  Fails where the share of rows that are not ok is above max_share, and then returns these rows. Rows that are pending are
-  not ok; pending='ignore' leaves them out of the count, for a project whose batches run on after a build.
+  Fails if the share of rows that are not ok is above max_share, and then returns these rows. Pending rows are not ok;
+  pending='ignore' leaves them out of the count, for a project whose batches run on after a build.
 #}
 {% test mistral_answered(model, column_name='outcome', max_share=0, pending='fail') %}
 WITH counted AS (
@@ -15,8 +15,8 @@ WHERE {{ column_name }} IS DISTINCT FROM 'ok' AND (
 
 
 {#
-  Fails where the newest answer is older than so many hours, or no row has one. The model has the time of its answers as a column where its
-  config says results=['answered_at'].
+  Fails if the newest answer is older than this many hours, or if no row has one. The model has the time of its answers
+  as a column if its config has results=['answered_at'].
 #}
 {% test mistral_fresh(model, hours, column_name='answered_at') %}
 SELECT max({{ column_name }}) AS newest

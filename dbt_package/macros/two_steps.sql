@@ -5,8 +5,8 @@
     {{ duckdb_mistral.mistral_submit(ref('prompts'), system='Summarise in one sentence.') }}
 
   One row per job. `custom_id` names the column that tells the rows apart; everything else is an argument of
-  mistral_batch_submit; of what was answered before, nothing is sent again. It sends only where dbt builds the model: not in compile, show, a unit test, with --empty, or for
-  a source without rows.
+  mistral_batch_submit. Requests that were answered before are not sent again. Anything is sent only when dbt builds the
+  model: not in compile, show or a unit test, with --empty, or for a source without rows.
 #}
 {% macro mistral_submit(relation, custom_id='custom_id') %}
   {% if not execute or flags.WHICH in ['compile', 'docs', 'generate', 'list', 'parse'] %}
@@ -15,7 +15,7 @@
   {% if not duckdb_mistral.mistral__builds() or flags.EMPTY %}{% do return(duckdb_mistral.mistral__no_jobs()) %}{% endif %}
   {% if config.get('materialized') in ['view', 'ephemeral'] %}
     {% do exceptions.raise_compiler_error(
-      "A model that submits has to be a table: a view would submit whenever it is read. Put "
+      "A model that submits must be a table: a view would submit whenever it is read. Put "
       ~ "config(materialized='table') into it. Nothing was sent.") %}
   {% endif %}
   {% if not relation.is_cte and run_query('SELECT 1 FROM ' ~ relation ~ ' LIMIT 1').rows | length == 0 %}
@@ -27,7 +27,7 @@
 
 {% macro mistral__submit_call(relation, custom_id, given) %}
   {% set source = duckdb_mistral.mistral__literal(duckdb_mistral.mistral__source(relation, custom_id)) %}
-  {# Several models run on one file, so that what one of them has answered cannot be left out. #}
+  {# Several models run on one file, so requests that one of them has answered cannot be left out. #}
   {% set several = given.model is sequence and given.model is not string %}
   {% set all = {'reuse': 'submission' if several else 'requests'} %}
   {% do all.update(given) %}
@@ -44,14 +44,14 @@
 
 
 {#
-  The answers of the submissions that a model of jobs names, to be put in brackets after FROM or JOIN:
+  The answers of the submissions in a model of jobs, to be put in brackets after FROM or JOIN:
 
     SELECT p.*, r.outcome, r.content
     FROM {{ ref('prompts') }} p JOIN ({{ duckdb_mistral.mistral_answers(ref('submitted')) }}) r USING (custom_id)
 
-  While a batch runs, its rows have the outcome pending, and dbt warns with how far it is; while_running='wait' waits,
-  and 'error' stops the model with that sentence. In a unit test, the rows that are given for the model of jobs stand for
-  the answers.
+  While a batch runs, its rows have the outcome pending, and a warning from dbt says how far it is; while_running='wait'
+  waits, and 'error' stops the model with the same sentence. In a unit test, the rows given for the model of jobs stand
+  in for the answers.
 #}
 {% macro mistral_answers(submitted, while_running='keep', partial=false) %}
   {% if while_running not in ['keep', 'wait', 'error'] %}
@@ -116,7 +116,7 @@
 {% endmacro %}
 
 
-{# How far the submissions are that a relation of jobs names; none where it is not built yet, or with --empty. #}
+{# The progress of the submissions in a relation of jobs; none if it is not built yet, or with --empty. #}
 {% macro mistral__look_at(submitted, partial, asking) %}
   {% if flags.EMPTY or not load_relation(submitted) %}{% do return([]) %}{% endif %}
   {% set found = run_query(

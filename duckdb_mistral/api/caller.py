@@ -1,4 +1,4 @@
-"""One call through the SDK, read by its raw answer; what went wrong becomes an error that a person reads."""
+"""One call through the SDK, read from its raw answer; a failure becomes an error that a person reads."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Caller:
-    """Makes calls over one transport; no key comes out of their answers."""
+    """Makes calls over one transport, and removes the key from their answers."""
 
     def __init__(self, transport: Transport, server_url: str, key: str) -> None:
-        """Tell of `server_url` in errors, and of `key` nowhere."""
+        """Name `server_url` in errors; show `key` nowhere."""
         self._transport = transport
         self._server_url = server_url
         self._hide_key: Callable[[str], str] = lambda text: without_key(text, key)
@@ -30,8 +30,8 @@ class Caller:
     def call(self, what: str, call: Callable[[], object]) -> dict[str, Any]:
         """Make one call through the SDK and return the JSON object of its answer.
 
-        What the SDK's models make of the answer does not count: a job whose answer has an unknown shape
-        was created all the same.
+        It does not matter what the SDK's models make of the answer: a job whose answer has an unknown shape was
+        still created.
         """
         failpoint("before-request")
         self._transport.forget()
@@ -57,7 +57,7 @@ class Caller:
         return body
 
     def unreachable(self, what: str, error: Exception) -> UnreachableError:
-        """Return the error of a call that the server did not answer, or not in time."""
+        """Return the error for a call that the server did not answer, or not in time."""
         if isinstance(error, self._transport.overslept):
             return OversleptError(sent=False)
         reason = self._hide_key(str(error)) or type(error).__name__
@@ -70,14 +70,14 @@ class Caller:
         )
 
     def oversized(self, what: str) -> ApiError:
-        """Return the error of an answer without an end."""
+        """Return the error for an answer that never ends."""
         return ApiError(
-            f"Could not {what}: the answer of {self._server_url} goes on beyond any size or time that it may take, and "
+            f"Could not {what}: the answer of {self._server_url} is larger, or takes longer, than any real answer, and "
             "was not read to its end. Check the server_url setting (MISTRAL_SERVER_URL)."
         )
 
     def refused(self, what: str, error: Exception | None) -> ApiError:
-        """Return the error of an answer that is no success."""
+        """Return the error for an unsuccessful answer."""
         response = self._transport.last
         if response is None:
             return ApiError(f"Could not {what}: {type(error).__name__} in the SDK.")

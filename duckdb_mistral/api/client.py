@@ -1,7 +1,7 @@
 """The Batch API over the official SDK: upload, create, read, cancel, download. Knows no DuckDB and no ledger.
 
-Every answer is read as raw JSON beside the SDK's own models, so that a new or a missing field at the server
-breaks nothing here. Creating a job is one POST, never repeated; only reads are.
+Every answer is read as raw JSON, independently of the SDK's models, so that a new or missing field at the server
+breaks nothing here. Creating a job is one POST that is never repeated; only reads are.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class BatchClient:
     """One workspace of the Batch API; a context manager that closes its connections."""
 
     def __init__(self, settings: Settings, retry: Retry, *, transport: Any = None) -> None:
-        """Make a client for the settings' key and address; `transport` takes the network's place in tests.
+        """Make a client for the settings' key and address; `transport` replaces the network in tests.
 
-        Raises MissingKeyError where there is no key. Opens no connection yet.
+        Raises MissingKeyError if there is no key. Opens no connection yet.
         """
         self.server_url = settings.server_url
         self.retry = retry
@@ -45,14 +45,14 @@ class BatchClient:
         self._authorization: Callable[[], dict[str, str]] = lambda: {"authorization": f"Bearer {key}"}
         client = importlib.import_module("mistralai.client")
         self._transport = Transport(self.server_url, settings.deadline_seconds, transport=transport)
-        # A session whose settings change lets go of a client that another thread may still be using.
+        # When its settings change, a session drops a client that another thread may still be using.
         weakref.finalize(self, self._transport.close)
         self._caller = Caller(self._transport, self.server_url, key)
         self._sdk = client.Mistral(
             api_key=key, server_url=self.server_url, client=self._transport.client, async_client=NeverAsync()
         )
         self._downloads = Downloads(self._sdk, self._transport, self._caller, settings.deadline_seconds)
-        # The SDK imports these when they are first asked for: here, not in several threads that Ctrl-C may meet there.
+        # The SDK imports these on first use: do it here, not in several threads that Ctrl-C may interrupt.
         _ = self._sdk.files, self._sdk.batch.jobs
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class BatchClient:
 
     @property
     def server_time(self) -> int | None:
-        """The server's clock as its last answer told it, in µs since 1970; None where none did."""
+        """The server's clock according to its last answer, in µs since 1970; None if no answer gave a time."""
         return self._transport.server_time
 
     def close(self) -> None:
@@ -78,12 +78,12 @@ class BatchClient:
     def upload(self, path: Path, name: str) -> str:
         """Upload a JSONL file for batches, streamed; return its id.
 
-        One POST, repeated only where a limit refuses it (API: `POST /v1/files`, schema UploadFileOut).
+        One POST, repeated only if a limit refuses it (API: `POST /v1/files`, schema UploadFileOut).
         """
         body = self.retry.refused(lambda: self._upload_once(path, name))
         file_id = body.get("id")
         if not isinstance(file_id, str) or not file_id:
-            raise ApiError(f"The Mistral API took {name} but its answer names no file. Run the statement again.")
+            raise ApiError(f"The Mistral API accepted {name}, but its answer names no file. Run the statement again.")
         return file_id
 
     def file_exists(self, file_id: str) -> bool:
@@ -114,10 +114,10 @@ class BatchClient:
     ) -> JobReport:
         """Create a job: exactly one POST (API: `POST /v1/batch/jobs`, schema BatchJobOut).
 
-        Past `not_after`, by `clocks.awake`, nothing is sent: OversleptError. Raises UnreachableError with `sent` False
-        where the API certainly took nothing, and an ApiError with a 3xx or 4xx status where it most likely did not.
-        Any other ApiError leaves it unknown whether there is a job now: also an answer that names none, or one of
-        another file.
+        After `not_after`, by `clocks.awake`, nothing is sent: OversleptError. Raises UnreachableError with `sent` False
+        if the API certainly received nothing, and an ApiError with a 3xx or 4xx status if it most likely created no
+        job. After any other ApiError it is unknown whether there is a job, including an answer that names no job or
+        one of another file.
         """
         what = "create the batch job"
         with self._transport.sending_until(not_after):
@@ -135,7 +135,7 @@ class BatchClient:
         report = _report(body, what)
         if not is_id(report.job_id) or (report.input_files and file_id not in report.input_files):
             raise ApiError(
-                f"Could not {what}: the answer of {self.server_url} names {report.job_id[:50]!r}, which is none of it."
+                f"Could not {what}: the answer of {self.server_url} names {report.job_id[:50]!r}, not that job."
             )
         return report
 
@@ -154,8 +154,8 @@ class BatchClient:
     ) -> Iterator[JobReport]:
         """Yield the workspace's jobs, newest first, page after page (API: `GET /v1/batch/jobs`).
 
-        `created_after` is in microseconds. The API's metadata filter is not used: the SDK sends it as loose
-        query parameters, so callers filter what they get.
+        `created_after` is in microseconds. The API's metadata filter is not used, because the SDK sends it as loose
+        query parameters: callers filter the jobs themselves.
         """
         pages = self.pages(statuses=statuses, model=model, created_after=created_after)
         return (report for fresh, _ in pages for report in fresh)
@@ -168,7 +168,7 @@ class BatchClient:
         created_after: int | None = None,
         oldest_first: bool = False,
     ) -> Iterator[tuple[list[JobReport], int | None]]:
-        """Yield the pages that `jobs` reads: what is new in each, and how many jobs the server says that there are."""
+        """Yield the pages that `jobs` reads: the new jobs in each, and the total that the server reports."""
         options: dict[str, Any] = {}
         if statuses is not None:
             options["status"] = list(statuses)
@@ -191,9 +191,9 @@ class BatchClient:
     def download(self, file_id: str, target: Path, requests: int | None = None) -> None:
         """Stream a file's bytes into `target` (API: `GET /v1/files/{file_id}/content`).
 
-        `requests` is how many lines it may have, where that is known; more than those could fill is not read. Of a line
-        that is longer than any answer, the beginning is kept. Raises UnreachableError where the connection broke, and
-        OSError where `target` cannot be written; what had come by then is left there. A clean end proves nothing: the
+        `requests` is how many lines it may have, if that is known; more than those could fill is not read. Of a line
+        longer than any answer, only the beginning is kept. Raises UnreachableError if the connection broke, and OSError
+        if `target` cannot be written; what arrived before that stays in `target`. A clean end proves nothing: the
         caller counts rows.
         """
         file_id = checked_id(file_id)
@@ -205,9 +205,9 @@ class BatchClient:
         return [card for card in body.get("data") or [] if isinstance(card, dict)]
 
     def ask(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer of the ordinary endpoint to one request: exactly one POST, paid at the ordinary price.
+        """Return the ordinary endpoint's answer to one request: exactly one POST, at the ordinary price.
 
-        The path of the endpoint is the API's own, such as '/v1/chat/completions'; the SDK has a method for each.
+        `endpoint` is the API's own path, such as '/v1/chat/completions'; the SDK has a method for each instead.
         """
         return self._caller.call(
             f"ask {endpoint}",
@@ -226,7 +226,7 @@ class BatchClient:
             )
 
     def _page(self, page: int, options: dict[str, Any]) -> tuple[list[JobReport], int | None]:
-        """Return the jobs of a page, and how many there are in all, None where the server does not tell."""
+        """Return the jobs of a page, and the total number of jobs, None if the server does not report it."""
         interrupts.check()
         what = "list the batch jobs"
         body = self._read(
@@ -235,7 +235,7 @@ class BatchClient:
         )
         entries = body.get("data", [])
         if not isinstance(entries, list):
-            raise ApiError(f"Could not {what}: the answer of {self.server_url} holds no list.")
+            raise ApiError(f"Could not {what}: the answer of {self.server_url} contains no list.")
         total = body.get("total")
         return [_report(entry, what) for entry in entries], total if isinstance(total, int) else None
 
@@ -243,7 +243,7 @@ class BatchClient:
         return self.retry.read(lambda: self._caller.call(what, call))
 
     def _of(self, job_id: str, body: dict[str, Any], what: str) -> JobReport:
-        """Return the report of a job; what is told of another one is told of nothing that was asked for."""
+        """Return the report of a job; raise ApiError if the answer is about another job."""
         report = _report(body, what)
         if not is_id(report.job_id) or checked_id(report.job_id) != job_id:
             raise ApiError(f"Could not {what}: the answer of {self.server_url} is about {report.job_id[:50]!r}.")

@@ -1,4 +1,4 @@
-"""Downloading a file to its end, and not beyond any size or time that it may take."""
+"""Downloading a file to its end, within the limits of size and time for a real answer."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Downloads:
     """Downloads files through the SDK."""
 
     def __init__(self, sdk: Any, transport: Transport, caller: Caller, deadline: float) -> None:
-        """Give a file of a size that nobody tells a multiple of `deadline`, in seconds."""
+        """Allow a file of unknown size a multiple of `deadline`, in seconds."""
         self._sdk = sdk
         self._transport = transport
         self._caller = caller
         self._deadline = deadline
 
     def download(self, file_id: str, target: Path, requests: int | None) -> None:
-        """Stream a file's bytes into `target`, once, as `BatchClient.download` does."""
+        """Stream a file's bytes into `target`, in one attempt, as `BatchClient.download` describes."""
         what = f"download file {file_id}"
         failpoint("before-request")
         self._transport.forget()
@@ -44,7 +44,7 @@ class Downloads:
             raise self._caller.unreachable(what, error) from None
         except OversizedError:
             raise self._caller.oversized(what) from None
-        except OSError:  # the file's, not the network's: those are the SDK's HTTP errors
+        except OSError:  # from the file; errors of the network are the SDK's HTTP errors
             raise
         except Exception as error:  # noqa: BLE001  mapped by the raw answer
             if self._transport.last is not None:
@@ -53,7 +53,7 @@ class Downloads:
         failpoint("after-request")
 
     def _allowance(self, file_id: str, response: Any, requests: int | None) -> Allowance:
-        """Return how much a download may take; raises OversizedError where it says itself that it is more."""
+        """Return how much a download may take; raises OversizedError if its headers already announce more."""
         length = response.headers.get("content-length", "")
         if length.isascii() and length.isdigit():
             allowance = Allowance.of(requests)
@@ -66,7 +66,7 @@ class Downloads:
         return Allowance(most_bytes=2 * size + PIECE_BYTES)
 
     def _told_size(self, file_id: str) -> int | None:
-        """Return how many bytes the server says that a file has; None where it does not say."""
+        """Return the size in bytes that the server reports for a file; None if it reports none."""
         try:
             body = self._caller.call(
                 f"look for file {file_id}", lambda: self._sdk.files.retrieve(file_id=file_id, retries=None)

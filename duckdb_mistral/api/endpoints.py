@@ -1,4 +1,4 @@
-"""What the API's text says of each batchable endpoint: the fields of its request body, and their JSON types."""
+"""The batchable endpoints according to the API's OpenAPI text: the fields of their request bodies, with JSON types."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHAT_CLASSIFICATIONS = "/v1/chat/classifications"
 CONVERSATIONS = "/v1/conversations"
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
-#: What a source row may say its request with, per endpoint, one of them per row; the first is what most people use.
+#: The columns that can hold a row's content, per endpoint. A row uses one of them; the first is the most common.
 CONTENT_COLUMNS = {
     CHAT: ("prompt", "messages"),
     EMBEDDINGS: ("input",),
@@ -38,11 +38,11 @@ CONTENT_COLUMNS = {
     CONVERSATIONS: ("prompt", "messages", "inputs"),
     TRANSCRIPTIONS: ("file_url", "file_id"),
 }
-#: Where a system message goes before the content.
+#: Endpoints that take a system message before the content.
 TAKES_SYSTEM = frozenset({CHAT, CHAT_MODERATIONS, CHAT_CLASSIFICATIONS, CONVERSATIONS})
-#: Endpoints whose answers are written, and paid by the token.
+#: Endpoints that write their answers, which are paid by the token.
 WRITING = frozenset({CHAT, FIM, CONVERSATIONS})
-#: The model of an endpoint that the chat models do not serve.
+#: The default models of endpoints that the chat models do not serve.
 USUAL_MODELS = {
     EMBEDDINGS: "mistral-embed",
     FIM: "codestral-latest",
@@ -51,7 +51,7 @@ USUAL_MODELS = {
     OCR: "mistral-ocr-latest",
     TRANSCRIPTIONS: "voxtral-mini-latest",
 }
-#: Which endpoints answer in the same shape; each has a template `{family}_results`.
+#: Endpoints by the shape of their answers; each family has a template `{family}_results`.
 RESULT_FAMILIES = {
     CHAT: "chat",
     FIM: "chat",
@@ -64,10 +64,10 @@ RESULT_FAMILIES = {
     CONVERSATIONS: "conversation",
     TRANSCRIPTIONS: "transcription",
 }
-#: The field of the body that asks for a declared output, and the SQL of the text that answers it.
+#: The body field that asks for a declared output, and the SQL that finds the text of the answer to it.
 OUTPUT_FIELDS = {CHAT: "response_format", OCR: "document_annotation_format"}
 OUTPUT_TEXTS = {OCR: "(body->>'$.document_annotation')"}
-#: The JSON types of a field of which only the name is known.
+#: The JSON types assumed for a field when only its name is known.
 ANY_TYPE = frozenset({"array", "boolean", "integer", "number", "object", "string"})
 #: Columns of `source` that are never a field of a request body.
 OWN_COLUMNS = ("custom_id", "body")
@@ -89,12 +89,12 @@ class Endpoint:
 
     @property
     def takes_system(self) -> bool:
-        """Whether a system message can stand before the content."""
+        """Whether a system message may precede the content."""
         return self.path in TAKES_SYSTEM
 
     @property
     def own_columns(self) -> tuple[str, ...]:
-        """The columns of `source` that mean something besides the options."""
+        """The columns of `source` that have a meaning of their own, apart from the options."""
         return (*OWN_COLUMNS, *self.content_columns, *(("system",) if self.takes_system else ()))
 
     @property
@@ -106,7 +106,7 @@ class Endpoint:
 
 @cache
 def all_endpoints() -> dict[str, Endpoint]:
-    """Return every endpoint that the API takes batches for, by its path."""
+    """Return every endpoint that the API accepts batches for, by its path."""
     added = _table("added_fields")
     return {
         path: Endpoint(path, _types(entry["fields"] | added.get(path, {})), frozenset(added.get(path, {})))
@@ -115,7 +115,7 @@ def all_endpoints() -> dict[str, Endpoint]:
 
 
 def endpoint_of(name: str) -> Endpoint:
-    """Return the endpoint with this path or short name; raise ArgumentError where there is none."""
+    """Return the endpoint with this path or short name; raise ArgumentError if there is none."""
     known = all_endpoints()
     path = name if name in known else f"/v1/{name.strip('/').removeprefix('v1/')}"
     if path not in known:
@@ -124,7 +124,7 @@ def endpoint_of(name: str) -> Endpoint:
 
 
 def _with_sdk_fields(endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint with the fields that the installed SDK knows besides."""
+    """Return an endpoint, including fields that only the installed SDK knows."""
     newer = sorted(sdk_fields(endpoint.path) - set(endpoint.fields))
     if not newer:
         return endpoint
@@ -143,5 +143,5 @@ def _types(fields: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
 
 
 def usual_model(endpoint: Endpoint, model: str, default: str) -> str:
-    """Return the model of a call that names none: `model`, or the endpoint's where `model` is only the `default`."""
+    """Return the model for a call that names none: `model`, or the endpoint's if `model` is just the `default`."""
     return USUAL_MODELS.get(endpoint.path, model) if model == default else model

@@ -1,4 +1,4 @@
-"""Ids of the API, which are UUIDs: an id goes into a path, so nothing else may."""
+"""Ids of the API, which are UUIDs; they are checked because they go into URL paths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from duckdb_mistral.errors import ArgumentError
 
 
 def checked_id(value: str) -> str:
-    """Return `value` as a UUID's text; raises ArgumentError."""
+    """Return `value` as the text of a UUID; raises ArgumentError for anything else."""
     try:
         return str(UUID(value))
     except ValueError:
@@ -18,7 +18,7 @@ def checked_id(value: str) -> str:
 
 
 def is_id(value: str) -> bool:
-    """Tell whether a text is a UUID's."""
+    """Tell whether a text is a UUID."""
     try:
         UUID(value)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Reading the workspace's list of jobs as a whole, also where it repeats, shifts, or holds less than it says.
+"""Reading the workspace's whole list of jobs, even if it repeats, shifts, or holds less than it claims.
 
-Nothing is concluded from a job that is not listed unless the list was whole.
+A job's absence means nothing unless the list was whole.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs.job import JobReport
 
 PAGE_SIZE = 100
-#: So many pages in a row may hold nothing new before the rest is taken to be so too.
+#: After this many pages in a row with nothing new, the rest is assumed to hold nothing new either.
 REPEATS = 2
-#: A list that lost rows between its pages is read so many times, and what any of them held counts.
+#: How many times a list that lost rows between its pages is read; a job in any of the passes counts.
 PASSES = 3
-#: The statuses by which a list can be asked for in pieces.
+#: The statuses that a list can be filtered by, to read it in pieces.
 TOLD = (*PENDING, *sorted(ENDED))
 
 
 class Workspace(Protocol):
-    """What lists jobs."""
+    """Anything that lists jobs."""
 
     def pages(
         self,
@@ -37,21 +37,21 @@ class Workspace(Protocol):
         created_after: int | None = None,
         oldest_first: bool = False,
     ) -> Iterator[tuple[list[JobReport], int | None]]:
-        """Yield the pages of the list, of each what the pages before did not hold, with the total that it tells."""
+        """Yield for each page the jobs that no earlier page held, and the total that it reports."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What the workspace listed, newest first."""
+    """The jobs that the workspace listed, newest first."""
 
     reports: Mapping[str, JobReport] = field(default_factory=dict)
-    #: How many jobs the server said to have, 0 where it did not.
+    #: How many jobs the server said it has, 0 if it did not say.
     total: int = 0
 
     @property
     def is_whole(self) -> bool:
-        """Whether no job is missing, as far as can be told."""
+        """Whether, as far as can be told, no job is missing."""
         return not self.reports or len(self.reports) >= self.total
 
     def told_of(self, submission_id: str, file_ids: Collection[str]) -> list[JobReport]:
@@ -76,13 +76,13 @@ class Listing:
 
     @property
     def may_be_cut(self) -> bool:
-        """Whether the list ended at a round number, as where a server gives no more than so many in all."""
+        """Whether the list may have been cut short: it ended at a round number, as if the server caps it."""
         return not self.is_whole or (bool(self.reports) and len(self.reports) % PAGE_SIZE == 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sought:
-    """A job that may be in the list: what it was told to carry, and the file and the model that it was created with."""
+    """A job that may be in the list: the tags, the file and the model that it was created with."""
 
     tags: Mapping[str, str]
     model: str
@@ -91,7 +91,7 @@ class Sought:
     models: int = 1
 
     def among(self, reports: Iterable[JobReport]) -> list[JobReport]:
-        """Return the jobs that carry the tags; where none does, those that were created with the file and the model."""
+        """Return the jobs that carry the tags or, if none does, those created with the file and the model."""
         by_id = {report.job_id: report for report in reports}
         tagged = [report for report in by_id.values() if self._is_tagged(report)]
         return tagged or [report for report in by_id.values() if self._is_made_of(report)]
@@ -109,7 +109,7 @@ class Sought:
 
 
 def _family(model: str) -> str:
-    """Return the name of a model without its version: a server may name the version that 'latest' stands for."""
+    """Return a model's name without its version, because a server may name the version that 'latest' stands for."""
     name, _, version = model.casefold().rpartition("-")
     return name if name and (version == "latest" or version.isdecimal()) else model.casefold()
 
@@ -117,10 +117,10 @@ def _family(model: str) -> str:
 def read_pages(
     page_of: Callable[[int], tuple[Sequence[JobReport], int | None]],
 ) -> Iterator[tuple[list[JobReport], int | None]]:
-    """Yield of each page what the pages before did not hold, with the total that it tells, until there is no more.
+    """Yield for each page the jobs that no earlier page held, and the total that it reports, to the end of the list.
 
-    A job that is created meanwhile pushes others to the next page, so some come twice. A server may give fewer at a
-    time than it is asked for, and no total or a wrong one: only an empty page ends its list.
+    A job created in the meantime pushes others to the next page, so some appear twice. A server may return fewer jobs
+    per page than asked for, and no total or a wrong one: only an empty page ends its list.
     """
     seen: set[str] = set()
     repeats = 0
@@ -135,7 +135,7 @@ def read_pages(
 
 
 def read(workspace: Workspace) -> Listing:
-    """Return what the workspace lists, read again where rows were lost between two pages."""
+    """Return the workspace's list, read again if rows were lost between two pages."""
     reports: dict[str, JobReport] = {}
     total = 0
     for _ in range(PASSES):
@@ -149,7 +149,7 @@ def read(workspace: Workspace) -> Listing:
 
 
 def newer(workspace: Workspace, before: Listing) -> list[JobReport]:
-    """Return the jobs that were created since a list was read: those above the first page that it knows whole."""
+    """Return the jobs created since a list was read: those before the first page that it knows completely."""
     found: list[JobReport] = []
     for fresh, _ in workspace.pages():
         unknown = [report for report in fresh if report.job_id not in before.reports]
@@ -160,7 +160,7 @@ def newer(workspace: Workspace, before: Listing) -> list[JobReport]:
 
 
 def probed(workspace: Workspace, *, since: int, model: str) -> Iterator[JobReport]:
-    """Yield jobs from narrower lists, for where the whole one may be cut; `since` is in microseconds."""
+    """Yield jobs from narrower lists, in case the whole one is cut short; `since` is in microseconds."""
     narrower: list[dict[str, Any]] = [{"oldest_first": True, "created_after": since}, {"model": model}]
     narrower += [{"statuses": [status]} for status in TOLD]
     for options in narrower:

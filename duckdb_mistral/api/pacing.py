@@ -1,6 +1,6 @@
-"""What an answer may take: how long its headers may be under way, how slowly it may come, how large it may grow.
+"""Limits for an answer: how long its headers may take, how slowly it may arrive, how large it may grow.
 
-Each limit is one that no honest answer meets, so that whoever keeps a connection busy without end is told of.
+No honest answer reaches these limits. They end connections that would otherwise be kept busy forever.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-#: A body that moves fewer bytes than this within the deadline will not end within a person's patience.
+#: A body that moves fewer bytes than this within the deadline is too slow to wait for.
 LEAST_BYTES = 1 << 16
-#: Storing half a gigabyte may take the server a while after the last byte, and a slow line has to bring an answer in
-#: full: so many times the deadline.
+#: How many deadlines a whole transfer may take: the server may need a while to store half a gigabyte after the last
+#: byte, and a slow line must be able to deliver a whole answer.
 PATIENCE = 10
-#: The largest answer but for files: a page of a hundred jobs has a few hundred kilobytes.
+#: The largest answer except for files: a page of a hundred jobs has a few hundred kilobytes.
 LARGEST_ANSWER = 32 << 20
-#: What is packed comes out in pieces of at most this size, however much is in it.
+#: Compressed data is unpacked in pieces of at most this size, however much it holds.
 PIECE_BYTES = 1 << 20
-#: What is unpacked here although it was not asked for; another way of packing is refused.
+#: Encodings that are unpacked although they were not asked for; all others are refused.
 PACKED = ("gzip", "x-gzip", "deflate")
 
 
-#: The longest line of a file that is read as one, and the beginning that is kept of a longer one: enough for its id.
+#: The longest line that is kept whole, and how much is kept of a longer one: enough for its id.
 LONGEST_LINE = 512 << 20
 KEPT_OF_LINE = 1 << 20
-#: Without a told size, so many requests more get the time again that a few have.
+#: If a file's size is unknown, the time allowed grows by its base amount for every this many requests.
 REQUESTS_IN_TIME = 1_000
 
 
@@ -47,9 +47,9 @@ def in_pace(
     *,
     in_all: float | None = None,
 ) -> Iterator[bytes]:
-    """Yield `pieces`; raise `too_slow` where fewer than LEAST_BYTES came by in so many seconds.
+    """Yield `pieces`; raise `too_slow` if fewer than LEAST_BYTES arrive within `seconds`.
 
-    With `in_all`, all of it has to come by within so many.
+    With `in_all`, everything must arrive within that many seconds.
     """
     began = started = clock()
     moved = 0
@@ -66,9 +66,9 @@ def in_pace(
 
 
 def unpacked(pieces: Iterable[bytes], broken: type[Exception]) -> Iterator[bytes]:
-    """Yield what gzip or zlib has packed into `pieces`, in pieces of a bounded size.
+    """Yield the unpacked contents of gzip or zlib `pieces`, in pieces of a bounded size.
 
-    Raises `broken` where it cannot be unpacked, or ends too early.
+    Raises `broken` if they cannot be unpacked, or end too early.
     """
     unpacker = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
     begun = False
@@ -76,7 +76,7 @@ def unpacked(pieces: Iterable[bytes], broken: type[Exception]) -> Iterator[bytes
         for piece in pieces:
             left = piece
             while left:
-                if unpacker.eof:  # what is packed may be several files after one another
+                if unpacker.eof:  # several packed files may follow one another
                     unpacker = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)
                 begun = True
                 yield unpacker.decompress(left, PIECE_BYTES)
@@ -90,7 +90,7 @@ def unpacked(pieces: Iterable[bytes], broken: type[Exception]) -> Iterator[bytes
 
 
 def at_most(pieces: Iterable[bytes], most: float) -> Iterator[bytes]:
-    """Yield `pieces`; raise OversizedError where they hold more bytes than `most`."""
+    """Yield `pieces`; raise OversizedError if they hold more bytes than `most`."""
     size = 0
     for piece in pieces:
         size += len(piece)
@@ -101,21 +101,21 @@ def at_most(pieces: Iterable[bytes], most: float) -> Iterator[bytes]:
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """How many bytes a download may bring, and how long it may take to do so."""
+    """How many bytes a download may have, and how long it may take."""
 
     most_bytes: float = math.inf
     seconds: float = math.inf
 
     @classmethod
     def of(cls, requests: int | None, seconds: float = math.inf) -> Allowance:
-        """Return what the answers to so many requests may take, of which a few have `seconds`."""
+        """Return the allowance for the answers to `requests` requests; `seconds` is the time for a few of them."""
         if requests is None:
             return cls()
         share = 1 + requests / REQUESTS_IN_TIME
         return cls(most_bytes=PIECE_BYTES + requests * LONGEST_LINE, seconds=seconds * share)
 
     def spent(self, pieces: Iterable[bytes], clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
-        """Yield `pieces`; raise OversizedError where they are more, or take longer, than is allowed."""
+        """Yield `pieces`; raise OversizedError if they are larger, or take longer, than allowed."""
         until = clock() + self.seconds
         for piece in at_most(pieces, self.most_bytes):
             yield piece
@@ -124,7 +124,7 @@ class Allowance:
 
 
 def write_lines(pieces: Iterable[bytes], file: BinaryIO) -> None:
-    """Write what comes to an empty file; of a line longer than LONGEST_LINE, its beginning alone."""
+    """Write `pieces` to an empty file; of a line longer than LONGEST_LINE, only the beginning."""
     start = end = 0
     cut = False
     for piece in pieces:
@@ -147,35 +147,35 @@ def write_lines(pieces: Iterable[bytes], file: BinaryIO) -> None:
 
 
 class HeaderPatience:
-    """How long the headers of an answer may be under way in all; the HTTP library limits the single bytes alone."""
+    """Limits how long all headers of an answer may take; the HTTP library limits only each single read."""
 
     def __init__(self, too_slow: type[Exception], clock: Callable[[], float] = time.monotonic) -> None:
-        """Raise `too_slow` past the time that a read is given."""
+        """Raise `too_slow` when a read's time is used up."""
         self._too_slow = too_slow
         self._clock = clock
         self._waiting = threading.local()
 
     def begin(self) -> None:
-        """Let the reads of this thread be those of headers from here on."""
+        """From here on, this thread reads headers."""
         self._waiting.headers, self._waiting.since = True, None
 
     def end(self) -> None:
-        """Let the reads of this thread be those of bodies, which are paced as streams."""
+        """From here on, this thread reads bodies, which are paced as streams."""
         self._waiting.headers = False
 
     def watch(self, client: Any) -> None:
-        """Limit the reads of an HTTP client; one whose inside is of another kind keeps its own limits alone."""
+        """Limit the reads of an HTTP client; one with different internals keeps only its own limits."""
         for transport in (client._transport, *client._mounts.values()):
             pool: Any = getattr(transport, "_pool", None)
             if hasattr(pool, "_network_backend"):
                 pool._network_backend = _Backend(pool._network_backend, self)
 
     def written(self) -> None:
-        """Begin anew: the answer to what was just written is waited for."""
+        """Start the time over: the answer to what was just written is awaited."""
         self._waiting.since = None
 
     def left(self, timeout: float | None) -> float | None:
-        """Return how long the next read may take that is given so many seconds; raise where none are left."""
+        """Return how long the next read, given `timeout` seconds, may take; raise if no time is left."""
         if timeout is None or not getattr(self._waiting, "headers", False):
             return timeout
         now = self._clock()
@@ -188,7 +188,7 @@ class HeaderPatience:
 
 
 class _Backend:
-    """What opens the connections of an HTTP client, around the library's own."""
+    """Opens the connections of an HTTP client; wraps the library's own backend."""
 
     def __init__(self, backend: Any, patience: HeaderPatience) -> None:
         self._backend = backend
@@ -202,7 +202,7 @@ class _Backend:
 
 
 class _Connection:
-    """A connection whose reads of headers are limited together."""
+    """A connection whose reads of headers share one limit."""
 
     def __init__(self, stream: Any, patience: HeaderPatience) -> None:
         self._stream = stream

@@ -1,6 +1,6 @@
-"""The fields of request bodies that the installed SDK knows: a newer one may know more than the tables of this package.
+"""The request body fields that the installed SDK knows: a newer SDK may know more than the tables of this package.
 
-They are read from the SDK's source, since to import its models takes half a second.
+They are read from the SDK's source, because importing its models takes half a second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REQUEST_MODELS = {
 
 @cache
 def sdk_fields(path: str) -> frozenset[str]:
-    """Return the fields that the installed SDK has for an endpoint's request body; none where it cannot be read."""
+    """Return the fields that the installed SDK has for an endpoint's request body; none if it cannot be read."""
     module, model = REQUEST_MODELS[path]
     source = _models() / f"{module}.py"
     try:
@@ -50,7 +50,7 @@ def _models() -> Path:
 
 
 def _name(statement: ast.AnnAssign) -> str:
-    """Return a field's name in JSON, which the model's own may stand for: Annotated[…, Field(alias="input")]."""
+    """Return a field's name in JSON, which may be an alias of the model's name: Annotated[…, Field(alias="input")]."""
     for node in ast.walk(statement.annotation):
         if isinstance(node, ast.keyword) and node.arg == "alias" and isinstance(node.value, ast.Constant):
             return str(node.value.value)

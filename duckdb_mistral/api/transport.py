@@ -1,4 +1,4 @@
-"""The HTTP client that the SDK works with: timeouts, deadlines, no redirects, and every answer as it arrived."""
+"""The HTTP client for the SDK: timeouts, deadlines, no redirects, and every answer as it arrived."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Transport:
     """One HTTP client for one server; safe for several threads, each of which sees its own last answer."""
 
     def __init__(self, server_url: str, deadline_seconds: float, *, transport: Any = None) -> None:
-        """Make a client for `server_url`; `transport` takes the network's place in tests.
+        """Make a client for `server_url`; `transport` replaces the network in tests.
 
-        `deadline_seconds` is how long the server may keep silent, or keep dripping, in either direction. Raises
-        SettingError where the environment names a proxy or certificates that cannot be used.
+        `deadline_seconds` is how long the server may be silent, or only trickle, in either direction. Raises
+        SettingError if the environment names a proxy or certificates that cannot be used.
         """
         self._deadline = deadline_seconds
         self._process = os.getpid()
@@ -47,7 +47,7 @@ class Transport:
         http = self._http
         self.error: type[Exception] = http.HTTPError
         self.timed_out: type[Exception] = http.TimeoutException
-        #: Errors after which it is certain that the server got nothing.
+        #: Errors after which the server certainly received nothing.
         self.not_sent = (http.ConnectError, http.ConnectTimeout, http.PoolTimeout, http.ProxyError)
         try:
             self.client = http.Client(
@@ -59,7 +59,7 @@ class Transport:
         except (ImportError, OSError, ValueError, http.InvalidURL) as error:
             raise SettingError(
                 "The proxy or certificate settings of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY, "
-                f"SSL_CERT_FILE) cannot be used: {_reason(error)}. Mend or unset them, and run the statement again."
+                f"SSL_CERT_FILE) cannot be used: {_reason(error)}. Fix or unset them, and run the statement again."
             ) from None
         self._headers = HeaderPatience(http.ReadTimeout)
         self._headers.watch(self.client)
@@ -69,24 +69,24 @@ class Transport:
 
     @property
     def last(self) -> Any:
-        """The last answer that this thread got, or None where there was none since `forget`."""
+        """The last answer that this thread received, or None if there was none since `forget`."""
         return getattr(self._answers, "last", None)
 
     @property
     def server_time(self) -> int | None:
-        """The server's clock now, in µs since 1970, by the last answer that told it; None where none did."""
+        """The server's clock now, in µs since 1970, from the last answer with a time; None if there was none."""
         if self._server_time is None:
             return None
         told, heard_at = self._server_time
         return told + int((awake() - heard_at) * 1_000_000)
 
     def forget(self) -> None:
-        """Let `last` be None until the next answer."""
+        """Reset `last` to None until the next answer."""
         self._answers.last = None
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
-        """Leave the bodies of good answers unread meanwhile, for the caller to stream."""
+        """In this context, leave the bodies of successful answers unread, for the caller to stream."""
         self._answers.streamed = True
         try:
             yield
@@ -95,7 +95,7 @@ class Transport:
 
     @contextmanager
     def sending_until(self, moment: float | None) -> Iterator[None]:
-        """Let no request of this thread leave past a moment of `clocks.awake`: it raises `overslept` instead."""
+        """Let no request of this thread leave after a moment of `clocks.awake`: raise `overslept` instead."""
         self._answers.moment = moment
         try:
             yield
@@ -103,14 +103,14 @@ class Transport:
             self._answers.moment = None
 
     def close(self) -> None:
-        """Close the connections; those of a parent are left to it."""
+        """Close the connections, except those of a parent process."""
         if self._process == os.getpid():
             self.client.close()
 
     def _prepare(self, request: Any) -> None:
-        """Set the timeouts of every request in one place: the SDK's own differ between its versions."""
+        """Set the timeouts of every request in one place, because the SDK's own differ between its versions."""
         upload = request.method == "POST" and request.url.path.endswith("/files")
-        # Not packed: nothing says how much comes out of what is.
+        # Uncompressed, because nothing says how much compressed data unpacks to.
         request.headers["accept-encoding"] = "identity"
         request.extensions["timeout"] = {
             "connect": min(CONNECT_SECONDS, self._deadline),
@@ -123,7 +123,7 @@ class Transport:
         self._headers.begin()
         moment = getattr(self._answers, "moment", None)
         if moment is not None:
-            self._check_time(moment)  # before the headers leave, and once more before the body, without which no job is
+            self._check_time(moment)  # before the headers, and again before the body, without which there is no job
             request.stream = _checked_stream(self._http, request.stream, lambda: self._check_time(moment))
 
     def _check_time(self, moment: float) -> None:
@@ -131,7 +131,7 @@ class Transport:
             raise self.overslept("the time to send it has passed")
 
     def _keep(self, response: Any) -> None:
-        """Keep the raw answer, before the SDK's models see it; raises OversizedError for one that grows without end."""
+        """Keep the raw answer before the SDK's models see it; raises OversizedError for one that never ends."""
         self._headers.end()
         self._answers.last = response
         told = _server_time(response)
@@ -145,7 +145,7 @@ class Transport:
             del response.headers["content-encoding"]
             pieces = unpacked(pieces, self._http.RemoteProtocolError)
         elif packed not in ("", "identity"):
-            raise self._http.RemoteProtocolError(f"it answered in a packing that was not asked for: {packed[:50]}")
+            raise self._http.RemoteProtocolError(f"it answered in an encoding that was not asked for: {packed[:50]}")
         if not streamed:
             pieces = at_most(pieces, LARGEST_ANSWER)
         response.stream = self._streams(response.stream, pieces, heeds_interrupts=streamed)
@@ -154,7 +154,7 @@ class Transport:
 
 
 class NeverAsync:
-    """Stands for the SDK's own asynchronous client, which would run an event loop wherever it is collected."""
+    """Replaces the SDK's asynchronous client, which would run an event loop when it is garbage-collected."""
 
     def build_request(self, *_: Any, **__: Any) -> Any:
         """Refuse: nothing here is asynchronous."""
@@ -169,13 +169,13 @@ class NeverAsync:
 
 
 def _streams(http: Any) -> Any:
-    """Return a class of streams over the library that this version of the SDK uses."""
+    """Return a stream class for the HTTP library that this version of the SDK uses."""
 
     class Stream(http.SyncByteStream):  # type: ignore[misc]
         def __init__(self, stream: Any, pieces: Iterator[bytes], *, heeds_interrupts: bool) -> None:
             self._stream = stream
             self._pieces = pieces
-            # Whole files alone: an interrupted create would be one whose answer is lost.
+            # Only for whole files: interrupting a create would lose its answer.
             self._heeds_interrupts = heeds_interrupts
 
         def __iter__(self) -> Iterator[bytes]:
@@ -191,7 +191,7 @@ def _streams(http: Any) -> Any:
 
 
 def _overslept(http: Any) -> type[Exception]:
-    """Return a class of errors, of the library that this version of the SDK uses, for what was not sent in time."""
+    """Return an error class of the HTTP library that this version of the SDK uses, for what was not sent in time."""
 
     class Overslept(http.TransportError):  # type: ignore[misc]
         pass
@@ -200,7 +200,7 @@ def _overslept(http: Any) -> type[Exception]:
 
 
 def _checked_stream(http: Any, stream: Any, check: Callable[[], None]) -> Any:
-    """Return a stream that is checked right before its first byte."""
+    """Return a stream that calls `check` right before its first byte."""
 
     class Checked(http.SyncByteStream):  # type: ignore[misc]
         def __iter__(self) -> Iterator[bytes]:
@@ -214,7 +214,7 @@ def _checked_stream(http: Any, stream: Any, check: Callable[[], None]) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return what an error of the environment says; not where it may quote the password of a proxy."""
+    """Return what an error of the environment says, unless it may quote a proxy's password."""
     quotes_address = not isinstance(error, ImportError | OSError)
     if quotes_address and any("@" in address for address in getproxies().values()):
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""The command clean: what lies under `home` as a table, and what came of it in a sentence or two."""
+"""The command clean: what is under `home` as a table, and the outcome in a sentence or two."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(asked: Asked, *, free: bool, shown: str) -> None:
-    """Print what lies there, one row per kind; with `free`, free what can be. Raises what `clean` raises."""
+    """Print what is there, one row per kind; with `free`, free what can be freed. Raises what `clean` raises."""
     import duckdb
 
     with closing(Context.of_environment()) as context:
@@ -58,7 +58,7 @@ def _sentences(heaps: list[Heap], asked: Asked, home: Path, *, free: bool) -> It
             "downloaded again only as long as the server keeps them."
         )
     elif asked.identifiers or asked.older_than_days is not None:
-        yield "Of what --results and --older-than name, no results are kept here."
+        yield "No results that --results or --older-than name are kept here."
 
 
 def _amount(heaps: Iterable[Heap]) -> str:

@@ -1,10 +1,10 @@
-"""The advice of an error, which names statements and arguments of SQL, in the words of the command line."""
+"""Translates the advice in errors from SQL statements and arguments to commands and options."""
 
 from __future__ import annotations
 
 import re
 
-#: Arguments of functions, and the options that stand for them.
+#: Arguments of functions, and the equivalent options.
 _OPTIONS = {
     "partial := true": "--partial",
     "force := true": "--force",
@@ -18,7 +18,7 @@ _CALL = re.compile(
 
 
 def in_command_words(message: str) -> str:
-    """Return a sentence with commands and options in the place of the calls and arguments that it advises."""
+    """Return a sentence that advises commands and options instead of calls and arguments."""
     message = _CALL.sub(_command, message)
     for argument, option in _OPTIONS.items():
         message = message.replace(argument, option)

@@ -16,9 +16,9 @@ from duckdb_mistral.cli.outcomes import ExitCode, fail
 
 
 def main() -> None:
-    """Run the command line; never end with a traceback for what a person can mend."""
+    """Run the command line; never end with a traceback for something that a person can fix."""
     if sys.stdout is None:
-        fail("Standard output is closed, so nothing can be printed, and nothing was done. Send it to a file.")
+        fail("Standard output is closed, so nothing can be printed, and nothing was done. Redirect it to a file.")
     try:
         try:
             cli(prog_name="duckdb-mistral")
@@ -27,11 +27,11 @@ def main() -> None:
     except OSError as error:
         if error.filename is not None:
             raise
-        # What is left to be written would fail again when Python ends.
+        # Unwritten output would fail again when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # whoever reads has read enough
+        if isinstance(error, BrokenPipeError):  # the reader has read enough
             sys.exit(ExitCode.NOT_DONE)
-        fail(f"Standard output cannot be written: {error.strerror}. What was printed is not whole.")
+        fail(f"Standard output cannot be written: {error.strerror}. The printed output is incomplete.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

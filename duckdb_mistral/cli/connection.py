@@ -1,4 +1,4 @@
-"""The connection on which a command runs its statement; DuckDB is imported only where one is opened."""
+"""The connection on which a command runs its statement; DuckDB is imported only when one is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo: the main job on real text, against a local server that lives as long as it."""
+"""The demo: the main job on real text, against a local server that lives as long as the demo."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STATUS = """\
 SELECT job_id, status, total_requests, progress FROM mistral_batch_status();"""
 WAIT = """\
 SELECT job_id, status, succeeded_requests FROM mistral_batch_wait('%s');"""
-#: What is printed of the rows that submit returns.
+#: The columns of submit's rows that are printed.
 SUBMITTED = "submission_id, job_id, part, status, model, total_requests, reused"
 RESULTS = """\
 SELECT a.year, a.president, r.outcome, r.content
@@ -39,13 +39,13 @@ ORDER BY a.year;"""
 
 
 def data_file() -> Path:
-    """Return the text of the demo: inside the package where it is installed, under examples/ in a checkout."""
+    """Return the demo's data file: inside an installed package, or under examples/ in a checkout."""
     inside = _PACKAGE / "data" / "addresses.csv"
     return inside if inside.exists() else _PACKAGE.parent / "examples" / "data" / "addresses.csv"
 
 
 def run(*, rows: int, job_seconds: float) -> None:
-    """Show every statement and what it prints; raises MistralBatchError where the extra is missing, and on Ctrl-C."""
+    """Show every statement and what it prints; raises MistralBatchError if the extra is missing, and on Ctrl-C."""
     try:
         from duckdb_mistral.emulator import Emulator
     except ImportError as error:
@@ -76,14 +76,14 @@ def run(*, rows: int, job_seconds: float) -> None:
             _say(f"\n{RESULTS % submission_id}")
             _print(connection.sql(RESULTS % submission_id))
     _say(
-        "\nThat was the whole of it. With a key of your own (export MISTRAL_API_KEY=…) the same statements, without "
-        "the local server, get Mistral's answers at the batch price."
+        "\nThat is all. With your own key (export MISTRAL_API_KEY=…) the same statements, without the local server, "
+        "get Mistral's answers at the batch price."
     )
 
 
 @contextmanager
 def _interrupts_told() -> Iterator[None]:
-    """Say of Ctrl-C what is true of the demo: a statement's own words tell of jobs that go on at the API."""
+    """Describe Ctrl-C as it works in the demo: a statement's own message speaks of jobs that go on at the API."""
     try:
         yield
     except (KeyboardInterrupt, duckdb.Error) as error:
@@ -100,7 +100,7 @@ def _say(text: str) -> None:
 
 
 def _print_jobs(relation: duckdb.DuckDBPyRelation) -> None:
-    """Print rows with their ids whole, which DuckDB's own box cuts where a terminal is narrow."""
+    """Print rows with their ids whole; DuckDB's own box cuts them on a narrow terminal."""
     print_table(relation)
     sys.stdout.flush()
 

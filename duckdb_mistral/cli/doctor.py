@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PACKAGES = ("duckdb-mistral", "duckdb", "mistralai", "pyarrow", "sqlglot", "sqlalchemy")
-#: A check-up answers soon, or says that there is no answer.
+#: A check-up answers soon, or says that it got no answer.
 BUDGET_SECONDS = 5.0
 
 
@@ -45,19 +45,19 @@ def examine() -> bool:
 
 
 def repair() -> None:
-    """Build the ledger anew from the workspace's jobs, and print what was done."""
+    """Rebuild the ledger from the workspace's jobs, and print what was done."""
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.batches.repair import repair as repaired
 
     with closing(Context.of_environment()) as context:
         done = repaired(context)
     if done.put_aside is not None:
-        click.echo(f"The damaged ledger lies in {done.put_aside} now.")
+        click.echo(f"The damaged ledger is now in {done.put_aside}.")
     submissions, jobs = _counted(done.restored_submissions, "submission"), _counted(done.restored_jobs, "job")
     click.echo(f"Restored from the workspace: {submissions} with {jobs}.")
     if done.unsent_jobs:
         click.echo(
-            f"Not sent yet: {_counted(done.unsent_jobs, 'job')}. The same submit statements, run again, send them."
+            f"Not sent yet: {_counted(done.unsent_jobs, 'job')}. Run the same submit statements again to send them."
         )
 
 
@@ -83,7 +83,7 @@ def _state(settings: Settings) -> Iterator[str]:
     check_memory(settings.home, ledger)
     submissions, jobs = ledger.submissions(), ledger.jobs()
     open_jobs = sum(not job.ended for job in jobs)
-    writable = "is writable" if ledger.writable else "is read-only for this user, who can read kept results alone"
+    writable = "is writable" if ledger.writable else "is read-only for this user, who can only read kept results"
     yield f"{settings.home} {writable}: {len(submissions)} submissions, {len(jobs)} jobs, {open_jobs} not ended"
 
 
@@ -97,7 +97,7 @@ def _server(settings: Settings) -> Iterator[str]:
     from duckdb_mistral.runtime.retry_policy import Retry
 
     if not settings.api_key:
-        raise MissingKeyError(f"{settings.server_url} was not asked: that needs a key.")
+        raise MissingKeyError(f"{settings.server_url} was not checked, because that needs a key.")
     with closing(Context(settings, retry=Retry(budget_seconds=BUDGET_SECONDS))) as context:
         models = {str(card.get("id")) for card in context.client.models()}
     yield f"{settings.server_url} takes the key and offers {len(models)} models"

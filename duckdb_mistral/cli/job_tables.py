@@ -1,4 +1,4 @@
-"""Jobs as the command line shows them: what failed of them, and what to do about it."""
+"""Jobs as the command line shows them: which requests failed, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from duckdb_mistral.jobs.job import ENDED, PENDING, Status
 if TYPE_CHECKING:
     import duckdb
 
-#: What a person looks at first; csv and jsonl hold every column.
+#: The columns that a person looks at first; csv and jsonl hold every column.
 SUBMIT_COLUMNS = "submission_id, job_id, part, status, model, total_requests AS requests, reused"
 STATUS_COLUMNS = (
     "submission_id, job_id, part, status, model, completed_requests || '/' || total_requests AS requests, "
     "failed_requests AS failed"
 )
 _WORD = "upper(trim(status))"
-#: Whether a job has ended: by its word, or by its time of completion where the word is not known.
+#: Whether a job has ended: by its status, or by its completion time if the status is unknown.
 _ENDED = f"({_WORD} IN ({literals(ENDED)}) OR ({_WORD} NOT IN ({literals(PENDING)}) AND completed_at IS NOT NULL))"
-#: What the rows of a job table say of requests that nothing will come of any more.
+#: What the rows of a job table say about requests that will get no answer.
 _LEFT = f"""
 SELECT
   coalesce(submission_id, job_id) AS id,
@@ -36,7 +36,7 @@ FROM shown_rows GROUP BY id ORDER BY id
 
 
 def tell_failures(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Say on standard error what the ended jobs that were just shown have left; return whether they left anything."""
+    """Say on standard error what the ended jobs just shown left undone; return whether they left anything."""
     rows = connection.execute(_LEFT).fetchall()
     left = [name for name, _, failed, unasked in rows if failed or unasked]
     if not left:
@@ -48,11 +48,11 @@ def tell_failures(connection: duckdb.DuckDBPyConnection) -> bool:
             f"Which and why: duckdb-mistral results {name}\nSend them again: duckdb-mistral retry {name}", err=True
         )
     if len(left) > MOST_NAMED:
-        click.echo(f"So it is with {len(left) - MOST_NAMED:,} more.", err=True)
+        click.echo(f"The same applies to {len(left) - MOST_NAMED:,} more.", err=True)
     return True
 
 
 def goes_on(connection: duckdb.DuckDBPyConnection, identifier: str) -> bool:
-    """Tell whether a job of an id has not ended, as far as the API tells now."""
+    """Tell whether the API says that a job of an id has not ended yet."""
     rows = connection.execute(f"SELECT 1 FROM mistral_batch_status($id) WHERE NOT {_ENDED}", {"id": identifier})
     return rows.fetchone() is not None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import duckdb
 
 RESULT_FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
-#: What a person looks at first; csv and jsonl hold every column.
+#: The columns that a person looks at first; csv and jsonl hold every column.
 COST_COLUMNS = "job_id, part, model, answers, prompt_tokens, completion_tokens, format('{:.6f}', cost) AS cost, note"
 RESULT_COLUMNS = "custom_id, outcome, content, error"
 
@@ -32,9 +32,9 @@ RESULT_COLUMNS = "custom_id, outcome, content, error"
 @shown_as
 @told_errors
 def cost(identifier: str, shown: str) -> None:
-    """Show what the ended jobs of ID did cost.
+    """Show what the ended jobs of ID cost.
 
-    In US dollars at batch price, from the tokens that their answers say.
+    Costs are in US dollars at batch price, from the token counts in the answers.
     """
     columns = COST_COLUMNS if shown == "table" else "*"
     show(connect(), f"SELECT {columns} FROM mistral_batch_cost($id)", {"id": identifier}, shown)
@@ -46,7 +46,7 @@ def cost(identifier: str, shown: str) -> None:
 @shown_as
 @told_errors
 def status(identifier: str | None, watched: bool, shown: str) -> None:
-    """Show how far the jobs of ID are, or of every submission."""
+    """Show the progress of the jobs of ID, or of every submission."""
     from duckdb_mistral.functions.progress import follow
     from duckdb_mistral.functions.register import on_trouble
 
@@ -56,32 +56,32 @@ def status(identifier: str | None, watched: bool, shown: str) -> None:
     on_trouble(connection, troubles.append)
     rows = show(connection, "SELECT * FROM mistral_batch_status($id)", {"id": identifier}, shown, STATUS_COLUMNS)
     if not rows:
-        click.echo("Nothing was submitted from here yet.", err=True)
+        click.echo("Nothing has been submitted from here yet.", err=True)
     for trouble in troubles[:1]:
-        click.echo(f"{trouble} Shown is what it told last.", err=True)
+        click.echo(f"{trouble} The table shows the last known state.", err=True)
     if rows and identifier is not None:
         tell_failures(connection)
     if left:
-        fail("Not all jobs have ended. Those that were sent go on; the same command watches them again.")
+        fail("Not all jobs have ended. Those that were sent run on; the same command watches them again.")
 
 
 @click.command()
 @click.argument("identifier", metavar="ID")
-@click.option("--timeout", "timeout_seconds", type=Seconds(), help="Give up after so many seconds; the jobs run on.")
+@click.option("--timeout", "timeout_seconds", type=Seconds(), help="Give up after this many seconds; the jobs run on.")
 @click.option(
-    "--exit-status", "by_status", is_flag=True, help="End with 3 where jobs have not ended, 4 where requests failed."
+    "--exit-status", "by_status", is_flag=True, help="Exit with 3 if jobs have not ended, 4 if requests failed."
 )
 @shown_as
 @told_errors
 def wait(identifier: str, timeout_seconds: float | None, by_status: bool, shown: str) -> None:
     """Wait until every job of ID has ended, showing progress.
 
-    The exit status is 0 once they have, however they ended, also FAILED or CANCELLED and with requests that failed:
-    the last lines tell how many, and what to do. With --exit-status it is 4 then.
+    The exit status is 0 once they have ended, even if they are FAILED or CANCELLED or some requests failed: the last
+    lines say how many, and what to do. With --exit-status it is 4 in that case.
     """
     given = {"id": identifier, "timeout": timeout_seconds}
     connection = connect()
-    # With more, DuckDB 1.5 may keep a core busy for as long as another thread than the caller's waits.
+    # With more threads, DuckDB 1.5 may keep a core busy while a thread other than the caller's waits.
     connection.execute("SET threads = 1")
     select = "SELECT * FROM mistral_batch_wait($id, timeout_seconds := $timeout)"
     with _not_ended(connection, identifier, by_status):
@@ -92,7 +92,7 @@ def wait(identifier: str, timeout_seconds: float | None, by_status: bool, shown:
 
 @contextmanager
 def _not_ended(connection: duckdb.DuckDBPyConnection, identifier: str, by_status: bool) -> Iterator[None]:
-    """Where a wait fails while jobs go on, end with the status of that if it is wanted."""
+    """If a wait fails while jobs go on, exit with the status for that if `by_status` asks for it."""
     import duckdb
 
     try:
@@ -108,7 +108,7 @@ def _not_ended(connection: duckdb.DuckDBPyConnection, identifier: str, by_status
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="A .parquet, .csv or .jsonl file."
 )
-@click.option("--partial", is_flag=True, help="Read what there is where the result files are not whole.")
+@click.option("--partial", is_flag=True, help="Read what there is, even if the result files are incomplete.")
 @shown_as
 @told_errors
 def results(identifier: str, output: Path | None, partial: bool, shown: str) -> None:
@@ -121,10 +121,10 @@ def results(identifier: str, output: Path | None, partial: bool, shown: str) -> 
         return
     form = RESULT_FORMATS.get(output.suffix.lower())
     if form is None:
-        raise click.UsageError(f"{output.name} ends in none of {', '.join(RESULT_FORMATS)}.")
+        raise click.UsageError(f"{output.name} does not end in one of {', '.join(RESULT_FORMATS)}.")
     source = click.get_current_context().get_parameter_source("shown")
     if source is click.core.ParameterSource.COMMANDLINE and output.suffix.lower() != f".{shown}":
-        raise click.UsageError(f"The name {output.name} says another format than --format {shown}. Leave one out.")
+        raise click.UsageError(f"{output.name} names a different format than --format {shown}. Leave one of them out.")
     written = connection.execute(f"COPY (FROM {read}) TO {literal(output)} (FORMAT {form})").fetchone()
     click.echo(f"{written[0] if written else 0:,} results written to {output}", err=True)
 
@@ -134,7 +134,7 @@ def results(identifier: str, output: Path | None, partial: bool, shown: str) -> 
 @shown_as
 @told_errors
 def cancel(identifier: str, shown: str) -> None:
-    """Ask for the cancellation of the jobs of ID; what was answered so far is kept."""
+    """Ask for the cancellation of the jobs of ID; answers given so far are kept."""
     show(connect(), "SELECT * FROM mistral_batch_cancel($id)", {"id": identifier}, shown, STATUS_COLUMNS)
 
 
@@ -143,9 +143,9 @@ def cancel(identifier: str, shown: str) -> None:
 @shown_as
 @told_errors
 def retry(identifier: str, shown: str) -> None:
-    """Submit again what failed or has no result of ID.
+    """Submit again the requests of ID that failed or have no result.
 
-    The results of the submission, or of another program's job, then hold both.
+    The results of the submission, or of another program's job, then hold both runs.
     """
     columns = SUBMIT_COLUMNS if shown == "table" else "*"
     if not show(connect(), f"SELECT {columns} FROM mistral_batch_retry($id)", {"id": identifier}, shown):

@@ -25,13 +25,13 @@ class ExitCode(IntEnum):
     DONE = 0
     NOT_DONE = 1
     WRONG_USAGE = 2
-    #: With --exit-status alone.
+    #: Only with --exit-status.
     NOT_ENDED = 3
     SOME_FAILED = 4
 
 
 def told_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """End a command that fails with the sentence of its error, on standard error."""
+    """If a command fails, print its error's sentence on standard error and exit."""
 
     @wraps(command)
     def guarded(*arguments: Any, **options: Any) -> Any:
@@ -44,17 +44,17 @@ def told_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except duckdb.Error as error:
             fail(sentence_of(error))
         except KeyboardInterrupt:
-            fail("Interrupted. What was submitted goes on; the same command continues from here.")
+            fail("Interrupted. Submitted jobs run on; the same command continues from here.")
 
     return guarded
 
 
 def fail(message: str, status: ExitCode = ExitCode.NOT_DONE) -> NoReturn:
-    """Say what was not done, and end."""
+    """Say what was not done, and exit."""
     click.echo(printable(message), err=True)
     sys.exit(status)
 
 
 def sentence_of(error: duckdb.Error) -> str:
-    """Return the sentence of an error without the word that DuckDB puts before it, and with advice for this place."""
+    """Return the sentence of an error without DuckDB's prefix, and with advice in the command line's terms."""
     return in_command_words(str(error).removeprefix("Invalid Input Error: "))

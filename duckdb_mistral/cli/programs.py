@@ -24,13 +24,13 @@ def demo(rows: int, seconds: float) -> None:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True, help="0 takes a free one.")
-@click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where its state is kept.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True, help="0 picks a free one.")
+@click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where to keep its state.")
 @click.option("--job-seconds", type=Seconds(), default=2.0, show_default=True, help="How long each job takes.")
-@click.option("--upstream", metavar="URL", help="An OpenAI-compatible server whose models answer, not the echo.")
-@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Its requests at once.")
+@click.option("--upstream", metavar="URL", help="An OpenAI-compatible server that answers instead of the echo.")
+@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Upstream requests at once.")
 def emulator(port: int, directory: Path | None, job_seconds: float, upstream: str | None, concurrency: int) -> None:
-    """Run the local batch server; its answers are an echo, or those of your own models. Prints its address.
+    """Run the local batch server, which answers with an echo or with your own models. Prints its address.
 
     A key for the upstream comes from EMULATOR_UPSTREAM_KEY.
     """
@@ -75,8 +75,8 @@ def shell(arguments: tuple[str, ...]) -> None:
     """Open the official duckdb shell with the functions in it.
 
     All arguments are the shell's own: a database, -c "FROM mistral_batch_status()", -f FILE, -csv, -readonly and so on.
-    The shell is the duckdb of the PATH, from version 1.5.1 on, or what the extra 'shell' installs. It does not get the
-    API key.
+    The shell is the duckdb on the PATH, from version 1.5.1 on, or the one that the extra 'shell' installs. It does not
+    get the API key.
     """
     from duckdb_mistral.shell.launcher import run
 
@@ -84,13 +84,13 @@ def shell(arguments: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.option("--sql", is_flag=True, help="Print the statements that a client runs: LOAD, and the functions.")
+@click.option("--sql", is_flag=True, help="Print the statements for a client to run: LOAD, and the functions.")
 @told_errors
 def extension(*, sql: bool) -> None:
     """Print the path of the DuckDB extension for this machine.
 
-    Any DuckDB client from version 1.5.1 on that allows unsigned extensions can load it. With --sql come the statements
-    that a connection runs to have the functions.
+    Any DuckDB client from version 1.5.1 on that allows unsigned extensions can load it. With --sql, print the
+    statements that give a connection the functions.
     """
     from duckdb_mistral.shell.extension import prepared_extension
     from duckdb_mistral.shell.statements import statements
@@ -101,7 +101,7 @@ def extension(*, sql: bool) -> None:
 
 @click.command(hidden=True)
 def helper() -> None:
-    """Answer the calls of the extension in the process that starts this one."""
+    """Answer calls from the extension, which runs in the process that starts this one."""
     from duckdb_mistral.shell.helper import main
 
     main()

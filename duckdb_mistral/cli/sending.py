@@ -12,7 +12,7 @@ from duckdb_mistral.cli.outcomes import told_errors
 from duckdb_mistral.cli.sql_file import call, check_database, request_options, source_of, spending_options, text_of
 from duckdb_mistral.cli.tables import MOST_ROWS, show, shown_as
 
-#: What a person looks at first; csv and jsonl hold every column.
+#: The columns that a person looks at first; csv and jsonl hold every column.
 ESTIMATE_COLUMNS = (
     "requests, jobs, input_tokens, max_output_tokens, "
     "format('{:.6f}', cost) AS cost, format('{:.6f}', expected_cost) AS expected_cost, note"
@@ -22,9 +22,9 @@ ESTIMATE_COLUMNS = (
 @click.command()
 @request_options
 @spending_options
-@click.option("--metadata", metavar="JSON", help="Texts that travel with the job, as a JSON object.")
-@click.option("--timeout-hours", type=int, default=24, show_default=True, help="When the API gives the job up.")
-@click.option("--force", is_flag=True, help="Submit, and pay, again even if the same was submitted before.")
+@click.option("--metadata", metavar="JSON", help="Text that travels with the job, as a JSON object.")
+@click.option("--timeout-hours", type=int, default=24, show_default=True, help="When the API gives up on the job.")
+@click.option("--force", is_flag=True, help="Submit and pay again, even if the same was submitted before.")
 @shown_as
 @told_errors
 def submit(shown: str, **options: Any) -> None:
@@ -39,14 +39,14 @@ def submit(shown: str, **options: Any) -> None:
 @request_options
 @spending_options
 @click.option(
-    "--pilot", type=click.IntRange(min=1), help="Ask the ordinary endpoint for so many rows, at its full price."
+    "--pilot", type=click.IntRange(min=1), help="Send this many rows to the ordinary endpoint, at its full price."
 )
 @shown_as
 @told_errors
 def estimate(shown: str, **options: Any) -> None:
-    """Show what FILE would send, and cost at most.
+    """Show what FILE would send, and the most that it can cost.
 
-    In US dollars at batch price. No network and no key, unless --pilot asks the API.
+    Costs are in US dollars at batch price. No network and no key, unless --pilot asks the API.
     """
     _show_built("mistral_batch_estimate", ESTIMATE_COLUMNS, shown, options)
 
@@ -56,9 +56,9 @@ def estimate(shown: str, **options: Any) -> None:
 @shown_as
 @told_errors
 def preview(shown: str, **options: Any) -> None:
-    """Show the request bodies of FILE.
+    """Show the request bodies that submit would send for FILE.
 
-    They are what submit would send. No network and no key.
+    No network and no key.
     """
     _show_built("mistral_batch_preview", "*", shown, options)
 

@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 FORMATS = ("table", "csv", "jsonl")
 #: Rows that a terminal shows of requests and results.
 MOST_ROWS = 100
-#: The columns of a table that may take several lines, and the characters that each has at least, with others beside it
-#: and where there is no other way.
+#: The columns of a table that may take several lines; the least characters for each, and the least as a last resort.
 TEXTS = {"model", "content", "error", "what", "custom_id", "note", "body"}
 NARROW = 20
 NARROWEST = 9
-#: What stands between two columns.
+#: The spaces between two columns.
 GAP = 2
 
 
@@ -54,8 +53,8 @@ def show(
 ) -> int:
     """Print the rows of a SELECT on standard output, and return their number; `shown` is one of FORMATS.
 
-    A table has the `columns` alone, and on a terminal no more than `most` rows; it is told how many more there are.
-    The rows are those of the table shown_rows afterwards.
+    A table has only the `columns`, and on a terminal at most `most` rows, followed by how many more there are.
+    Afterwards the table shown_rows holds the rows.
     """
     connection.execute(f"CREATE OR REPLACE TEMP TABLE shown_rows AS {select}", given)
     total = len(connection.table("shown_rows"))
@@ -70,9 +69,9 @@ def show(
 
 
 def _copy_rows(connection: duckdb.DuckDBPyConnection, form: str) -> None:
-    """Write the rows after what stands on standard output; DuckDB would open its file anew, and empty it.
+    """Append the rows to standard output; DuckDB would reopen its file, and empty it.
 
-    They are exact but on a terminal, which control characters of an answer must not reach.
+    They are exact except on a terminal, where control characters in an answer are escaped.
     """
     with TemporaryDirectory() as directory:
         path = Path(directory) / "rows"
@@ -88,10 +87,10 @@ def _copy_rows(connection: duckdb.DuckDBPyConnection, form: str) -> None:
 
 
 def print_table(rows: duckdb.DuckDBPyRelation) -> None:
-    """Print rows as a table in which no id is cut or takes two lines, as it has to be copied.
+    """Print rows as a table in which no id is cut or broken across lines, so that it can be copied.
 
-    Where a terminal has no room for all columns, one id of a row is enough, then the number of a part goes that is the
-    same in all rows, and then each row takes a line per column.
+    If a terminal is too narrow for all columns, keep only one id per row; then drop the part's number if it is the
+    same in all rows; then give each row a line per column.
     """
     from rich.console import Console
 
@@ -106,7 +105,7 @@ def print_table(rows: duckdb.DuckDBPyRelation) -> None:
         for number, row in enumerate(values):
             console.print(*([] if number == 0 else [""]), _record(names, row), sep="\n")
     else:
-        # What takes two lines can be put together again, what is cut off cannot.
+        # Text broken across lines can be put together again; text that is cut off cannot.
         console.print(_table(names, values, folded=True))
 
 
@@ -115,7 +114,7 @@ def _shown(value: Any) -> str:
 
 
 def _with_one_id(names: list[str], values: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Return rows with the submission's id, or the job's where there is none, in the place of both."""
+    """Return rows in which one id replaces both: the submission's or, without one, the job's."""
     if not {"submission_id", "job_id"} <= set(names):
         return names, values
     submission, job = names.index("submission_id"), names.index("job_id")
@@ -126,7 +125,7 @@ def _with_one_id(names: list[str], values: list[list[str]]) -> tuple[list[str], 
 
 
 def _without_part(names: list[str], values: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Return rows without the number of the part, where all are the first and only one."""
+    """Return rows without the part's number if all of them are the first and only part."""
     if "part" not in names or {row[names.index("part")] for row in values} - {"", "1"}:
         return names, values
     kept = [place for place, name in enumerate(names) if name != "part"]
@@ -134,7 +133,7 @@ def _without_part(names: list[str], values: list[list[str]]) -> tuple[list[str],
 
 
 def _widths(names: list[str], values: list[list[str]]) -> list[int]:
-    """Return how wide each column is on a terminal where nothing takes several lines."""
+    """Return each column's width on a terminal if nothing takes several lines."""
     from rich.cells import cell_len
 
     return [
@@ -144,13 +143,13 @@ def _widths(names: list[str], values: list[list[str]]) -> list[int]:
 
 
 def _width(names: list[str], values: list[list[str]], least: int = NARROWEST) -> int:
-    """Return the width that a table needs: all of a column, or the `least` of one that may take several lines."""
+    """Return the width that a table needs: whole columns, but only `least` for those that may take several lines."""
     widths = zip(names, _widths(names, values), strict=True)
     return sum(min(width, least) if name in TEXTS else width for name, width in widths) + GAP * (len(names) - 1)
 
 
 def _record_width(names: list[str], values: list[list[str]]) -> int:
-    """Return the width that a line per column needs."""
+    """Return the width needed if each row takes a line per column."""
     widths = zip(names, _widths(names, values), strict=True)
     whole = max((width for name, width in widths if name not in TEXTS), default=NARROWEST)
     return max(map(len, names)) + GAP + whole
@@ -162,7 +161,7 @@ def _table(names: list[str], values: list[list[str]], *, folded: bool = False) -
 
     printed = Table(box=None, pad_edge=False)
     for name in names:
-        # An id is there to be copied and a number to be read, so text makes room for them.
+        # Ids must be copied and numbers read, so text makes room for them.
         whole = name not in TEXTS and not folded
         printed.add_column(name, no_wrap=whole, overflow="ignore" if whole else "fold")
     for row in values:
@@ -171,7 +170,7 @@ def _table(names: list[str], values: list[list[str]], *, folded: bool = False) -
 
 
 def _record(names: list[str], row: list[str]) -> Table:
-    """Return one row with a line per column that has something to say."""
+    """Return one row as a table with a line per column that is not empty."""
     from rich.table import Table
     from rich.text import Text
 

@@ -11,7 +11,7 @@ from duckdb_mistral.cli.tables import shown_as
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Put a damaged ledger aside; build it anew from the workspace's jobs.")
+@click.option("--repair", is_flag=True, help="Put a damaged ledger aside; rebuild it from the workspace's jobs.")
 @told_errors
 def doctor(repair: bool) -> None:
     """Check the key, the server, the versions and the state directory."""
@@ -24,7 +24,7 @@ def doctor(repair: bool) -> None:
 
 
 @click.command()
-@click.option("--yes", "free", is_flag=True, help="Free it. Without this, nothing is changed.")
+@click.option("--yes", "free", is_flag=True, help="Free it. Without this option, nothing is changed.")
 @click.option("--results", "identifiers", multiple=True, metavar="ID", help="Also the kept results of ID; repeatable.")
 @click.option(
     "--older-than",
@@ -36,13 +36,13 @@ def doctor(repair: bool) -> None:
 @shown_as
 @told_errors
 def clean(*, free: bool, identifiers: tuple[str, ...], older_than_days: int | None, shown: str) -> None:
-    """Show what lies in the state directory; with --yes, free what is not needed.
+    """Show what is in the state directory; with --yes, free what is not needed.
 
-    That is requests whose answers are all kept, and what killed processes have left. What another process is at
-    stays, and so does the ledger: nothing is paid for again.
+    That is: requests whose answers are all kept, and files that killed processes left behind. Files that another
+    process is working on stay, and so does the ledger: nothing is paid for again.
 
-    Kept results were paid for, and go only where --results or --older-than asks for it. They can be downloaded again
-    only as long as the server keeps them; until then reuse := 'requests' does not find their answers.
+    Kept results were paid for, and go only if --results or --older-than asks for it. They can be downloaded again
+    only as long as the server keeps them; until they are, reuse := 'requests' does not find their answers.
     """
     from duckdb_mistral.cli.clean import run
     from duckdb_mistral.maintenance.clean import Asked

@@ -1,12 +1,12 @@
-"""A local batch server: the files, batch and models endpoints, its state on disk.
+"""A local batch server: the files, batch and models endpoints, with its state on disk.
 
-Its answers are an echo, or those of a server of models. It shares no code with the client. Use it in tests and for
+It answers with an echo, or with a model server's answers. It shares no code with the client. Use it in tests and for
 trying things out:
 
     with Emulator() as emulator:
         ...  # emulator.url is its address
 
-or as a process of its own: `duckdb-mistral emulator`, `python -m duckdb_mistral.emulator`.
+or as a separate process: `duckdb-mistral emulator`, `python -m duckdb_mistral.emulator`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The local batch server as a process of its own."""
+"""The local batch server as a separate process."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m duckdb_mistral.emulator", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="the port to listen on; a free one by default")
     parser.add_argument("--dir", default=None, help="where files and jobs are kept; a temporary one by default")
-    parser.add_argument("--job-seconds", type=float, default=0.0, help="how long the echo's jobs are told as going on")
+    parser.add_argument("--job-seconds", type=float, default=0.0, help="how long the echo's jobs appear to run")
     parser.add_argument("--max-pending-requests", type=int, default=1_000_000, help="the workspace's limit")
     parser.add_argument(
         "--upstream",
         metavar="URL",
-        help="an OpenAI-compatible server whose models answer in place of the echo; "
+        help="an OpenAI-compatible server that answers instead of the echo; "
         "its key, if it needs one, is in the environment variable EMULATOR_UPSTREAM_KEY",
     )
     parser.add_argument("--concurrency", type=int, default=16, help="how many requests the upstream gets at once")

@@ -1,4 +1,4 @@
-"""The echo: from a job's input files to its output and error file, all in DuckDB."""
+"""The echo: from a job's input files to its output and error files, all in DuckDB."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Echo:
-    """The SQL that answers an endpoint's requests, and where in their bodies JSON schemas stand."""
+    """The SQL that answers an endpoint's requests, and the paths of JSON schemas in their bodies."""
 
     file: str
     schemas: tuple[str, ...] = ()
@@ -44,12 +44,12 @@ ECHOES = {
 
 
 class BadInputError(Exception):
-    """An input file has a line that is no request."""
+    """An input file has a line that is not a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """How many requests there were and what became of them."""
+    """How many requests there were, and how many succeeded or failed."""
 
     total: int
     succeeded: int
@@ -68,7 +68,7 @@ def answer(
 ) -> Answered:
     """Write the answers to `output` and the refusals to `errors`, in no order that a client may rely on.
 
-    Only the first `most` requests are answered, where it is given.
+    If `most` is given, only the first `most` requests are answered.
     """
     echo = ECHOES[endpoint]
     limit = "" if most is None else f"LIMIT {most}"
@@ -86,7 +86,7 @@ def answer(
 
 
 def count_requests(inputs: Sequence[Path]) -> int:
-    """Return how many requests the input files hold; raise BadInputError where a line is none."""
+    """Return how many requests the input files hold; raise BadInputError if a line is not a request."""
     with _engine(inputs[0].parent) as engine, _bad_input_told(inputs):
         counted = engine.execute(f"SELECT count(body) FROM {_read(inputs)}").fetchone()
     return int(counted[0]) if counted else 0
@@ -95,7 +95,7 @@ def count_requests(inputs: Sequence[Path]) -> int:
 def _write(engine: duckdb.DuckDBPyConnection, target: Path, condition: str) -> int:
     """Write the answers that meet a condition as result lines; return how many.
 
-    The lines are put together as text: their parts are JSON already, which COPY … (FORMAT json) would read once more.
+    The lines are assembled as text: their parts are JSON already, which COPY … (FORMAT json) would parse again.
     """
     counted = engine.execute(
         f"""COPY (
@@ -112,7 +112,7 @@ def _write(engine: duckdb.DuckDBPyConnection, target: Path, condition: str) -> i
 
 
 def _make_formats(engine: duckdb.DuckDBPyConnection, paths: Sequence[str]) -> None:
-    """Make one example for every JSON schema that the requests have at `paths`; schemas are few."""
+    """Make one example for each of the few JSON schemas that the requests have at `paths`."""
     engine.execute("CREATE TEMP TABLE formats (schema VARCHAR, example VARCHAR)")
     for path in paths:
         schemas = engine.execute(
@@ -148,7 +148,7 @@ def _sql(name: str) -> str:
 
 @contextmanager
 def _bad_input_told(inputs: Sequence[Path]) -> Iterator[None]:
-    """Tell what DuckDB says of an input file, without where it lies."""
+    """Report what DuckDB says about an input file, without its path."""
     try:
         yield
     except duckdb.Error as error:
@@ -164,7 +164,7 @@ def _quoted(text: str) -> str:
 
 @contextmanager
 def _engine(scratch: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    # DuckDB takes `python -m` for a person; a cursor draws no progress bar, which would fill a pipe that nobody reads.
+    # DuckDB thinks that `python -m` is interactive. A cursor draws no progress bar, which could fill an unread pipe.
     with (
         duckdb.connect(":memory:", config={"temp_directory": str(scratch / "spill")}) as engine,
         engine.cursor() as connection,

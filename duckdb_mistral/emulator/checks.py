@@ -1,4 +1,4 @@
-"""What the API refuses of a new job (schema BatchJobIn), and how it says so."""
+"""What the API refuses in a new job (schema BatchJobIn), and how it says so."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MOST_INLINE_REQUESTS = 10_000
 LONGEST_METADATA_KEY = 32
 LONGEST_METADATA_VALUE = 512
 #: What a job may ask of the echo in its metadata, under `emulate`: an ending, with how many requests are answered
-#: by then, or how long it is told as going on.
+#: by then, or how long the job appears to run.
 EMULATE = r"(SUCCESS|FAILED|TIMEOUT_EXCEEDED|CANCELLED)( \d{1,9})?|seconds \d{1,9}(\.\d{1,9})?"
 
 
 class Refused(Exception):
-    """A request that is answered with an error; `body` is the JSON of it."""
+    """A request that is answered with an error, whose JSON is `body`."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(status)
@@ -41,7 +41,7 @@ def detail(field: str, message: str, *, kind: str = "value_error", place: str = 
 
 
 def checked_job(body: Any) -> dict[str, Any]:
-    """Return the fields of a new job with their defaults; raise Refused on the first that the API does not take."""
+    """Return the fields of a new job with their defaults; raise Refused for the first that the API does not accept."""
     if not isinstance(body, dict):
         raise Refused(422, detail("body", "Input should be a valid dictionary", kind="dict_type"))
     endpoint = body.get("endpoint")

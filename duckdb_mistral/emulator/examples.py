@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 FORMATS = {"date": "2026-01-31", "date-time": "2026-01-31T12:00:00Z", "time": "12:00:00"}
-#: A schema that refers to itself is followed so deep.
+#: A schema that refers to itself is followed to this depth.
 DEEPEST = 8
 
 
 def example_of(schema: Any, root: Any = None, depth: int = 0) -> Any:
-    """Return a value that a JSON schema allows, always the same; null for what is no schema or has no end."""
+    """Return a value that a JSON schema allows, always the same one; null if it is not a schema or never ends."""
     root = schema if root is None else root
     if not isinstance(schema, dict) or depth > DEEPEST:
         return None

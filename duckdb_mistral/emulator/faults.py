@@ -1,4 +1,4 @@
-"""Misbehaving on request: rules that change what happens to a request, applied around the whole server."""
+"""Misbehaving on request: rules that change what happens to requests, applied around the whole server."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(kw_only=True)
 class Rule:
-    """What happens to the requests that it meets; the parts can be combined.
+    """What happens to the requests that it matches; the parts can be combined.
 
-    A rule meets requests whose method and whole path match the regular expressions; it passes over the
-    first `skip` of them and acts on the next `times`.
+    A rule matches requests whose method and whole path match the regular expressions. It skips the first `skip` of
+    them and acts on the next `times`.
     """
 
     method: str
     path: str
     skip: int = 0
     times: int = 1
-    #: Wait so many seconds first; with `after`, between the work and the answer.
+    #: Wait this many seconds first; with `after`, between the work and the answer.
     delay: float = 0.0
-    #: Answer this instead; the work is not done, unless `after`.
+    #: Answer with this status instead; the work is not done, except with `after`.
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: str = ""
-    #: Do the work first: what was created stays created, only the answer is another.
+    #: Do the work first: what was created stays created, only the answer is different.
     after: bool = False
     #: End the connection without an answer; with `after`, once the work is done.
     close: bool = False
-    #: Send only so many bytes of the answer's body, then end the connection.
+    #: Send only this many bytes of the answer's body, then end the connection.
     cut: int | None = None
     #: Send these bytes as the whole HTTP answer and end the connection cleanly.
     raw: str | None = None
-    #: Put these members into the JSON answer; a null takes a member out.
+    #: Put these members into the JSON answer; a null removes a member.
     change: dict[str, Any] | None = None
-    #: Put these members into each job of the answer, be it a list or one job; a null takes a member out.
+    #: Put these members into each job of the answer, whether a list or a single job; a null removes a member.
     jobs: dict[str, Any] | None = None
-    #: Take these parameters of the query in place of those that were sent.
+    #: Use these query parameters instead of those that were sent.
     query: dict[str, str] | None = None
-    #: Let the clock that the answer tells be so many seconds ahead.
+    #: Let the answer's clock be this many seconds ahead.
     ahead: float = 0.0
 
     def meets(self, method: str, path: str) -> bool:
-        """Count a request that the rule is about; tell whether it acts on this one."""
-        # No path of the API is as long, and a pattern takes the longer the longer they are.
+        """Count a request that the rule matches; tell whether it acts on this one."""
+        # No path of the API is this long, and the longer a path, the longer its matching takes.
         if len(path) > LONGEST_PATH or not (re.fullmatch(self.method, method) and re.fullmatch(self.path, path)):
             return False
         if self.skip:
@@ -71,21 +71,21 @@ class Rule:
 
 
 class Faults:
-    """An ASGI application around another, which applies the rules it has been given."""
+    """An ASGI application that wraps another and applies the rules it has been given."""
 
     def __init__(self, app: App) -> None:
-        """Apply no rule yet."""
+        """Start without rules."""
         self._app = app
         self._lock = threading.Lock()
         self._rules: list[Rule] = []
 
     def set(self, rules: Iterable[Rule]) -> None:
-        """Take these rules instead of the ones before."""
+        """Replace the rules with these."""
         with self._lock:
             self._rules = list(rules)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request, or what a rule makes of it."""
+        """Answer one request, as changed by a rule if one matches."""
         rule = self._rule(scope) if scope["type"] == "http" else None
         if scope["type"] == "http":
             send = _dated(send, rule.ahead if rule is not None else 0.0)
@@ -98,7 +98,7 @@ class Faults:
         if rule.after and rule.delay:
             send = _late(send, rule.delay)
         elif rule.delay:
-            # The work is done late even if the client has gone by then.
+            # The work is done late, even if the client has left by then.
             receive = await _received(receive, rule.delay)
         instead = rule.close or rule.raw is not None or rule.status is not None
         if instead and rule.after:
@@ -120,7 +120,7 @@ class Faults:
 
 
 async def _received(receive: Receive, seconds: float) -> Receive:
-    """Read a request whole, wait, and return a receive that tells it again."""
+    """Read a whole request, wait, and return a receive that replays it."""
     messages = [await receive()]
     while messages[-1].get("more_body"):
         messages.append(await receive())
@@ -158,7 +158,7 @@ async def _say(send: Send, status: int, headers: dict[str, str], body: bytes) ->
 
 
 async def _end(receive: Receive, data: bytes) -> None:
-    """End the connection: with `data` as the last that is sent, or abruptly where there is none."""
+    """End the connection: after sending `data`, or abruptly if there is none."""
     transport = receive.__self__.transport  # type: ignore[attr-defined]  # uvicorn's request cycle
     if data:
         transport.write(data)
@@ -181,14 +181,14 @@ def _cutting(receive: Receive, send: Send, most: int) -> Send:
         elif not is_cut:
             is_cut = True
             await send({"type": "http.response.body", "body": body[:left], "more_body": True})
-            await asyncio.sleep(0.05)  # let what was sent arrive before the reset
+            await asyncio.sleep(0.05)  # let the data arrive before the reset
             receive.__self__.transport.close()  # type: ignore[attr-defined]  # uvicorn's request cycle
 
     return cutting
 
 
 def _dated(send: Send, ahead: float) -> Send:
-    """Return a send that tells the time, so many seconds ahead."""
+    """Return a send that adds the date, `ahead` seconds ahead of the clock."""
 
     async def dated(message: Message) -> None:
         if message["type"] == "http.response.start":

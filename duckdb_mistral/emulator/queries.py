@@ -1,4 +1,4 @@
-"""What a query string or a form asks for, read as the API reads it: a bad value is refused by name."""
+"""The parameters of a query string or a form, read as the API reads them: a bad value is refused by name."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def moment(query: Mapping[str, str], name: str) -> float:
 
 
 def chosen(given: Sequence[str], name: str, allowed: Sequence[str], *, place: str = "query") -> Sequence[str]:
-    """Return the values given, all of which are among the allowed ones."""
+    """Return the given values; raise Refused unless all of them are allowed."""
     if not set(given) <= set(allowed):
         message = f"Input should be one of {', '.join(allowed)}"
         raise Refused(422, detail(name, message, kind="enum", place=place))
@@ -57,11 +57,11 @@ def chosen(given: Sequence[str], name: str, allowed: Sequence[str], *, place: st
 
 
 def page_of(found: Sequence[Any], query: Mapping[str, str]) -> list[Any]:
-    """Return the page that is asked for; pages are counted from 0 and have 100 entries by default."""
+    """Return the requested page; pages are counted from 0 and have 100 entries by default."""
     page, size = whole(query, "page", 0), whole(query, "page_size", 100)
     return list(found[page * size : (page + 1) * size])
 
 
 def among(value: str, wanted: Sequence[str]) -> bool:
-    """Tell whether a value is one of those wanted; where none are, all are."""
+    """Tell whether a value is among those wanted; an empty list wants all."""
     return not wanted or value in wanted

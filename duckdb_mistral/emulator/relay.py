@@ -1,4 +1,4 @@
-"""One job's requests put to an upstream: many at once, each once, whatever ends the process in between."""
+"""Sends one job's requests to an upstream: many at once, each only once, even if the process ends in between."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-#: How every line of an output or error file begins: the number is that of the request in the job.
+#: The beginning of every line of an output or error file; the number is the request's in the job.
 LINE_START = re.compile(rb'\{"id": "batch-[0-9a-f]{8}-(\d+)-')
 LOOK_SECONDS = 0.2
 
 
 class Relay:
-    """The way of one job; `succeeded` and `failed` may be read and `stop` be called at any time."""
+    """The relay of one job; `succeeded` and `failed` may be read and `stop` may be called at any time."""
 
     def __init__(self, upstream: Upstream, *, job_id: str, endpoint: str, model: str | None) -> None:
         """Ask `upstream` for the answers; a body without a model is for `model`."""
@@ -42,8 +42,8 @@ class Relay:
     def run(self, inputs: Sequence[Path], output: Path, errors: Path, *, total: int, until: float) -> bool:
         """Append the answers to `output` and the refusals to `errors`; return whether all of them are there.
 
-        What the two files hold already is not asked again. It is over early at the moment `until`, or by `stop`;
-        what goes wrong on this side, such as a full disk, is raised.
+        Requests already answered in the two files are not sent again. It ends early at the moment `until`, or by
+        `stop`. Failures on this side, such as a full disk, are raised.
         """
         is_answered = bytearray(total + 1)
         self.succeeded = _count(output, is_answered)
@@ -68,13 +68,13 @@ class Relay:
         return self.succeeded + self.failed == total
 
     def stop(self) -> None:
-        """Ask nothing more, and hang up on what is being asked."""
+        """Send nothing more, and hang up on requests under way."""
         self._stopped.set()
         for line in self._connections:
             line.hang_up()
 
     def _hand_over(self, request: tuple[int, bytes] | None, until: float) -> bool:
-        """Wait for room and give a request to the threads, or the sign that there are no more; False once stopped."""
+        """Wait for room and give the threads a request, or None if there are no more; return False once stopped."""
         while not self._stopped.is_set():
             try:
                 self._waiting.put(request, timeout=LOOK_SECONDS)
@@ -96,7 +96,7 @@ class Relay:
             self.stop()
 
     def _work(self, line: Line, good: FileIO, bad: FileIO) -> None:
-        """Ask for what is waiting until there is no more."""
+        """Send waiting requests until there are no more."""
         try:
             while not self._stopped.is_set():
                 try:
@@ -139,7 +139,7 @@ class Relay:
 
 
 def _append(file: FileIO, data: bytes) -> None:
-    """Write all of `data`: a file without a buffer may take less at once."""
+    """Write all of `data`: an unbuffered file may accept only part of it at once."""
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
@@ -157,7 +157,7 @@ def _requests(inputs: Sequence[Path]) -> Iterator[tuple[int, bytes]]:
 
 
 def _count(path: Path, is_answered: bytearray) -> int:
-    """Mark the requests that a file has a whole line of, cut off a line that is not whole; return how many."""
+    """Mark the requests for which a file has a whole line, cut off an unfinished line, and return their number."""
     count, end = 0, 0
     with path.open("ab+") as file:
         file.seek(0)

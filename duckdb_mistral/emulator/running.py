@@ -1,4 +1,4 @@
-"""Running the server: in a thread of this process, or as the whole of one."""
+"""Running the server: in a thread of this process, or as a process of its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.emulator.upstream import Upstream
 
-#: Bytes of the rules that another process may set.
+#: The most bytes of rules that another process may set.
 LARGEST_RULES = 1_000_000
 
 
@@ -45,7 +45,7 @@ class Emulator:
     ) -> None:
         """Serve the state in `directory` (a temporary one by default) on `port` (a free one by default).
 
-        `job_seconds` is how long a job is told as going on. With an `upstream` its models answer, not the echo.
+        `job_seconds` is how long a job appears to run. With an `upstream`, its models answer instead of the echo.
         `options` are those of `Server`: api_keys, separate_workspaces, max_pending_requests, max_requests_per_job.
         """
         self._temporary = directory is None
@@ -70,7 +70,7 @@ class Emulator:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> Self:
-        """Listen and serve in a thread; returns once connections are taken."""
+        """Listen and serve in a thread; returns once connections are accepted."""
         self._open()
         self._thread = threading.Thread(target=self._serve, daemon=True, name="emulator")
         self._thread.start()
@@ -107,12 +107,12 @@ class Emulator:
         return self._state.witness.counts()
 
     def faults(self, *rules: Rule | Mapping[str, Any]) -> None:
-        """Misbehave by these rules from now on; without any, behave."""
+        """Misbehave by these rules from now on; without rules, behave."""
         self._faults.set(rule if isinstance(rule, Rule) else Rule(**rule) for rule in rules)
 
     def _open(self) -> None:
-        """Take the port, then open the state; connections are taken from here on."""
-        # asyncio turns Nagle's algorithm off only where the protocol is named; with it, every answer takes 40 ms more.
+        """Take the port, then open the state; connections are accepted from here on."""
+        # asyncio turns Nagle's algorithm off only if the protocol is named; otherwise every answer takes 40 ms longer.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -134,7 +134,7 @@ class Emulator:
             proxy_headers=False,
             log_level="warning",
             access_log=False,
-            date_header=False,  # the answers bring their own, which a rule may have changed
+            date_header=False,  # the answers have their own, which a rule may have changed
             timeout_graceful_shutdown=1,
             ws="none",
             lifespan="off",
@@ -147,13 +147,13 @@ class Emulator:
         self._server.run(sockets=[self._listener])
 
     def _close(self) -> None:
-        self._listener.close()  # uvicorn leaves it open where it is stopped before it has begun
+        self._listener.close()  # uvicorn leaves it open if it is stopped before it has started
         self._worker.close()
         if self._temporary:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the emulator's own addresses here, where no rule applies; all others by the API."""
+        """Answer the emulator's own addresses here, without rules; leave all others to the API."""
         path = scope.get("path", "")
         refused = refusal(scope.get("headers", ()))
         if refused is not None:
@@ -176,7 +176,7 @@ class Emulator:
 
 
 async def _rules(scope: Scope, receive: Receive) -> Iterable[Mapping[str, Any]]:
-    """Return the rules of a POST; a DELETE brings none."""
+    """Return the rules in a POST; a DELETE has none."""
     body = b""
     while scope["method"] == "POST":
         message = await receive()

@@ -1,4 +1,4 @@
-"""The HTTP of the batch server: files, batch jobs and models, in the shapes of the API's OpenAPI text."""
+"""The HTTP routes of the batch server: files, batch jobs and models, in the shapes of the API's OpenAPI text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.emulator.store import Document, Store
 
-#: The API's text: "The size of individual files can be a maximum of 512 MB."
+#: From the API's documentation: "The size of individual files can be a maximum of 512 MB."
 LARGEST_FILE = 512 * 1024 * 1024
 #: The OpenAPI text names the first three in its schema and all four in its description.
 PURPOSES = ("fine-tune", "batch", "ocr", "audio")
@@ -36,7 +36,7 @@ SOURCES = ("upload", "repository", "mistral")
 
 
 class Download(FileResponse):
-    """A file in larger pieces than Starlette's own, which halves the time."""
+    """A file sent in larger pieces than Starlette's default, which halves the time."""
 
     chunk_size = 1 << 20
 
@@ -54,7 +54,7 @@ class Server:
         max_pending_requests: int = 1_000_000,
         max_requests_per_job: int = 1_000_000,
     ) -> None:
-        """Serve `store`; any key is taken unless `api_keys` are given, and all see one workspace unless separate."""
+        """Serve `store`, as one workspace for all keys unless separate; with `api_keys`, accept only those."""
         self.store = store
         self.worker = worker
         self.witness = Witness(store)
@@ -149,7 +149,7 @@ class Server:
         return JSONResponse(told_file(document) | {"deleted": False})
 
     async def content(self, request: Request) -> Response:
-        """`GET /v1/files/{file_id}/content`, with the length told."""
+        """`GET /v1/files/{file_id}/content`, with a Content-Length."""
         given = request.query_params.get("token")
         file_id = request.path_params["file_id"]
         if given is None:
@@ -170,7 +170,7 @@ class Server:
         workspace = self._workspace(request, "create")
         try:
             body = await request.json()
-            # JSON has no NaN, and half a surrogate pair is no text.
+            # JSON has no NaN, and half a surrogate pair is not text.
             json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
             raise Refused(422, detail("body", "JSON decode error", kind="json_invalid")) from None
@@ -231,7 +231,7 @@ class Server:
         return JSONResponse(self.worker.report(self.worker.cancel(job)))
 
     def _workspace(self, request: Request, route: str) -> str:
-        """Count the request and return the workspace that its key belongs to; refuse it without a key."""
+        """Count the request and return its key's workspace; refuse the request without a valid key."""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         self.witness.asked(route, key)
         if scheme.lower() != "bearer" or not key or (self._api_keys is not None and key not in self._api_keys):

@@ -24,7 +24,7 @@ MODELS = {
 
 
 def told_model(name: str) -> dict[str, Any]:
-    """Return a model as the API tells it (schema BaseModelCard)."""
+    """Return a model as the API shows it (schema BaseModelCard)."""
     ability = MODELS[name]
     return {
         "id": name,
@@ -40,7 +40,7 @@ def told_model(name: str) -> dict[str, Any]:
 
 
 def told_file(document: Document) -> dict[str, Any]:
-    """Return a file as the API tells it (schema FileSchema)."""
+    """Return a file as the API shows it (schema FileSchema)."""
     return {
         "id": document["id"],
         "object": "file",
@@ -64,14 +64,14 @@ def source(document: Document) -> str:
 
 
 def token(document: Document) -> str:
-    """Return what a signed address of a file ends in."""
+    """Return the token that a file's signed address ends with."""
     return hashlib.sha256(f"{document['id']} {document['made_at']}".encode()).hexdigest()[:32]
 
 
 def told_job(job: Document, status: str, *, succeeded: int, failed: int, ended: bool) -> dict[str, Any]:
-    """Return a job as the API tells it (schema BatchJobOut); what has not ended has no files yet."""
+    """Return a job as the API shows it (schema BatchJobOut); a job that has not ended has no files yet."""
     outcome = job["outcome"] if ended else {}
-    # A recorded answer of the real API has neither a total nor a start while the job is queued.
+    # In a recorded answer of the real API, a queued job has neither a total nor a start.
     is_queued = status == "QUEUED"
     return {
         "id": job["id"],
@@ -97,7 +97,7 @@ def told_job(job: Document, status: str, *, succeeded: int, failed: int, ended: 
 
 
 def told_error(status: int, message: str) -> dict[str, Any]:
-    """Return the body of an error that is no 422."""
+    """Return the body of an error other than 422."""
     return {
         "object": "error",
         "message": message,

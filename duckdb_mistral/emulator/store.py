@@ -1,4 +1,4 @@
-"""Files and jobs on disk: one JSON document each, replaced in one step, so a killed server starts again whole."""
+"""Files and jobs on disk: one JSON document each, replaced atomically, so that a killed server restarts intact."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Store:
     """The state directory of a server; safe for several threads of one process."""
 
     def __init__(self, directory: Path) -> None:
-        """Open or make `directory`."""
+        """Open or create `directory`."""
         self.directory = directory
         self._lock = threading.RLock()
         self._documents: dict[str, dict[str, Document]] = {}
@@ -45,7 +45,7 @@ class Store:
         return sorted(found, key=lambda document: (document["made_at"], document["id"]), reverse=True)
 
     def put(self, kind: str, document: Document) -> None:
-        """Keep a document; a process killed after this returns has kept it."""
+        """Keep a document; once this returns, it survives a kill of the process."""
         path = self.directory / kind / f"{document['id']}.json"
         temporary = path.with_suffix(f".{uuid4()}.tmp")
         with self._lock:
@@ -61,7 +61,7 @@ class Store:
             return document
 
     def delete(self, kind: str, identifier: str) -> None:
-        """Forget a document, and a file's content with it, unless a job was made from it."""
+        """Delete a document, and a file's content with it unless a job was created from it."""
         with self._lock:
             if self._documents[kind].pop(identifier, None) is None:
                 return
@@ -71,21 +71,21 @@ class Store:
                 self.content(identifier).unlink(missing_ok=True)
 
     def content(self, file_id: str) -> Path:
-        """Return where a file's bytes lie."""
+        """Return the path of a file's bytes."""
         return self.directory / "files" / f"{UUID(file_id)}.bytes"
 
     def scratch(self) -> Path:
-        """Return a path for bytes that are still arriving; what is left there is removed when the store is opened."""
+        """Return a path for bytes that are still arriving; leftovers are removed when the store is opened."""
         return self.directory / "files" / f"{uuid4()}.part"
 
     def partial(self, job_id: str, kind: str) -> Path:
-        """Return a path for the lines of a job that is under way; they are still there when the store is opened."""
+        """Return a path for the lines of a running job; they are still there when the store is opened again."""
         return self.directory / "jobs" / f"{UUID(job_id)}.{kind}"
 
     def add_file(
         self, content: Path, *, name: str, purpose: str, workspace: str, sample_type: str, **others: Any
     ) -> Document:
-        """Take over the bytes at `content` as a new file; return its document, which has `others` too.
+        """Take over the bytes at `content` as a new file; return its document, which includes `others`.
 
         Lines are counted here unless `num_lines` is among the others.
         """
@@ -107,7 +107,7 @@ class Store:
 
 
 def count_lines(path: Path) -> int:
-    """Return how many lines a file has, a last one without a newline included."""
+    """Return how many lines a file has, including a last one without a newline."""
     lines, last = 0, b"\n"
     for block in blocks(path):
         lines += block.count(b"\n")

@@ -1,4 +1,4 @@
-"""A form whose file goes to disk while it arrives: read once, written once, never whole in memory."""
+"""A form whose file goes to disk as it arrives: read once, written once, never entirely in memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 BLOCK_BYTES = 1 << 20
-#: A field of the form that is no file; more of it is not kept.
+#: The most bytes kept of a form field that is not a file.
 LONGEST_FIELD = 1 << 16
 
 
 class Form:
-    """The parts of a form: its fields, and of its file the name, the size and the lines."""
+    """The parts of a form: its fields, and the name, size and lines of its file."""
 
     def __init__(self, target: BinaryIO, most: int) -> None:
-        """Write the part that is the file to `target`, and no more than `most` bytes of it."""
+        """Write at most `most` bytes of the form's file to `target`."""
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self.size = 0
@@ -37,15 +37,15 @@ class Form:
         self._disposition = b""
 
     def on_part_begin(self) -> None:
-        """Start anew."""
+        """Start a new part."""
         self._value = self._disposition = b""
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
-        """Take a piece of a header's name."""
+        """Append a piece of a header's name."""
         self._header[0] += data[start:end]
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
-        """Take a piece of a header's value."""
+        """Append a piece of a header's value."""
         self._header[1] += data[start:end]
 
     def on_header_end(self) -> None:
@@ -55,7 +55,7 @@ class Form:
         self._header = [b"", b""]
 
     def on_headers_finished(self) -> None:
-        """Learn what part this is; a second file takes the place of the first."""
+        """Note what part this is; a second file replaces the first."""
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode()
         self._is_file = self._name == "file" and b"filename" in options
@@ -67,7 +67,7 @@ class Form:
             self._target.truncate()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        """Write a piece of the file, or take one of a field."""
+        """Write a piece of the file, or append one to a field."""
         piece = data[start:end]
         if not self._is_file:
             self._value = (self._value + piece)[:LONGEST_FIELD]
@@ -86,15 +86,15 @@ class Form:
             self.fields[self._name] = self._value.decode()
 
     def on_end(self) -> None:
-        """Know that nothing is missing."""
+        """Note that the form is complete."""
         self.is_whole = True
 
 
 async def received(request: Request, path: Path, most: int) -> Form:
-    """Read a request's form, its file into `path`; raise ValueError where it is none or ends too early."""
+    """Read a request's form, with its file into `path`; raise ValueError if it is not a form or ends too early."""
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise ValueError("The body is no multipart/form-data with a boundary.")
+        raise ValueError("The body is not multipart/form-data with a boundary.")
     with path.open("wb") as target:
         form = Form(target, most)
         parser = MultipartParser(

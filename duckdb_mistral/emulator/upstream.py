@@ -1,4 +1,4 @@
-"""A server of models (vLLM, llama.cpp, Ollama, any with OpenAI's addresses), asked one request at a time."""
+"""A model server (vLLM, llama.cpp, Ollama, anything OpenAI-compatible), asked one request at a time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from urllib.parse import SplitResult, urlsplit
 if TYPE_CHECKING:
     import threading
 
-#: Worth another try: busy, or broken for now.
+#: Statuses worth another try: the server is busy, or broken for now.
 RETRIED = (408, 429, 500, 502, 503, 504)
 LONGEST_TOLD_ERROR = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """Where the models are and how they are asked; ValueError where the address or the key cannot be right."""
+    """Where the models are and how to call them; ValueError if the address or the key cannot be right."""
 
     url: str
-    #: How many requests are under way at once.
+    #: How many requests run at once.
     concurrency: int = 16
     key: str | None = field(default=None, repr=False)
     #: How long one answer may take.
@@ -35,23 +35,23 @@ class Upstream:
 
     def __post_init__(self) -> None:
         if self.address.scheme not in ("http", "https") or not self.address.hostname:
-            raise ValueError(f"The upstream {self.url!r} is no address such as http://127.0.0.1:8000.")
+            raise ValueError(f"The upstream {self.url!r} is not an address such as http://127.0.0.1:8000.")
         if self.concurrency < 1:
-            raise ValueError(f"At least one request has to be under way at once, not {self.concurrency}.")
+            raise ValueError(f"The concurrency must be at least 1, not {self.concurrency}.")
         if self.key is not None and not (self.key.isascii() and self.key.isprintable() and " " not in self.key):
-            raise ValueError("The upstream's key holds a space, a newline or a character that no key has.")
+            raise ValueError("The upstream's key contains a space, a newline or another character that no key has.")
 
     @property
     def address(self) -> SplitResult:
-        """The address without the /v1 that OpenAI's clients end theirs with: the endpoints bring it."""
+        """The address without a trailing /v1, as OpenAI's clients have it, because the endpoints begin with it."""
         return urlsplit(self.url.rstrip("/").removesuffix("/v1"))
 
 
 class Line:
-    """One kept-open connection to the upstream, for one thread; `hang_up` may be called from another."""
+    """A persistent connection to the upstream, for one thread; `hang_up` may be called from another."""
 
     def __init__(self, upstream: Upstream, stopped: threading.Event) -> None:
-        """Connect when first needed; once `stopped` is set, ask no more."""
+        """Connect when first needed; once `stopped` is set, send no more."""
         self._upstream = upstream
         self._stopped = stopped
         kind = http.client.HTTPSConnection if upstream.address.scheme == "https" else http.client.HTTPConnection
@@ -61,7 +61,7 @@ class Line:
             self._headers["Authorization"] = f"Bearer {upstream.key}"
 
     def ask(self, path: str, body: bytes) -> tuple[int, Any] | None:
-        """POST `body`, again where that may help; return the status and the JSON of the answer, None once stopped."""
+        """POST `body`, repeatedly if that may help; return the answer's status and JSON, or None once stopped."""
         wait = self._upstream.first_wait_seconds
         for attempt in range(1, self._upstream.attempts + 1):
             if self._stopped.is_set():
@@ -69,13 +69,13 @@ class Line:
             status, answer, asked_to_wait = self._post(path, body)
             if status not in RETRIED or attempt == self._upstream.attempts:
                 break
-            pause = max(asked_to_wait, wait * random.uniform(0.5, 1))  # noqa: S311  to spread out, not to hide
+            pause = max(asked_to_wait, wait * random.uniform(0.5, 1))  # noqa: S311  to spread load, not for secrecy
             self._stopped.wait(min(pause, self._upstream.longest_wait_seconds))
             wait *= 2
         return None if self._stopped.is_set() and status in RETRIED else (status, answer)
 
     def hang_up(self) -> None:
-        """End the connection, with the request that is under way on it."""
+        """End the connection, along with any request under way on it."""
         connected = self._connection.sock
         if connected is not None:
             try:
@@ -84,11 +84,11 @@ class Line:
                 return  # it had ended by itself
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._connection.close()
 
     def _post(self, path: str, body: bytes) -> tuple[int, Any, float]:
-        """Return the status, the JSON, and how many seconds the server asks to wait."""
+        """Return the status, the JSON, and how many seconds the server asks us to wait."""
         try:
             self._connection.request("POST", self._upstream.address.path + path, body=body, headers=self._headers)
             response = self._connection.getresponse()
@@ -103,7 +103,7 @@ class Line:
         except (ValueError, RecursionError):
             status = 502 if response.status == http.HTTPStatus.OK else response.status
             text = content[:LONGEST_TOLD_ERROR].decode(errors="replace")
-            return status, _told(status, f"The upstream's answer is no JSON: {text}"), asked_to_wait
+            return status, _told(status, f"The upstream's answer is not JSON: {text}"), asked_to_wait
 
 
 def _told(status: int, message: str) -> dict[str, Any]:

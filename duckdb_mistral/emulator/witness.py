@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.emulator.store import Document, Store
 
 
-#: As the jobs are read, but a line that is no request counts as a row of NULLs.
+#: The way that jobs are read, except that a line that is not a request counts as a row of NULLs.
 READING = (
     "format = 'newline_delimited', columns = {custom_id: 'VARCHAR', body: 'JSON'}, "
     "maximum_object_size = 67108864, ignore_errors = true"
@@ -21,7 +21,7 @@ READING = (
 
 
 class Witness:
-    """Counts of one run of the server; the rows accepted are read from the store, restarts included."""
+    """Counts of one run of the server; accepted rows are counted from the store, across restarts."""
 
     def __init__(self, store: Store) -> None:
         """Start all counts at zero."""
@@ -35,7 +35,7 @@ class Witness:
         self._peak_pending = 0
 
     def asked(self, route: str, key: str) -> None:
-        """Count a request of a route; of the key only a hash is remembered, to tell keys apart."""
+        """Count a request to a route; only a hash of the key is remembered, to tell keys apart."""
         with self._lock:
             self._asked[route] += 1
             if key:
@@ -48,14 +48,14 @@ class Witness:
             self._bytes_uploaded += document["bytes"]
 
     def created(self, pending: int) -> None:
-        """Count a stored job, which makes for `pending` requests in its workspace."""
+        """Count a stored job, with which its workspace has `pending` requests pending."""
         with self._lock:
             self._jobs += 1
             self._peak_pending = max(self._peak_pending, pending)
 
     @staticmethod
     def pseudonym(key: str) -> str:
-        """Return a name for a key that does not tell it."""
+        """Return a name for a key that does not reveal it."""
         return hashlib.sha256(f"emulator {key}".encode()).hexdigest()[:16]
 
     def counts(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Witness:
             }
 
     def _rows(self) -> tuple[int, int]:
-        """Count the rows of all jobs that are stored, and how many different ones stand in more than one place."""
+        """Count the rows of all stored jobs, and how many different rows occur more than once."""
         files: dict[tuple[str, str], list[str]] = {}
         for job in self._store.all("jobs"):
             paths = (_text(str(self._store.content(file_id))) for file_id in job["input_files"])

@@ -1,4 +1,4 @@
-"""The life of a job: what it is asked to do, when it has done it, and what is told of it meanwhile."""
+"""The life of a job: what it is asked to do, when it is done, and what it reports in the meantime."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 ENDED = ("SUCCESS", "FAILED", "TIMEOUT_EXCEEDED", "CANCELLED")
 PENDING = ("QUEUED", "RUNNING", "CANCELLATION_REQUESTED")
 STATUSES = ENDED + PENDING
-#: The lines of a job that an upstream has answered so far.
+#: The files of lines that an upstream has answered so far for a job.
 PARTIALS = ("output", "errors")
-#: A job is told as QUEUED for this share of its time.
+#: A job is QUEUED for this share of its time.
 QUEUED_SHARE = 0.1
 
 
 class Worker:
-    """Runs the jobs of a store, one after another, and tells how far they are."""
+    """Runs the jobs of a store, one after another, and reports their progress."""
 
     def __init__(self, store: Store, *, job_seconds: float = 0.0, upstream: Upstream | None = None) -> None:
-        """Run jobs for `store`: by the echo, told as running for at least `job_seconds`, or by `upstream`."""
+        """Run jobs for `store`: with the echo, for at least `job_seconds` to the outside, or with `upstream`."""
         self._store = store
         self._job_seconds = job_seconds
         self._upstream = upstream
@@ -45,7 +45,7 @@ class Worker:
                 self._pool.submit(self._run, job["id"])
 
     def close(self) -> None:
-        """Stop after the job at hand; what is left, and an upstream's job, goes on when the store is opened again."""
+        """Stop after the current job; other jobs, and an upstream's job, continue when the store is opened again."""
         with self._lock:
             self._is_closing = True
             for relay in self._relays.values():
@@ -68,7 +68,7 @@ class Worker:
         return job
 
     def cancel(self, job: Document) -> Document:
-        """Ask a job to stop; the requests that were told as done by now keep their answers."""
+        """Ask a job to stop; requests that it has reported as done keep their answers."""
         with self._lock:
             job = self._store.get("jobs", job["id"]) or job
             if job["cancelled_at"] is not None or self.ended(job):
@@ -88,11 +88,11 @@ class Worker:
         return job
 
     def ended(self, job: Document) -> bool:
-        """Tell whether a job is told as ended."""
+        """Tell whether a job has ended to the outside."""
         return self.report(job)["status"] in ENDED
 
     def report(self, job: Document) -> dict[str, Any]:
-        """Return a job as the API tells it (schema BatchJobOut)."""
+        """Return a job as the API shows it (schema BatchJobOut)."""
         outcome = job["outcome"]
         share = self._share(job)
         if outcome is None and self._upstream is not None:
@@ -108,7 +108,7 @@ class Worker:
         return told_job(job, "RUNNING", succeeded=done, failed=0, ended=False)
 
     def _report_of_relay(self, job: Document) -> dict[str, Any]:
-        """Return a job of an upstream that has not ended, with the counts of this moment."""
+        """Return an upstream's job that has not ended, with its current counts."""
         relay = self._relays.get(job["id"])
         status = "QUEUED" if relay is None else "RUNNING"
         if job["cancelled_at"] is not None:
@@ -123,7 +123,7 @@ class Worker:
         return 1.0 if not seconds else (time.time() - job["made_at"]) / seconds
 
     def _run(self, job_id: str) -> None:
-        """Do a job's work and keep its outcome; a cancel that came meanwhile runs it again."""
+        """Do a job's work and keep its outcome; after a cancel in the meantime, run it again."""
         job = self._store.get("jobs", job_id)
         if job is None or job["outcome"] is not None:
             return
@@ -167,13 +167,13 @@ class Worker:
         finally:
             output.unlink(missing_ok=True)
             errors.unlink(missing_ok=True)
-        # A request that asked to have no answer is told as done all the same.
+        # A request that asked for no answer still counts as done.
         succeeded = answered.total - answered.failed
         ending = _ending(status) | files | {"succeeded": succeeded, "failed": answered.failed}
         return ending | {"total": answered.total} if status == "SUCCESS" and not count else ending
 
     def _relayed(self, job: Document, upstream: Upstream) -> dict[str, Any] | None:
-        """Return what came of a job that an upstream answers, or None where it goes on another time."""
+        """Return the outcome of a job that an upstream answers, or None if it will be continued later."""
         inputs = [self._store.content(file_id) for file_id in job["input_files"]]
         try:
             total = count_requests(inputs)
@@ -194,13 +194,13 @@ class Worker:
         return self._collected(job, "TIMEOUT_EXCEEDED") if time.time() >= until else None
 
     def _collected(self, job: Document, status: str) -> dict[str, Any]:
-        """Return the outcome of a job that an upstream has answered, or has begun to."""
+        """Return the outcome of a job that an upstream has answered, wholly or in part."""
         paths = [self._store.partial(job["id"], kind) for kind in PARTIALS]
         counts = [count_lines(path) if path.exists() else 0 for path in paths]
         ids = []
         for path, count, sample_type in zip(paths, counts, ("batch_result", "batch_error"), strict=True):
             copied = self._store.scratch()
-            if count:  # a copy, so that nothing is asked again if the process ends before the outcome is kept
+            if count:  # a copy, so that no request is repeated if the process ends before the outcome is kept
                 shutil.copyfile(path, copied)
             ids.append(self._keep(job, copied, count, sample_type))
         return _ending(status) | dict(

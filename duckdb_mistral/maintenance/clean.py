@@ -1,7 +1,7 @@
-"""What lies under `home`, and freeing what nothing needs any more.
+"""What is under `home`, and freeing what is no longer needed.
 
-A thing is judged, and freed, while the locks are held of whoever may be writing it, and by the ledger as it is then.
-The ledger is only read. What a killed clean has left of a thing is of the same kind, for the next one to free.
+A thing is judged and freed while holding the locks of whoever may be writing it, by the ledger as it is then. The
+ledger is only read. If a clean is killed, what is left of a thing is still of the same kind, so the next one frees it.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ DAY = 24 * 3600 * 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Whose kept results are to be freed too: those of submissions and jobs by id, and of ended ones by age."""
+    """Which kept results to free as well: those of submissions and jobs by id, and of ended ones by age."""
 
     identifiers: tuple[str, ...] = ()
     older_than_days: int | None = None
 
 
 def clean(context: Context, asked: Asked, *, free: bool) -> list[Heap]:
-    """Return what lies under `home`, kind by kind; with `free`, what can be freed is freed and is not there any more.
+    """Return what is under `home`, kind by kind; with `free`, also free what can be freed.
 
-    Raises LedgerError where the ledger is damaged or gone, and then nothing is freed; or where a file cannot be.
+    Raises LedgerError if the ledger is damaged or gone, in which case nothing is freed, or if a file cannot be freed.
     """
     try:
         if not _has_ledger(context.home):
@@ -60,8 +60,8 @@ def clean(context: Context, asked: Asked, *, free: bool) -> list[Heap]:
             return heaped(Cleaner(context, engine, asked).things(), free=free)
     except OSError as error:
         raise LedgerError(
-            f"{error.filename or context.home} could not be read or removed ({error.strerror}). What was freed before "
-            "that is freed; mend it and run the same command again for the rest."
+            f"{error.filename or context.home} could not be read or removed ({error.strerror}). Some space may have "
+            "been freed before that; fix the problem and run the same command again for the rest."
         ) from error
 
 
@@ -69,7 +69,7 @@ class Cleaner:
     """Looks through the `home` of one context."""
 
     def __init__(self, context: Context, engine: SharedEngine, asked: Asked) -> None:
-        """Read the ledger; raises UnknownJobError or NotEndedError where what is asked for cannot be freed."""
+        """Read the ledger; raises UnknownJobError or NotEndedError if what is asked for cannot be freed."""
         self._context = context
         self._ledger = _opened(context)
         self._home = context.home
@@ -82,7 +82,7 @@ class Cleaner:
         self._remembers = self._remembers_all()
 
     def things(self) -> Generator[Thing, None, None]:
-        """Yield all that lies there; the locks of a thing that can be freed are held until the next one."""
+        """Yield everything there; the locks of a thing that can be freed are held until the next thing."""
         yield from self._spools()
         yield from self._results()
         yield from self._hashes()
@@ -96,7 +96,7 @@ class Cleaner:
         jobs = find(self._context, identifier)
         if not all(job.ended for job in jobs):
             raise NotEndedError(
-                f"{describe(jobs)} That is how it was last seen; its results can be freed once it has ended. "
+                f"{describe(jobs)} That is its last known state; its results can be freed once it has ended. "
                 "Nothing was removed."
             )
         return jobs
@@ -111,7 +111,7 @@ class Cleaner:
                     yield from (job for job in jobs if job.submission_id == submission.submission_id)
 
     def _is_asked(self, job: Job) -> bool:
-        """Tell whether the results of a job are to be freed; those of another program's job have its own age."""
+        """Tell whether to free the results of a job; another program's job counts by its own age."""
         if job.submission_id is None and self._oldest is not None and job.created_here_at <= self._oldest:
             return job.ended
         return job.key in self._asked
@@ -188,14 +188,14 @@ class Cleaner:
                 yield Thing(kind=Kind.HASHES, paths=paths)
 
     def _unfinished(self, found: Iterable[Path]) -> Generator[Thing, None, None]:
-        """Yield files that were being written when their process was killed, or are now."""
+        """Yield files that were being written when their process was killed, or are being written now."""
         for path in found:
             if path.is_file() and is_unfinished(path):
                 with self._holding(self._locks_of(stem_of(path))) as held:
                     yield Thing(kind=Kind.LEFTOVER if held else Kind.BUSY, paths=(path,))
 
     def _reused(self, submission_id: str, paths: tuple[Path, ...], kind: Kind) -> Generator[Thing, None, None]:
-        """Yield what a submission reuses; it is written before that is recorded, under the lock of its spool."""
+        """Yield the files of what a submission reuses, written before it is recorded, under the lock of its spool."""
         with self._holding([f"spool-{submission_id}"]) as held:
             if self._ledger.submission(submission_id) is not None:
                 yield Thing(kind=kind, paths=paths)
@@ -207,16 +207,16 @@ class Cleaner:
     # What belongs to what
 
     def _remembers_all(self) -> bool:
-        """Tell whether the ledger is the only one that this `home` ever had, as far as can be seen.
+        """Tell whether, as far as can be seen, this `home` has never had another ledger.
 
-        Otherwise it may have forgotten submissions, and what they reused has to stay for a repair.
+        Otherwise the ledger may have forgotten submissions, and what they reused must stay for a repair.
         """
         stems = [stem for stem, _ in by_stem(finished(entries(self._home / "results"))) if not stem.startswith(FOUND)]
         aside = any(self._home.glob(f"{ASIDE}*"))
         return not aside and bool(self._ledger.submissions()) and all(map(self._job_of, stems))
 
     def _job_of(self, stem: str) -> Job | None:
-        """Return the job whose results a file is, whoever created it."""
+        """Return the job whose results a file holds, whoever created the job."""
         stem = stem.removeprefix(PARTIAL)
         return self._jobs.get(stem) or self._ledger.job(stem)
 
@@ -231,17 +231,17 @@ class Cleaner:
 
     @contextmanager
     def _holding(self, names: Iterable[str]) -> Iterator[bool]:
-        """Hold locks if all are free; yields whether they are held."""
+        """Hold the locks if all of them are free; yields whether they are held."""
         with ExitStack() as stack:
             yield all(stack.enter_context(self._locks.trying(name)) for name in names)
 
 
 def _has_ledger(home: Path) -> bool:
-    """Tell whether there is a ledger; raise LedgerError where there is none but files that only a ledger explains."""
+    """Tell whether there is a ledger; raise LedgerError if there is none, but files that only a ledger explains."""
     if is_lost(home):
         raise LedgerError(
-            f"There is no ledger under {home}, so nothing tells which of the files there are still needed, and nothing "
-            "was removed. `duckdb-mistral doctor --repair` builds it anew from the workspace's jobs."
+            f"There is no ledger under {home} to say which of the files there are still needed, so nothing was "
+            "removed. `duckdb-mistral doctor --repair` rebuilds it from the workspace's jobs."
         )
     return (home / LEDGER_FILES[0]).exists()
 
@@ -258,7 +258,7 @@ def _unknown(identifier: str, home: Path) -> str:
 
 
 def _others(home: Path) -> Generator[Thing, None, None]:
-    """Yield what lies beside the directories of requests and results."""
+    """Yield what is beside the directories of requests and results."""
     for path in entries(home):
         if path.name in LEDGER_FILES:
             yield Thing(kind=Kind.LEDGER, paths=(path,))
@@ -274,6 +274,6 @@ def _collecting(jobs: Iterable[Job]) -> list[str]:
 
 
 def _lock_of_scratch(name: str) -> str:
-    """Return the lock of whoever may be at a scratch directory: a collector, or a retry that fills a spool."""
+    """Return the lock of whoever may be using a scratch directory: a collector, or a retry that fills a spool."""
     kind, lock = (RETRY_SCRATCH, "spool") if name.startswith(RETRY_SCRATCH) else (SCRATCH, "results")
     return f"{lock}-{name.removeprefix(kind)}"

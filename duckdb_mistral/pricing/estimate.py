@@ -1,4 +1,4 @@
-"""What a submission will cost at most, before it is sent, and what a job has cost, from its own results."""
+"""The most that a submission will cost, before it is sent, and what a job cost, from its own results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.pricing.prices import Price, Prices
     from duckdb_mistral.settings import Settings
 
-#: Endpoints whose requests name a file, which nothing here opens.
+#: Endpoints whose requests name a file, which is not opened here.
 _OF_FILES = frozenset({OCR, TRANSCRIPTIONS})
 _SUMMED = ("requests", "input_bytes", "input_tokens", "max_output_tokens", "unlimited", "uncounted", "hidden")
 _BYTES_NOTE = (
@@ -34,14 +34,14 @@ def estimate(
     prices: Prices,
     unsent: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the row of mistral_batch_estimate for requests that were measured; costs are US dollars, in a batch.
+    """Return the row of mistral_batch_estimate for measured requests; costs are in US dollars, at batch price.
 
     `unsent` names the columns of the source that are not sent.
     """
     total = {name: sum(part[name] for part in measured) for name in _SUMMED}
     most = min(settings.max_requests_per_job, settings.max_pending_requests)
     parts = max(-(-total["requests"] // most), -(-total["input_bytes"] // settings.max_bytes_per_file))
-    # A request that names a model runs on that one in every job.
+    # A request that names a model runs on it in every job.
     runs = [
         (model if part["model"] is None else part["model"], part)
         for model in models
@@ -76,11 +76,11 @@ def estimate(
 
 
 def refuse_above(max_cost: float, row: Mapping[str, Any]) -> None:
-    """Raise ArgumentError where an estimate is above `max_cost`, or says no cost."""
+    """Raise ArgumentError if an estimate exceeds `max_cost`, or has no cost."""
     if row["cost"] is None:
         raise ArgumentError(
-            f"max_cost is {max_cost:g} US dollars, but what this submission costs is not known: {row['note']}. Nothing "
-            "was sent. Name its price in a file (the setting prices), or leave max_cost out."
+            f"max_cost is {max_cost:g} US dollars, but the cost of this submission is not known: {row['note']}. "
+            "Nothing was sent. Name its price in a file (the setting prices), or leave max_cost out."
         )
     if row["cost"] > max_cost:
         told = f" ({row['note']})" if row["note"] else ""
@@ -94,9 +94,9 @@ def refuse_above(max_cost: float, row: Mapping[str, Any]) -> None:
 
 
 def cost(model: str, used: Mapping[str, Any], prices: Prices) -> tuple[float | None, str | None]:
-    """Return what answers of a model have cost in US dollars, in a batch, from what they say that they used.
+    """Return what a model's answers cost in US dollars, at batch price, from the usage that they report.
 
-    The cost is None where it is not known; then, and where there is more to say, the second value says it.
+    The cost is None if it is not known. The second value says why, or whatever else there is to say.
     """
     price = prices.of(model)
     if price is None:
@@ -111,27 +111,27 @@ def cost(model: str, used: Mapping[str, Any], prices: Prices) -> tuple[float | N
     silent = _silent(used, price)
     if silent:
         answers = "1 answer does" if silent == 1 else f"{silent:,} answers do"
-        notes.insert(0, f"{answers} not say what they used, so the cost is not known; all else costs {total:.6g}")
+        notes.insert(0, f"{answers} not report usage, so the cost is not known; all else costs {total:.6g}")
     return None if silent else total, "; ".join(notes) or None
 
 
 def prices_date(models: Mapping[str, Any], prices: Prices) -> date:
-    """Return the day on which the prices of models were looked up: the earliest, or the table's where it has none."""
+    """Return the earliest day on which the prices of models were looked up, or the table's own if it has none."""
     days = (price.checked for model in models if (price := prices.of(model)) is not None)
     return min(filter(None, days), default=prices.date)
 
 
 def _amounts(used: Mapping[str, Any], price: Price, notes: list[str]) -> Iterator[tuple[float, float | None, str]]:
-    """Yield what was used: how much, in millionths, what a million costs, and of what; `notes` gets what to say."""
+    """Yield what was used: the amount in millionths, the price per million, and the unit; remarks go to `notes`."""
     prompt, written, cached = used["prompt_tokens"], used["completion_tokens"], used.get("cached_tokens") or 0
     pages, annotated, seconds = used["pages"], used.get("annotated_pages") or 0, used["audio_seconds"]
     cached = min(cached, prompt)
-    # What is sold by the page or the minute alone counts tokens too, and does not bill them.
+    # Models sold only by the page or the minute count tokens too, but do not bill them.
     by_another = (pages and price.page is not None) or (seconds and price.audio_minute is not None)
     if price.input is not None or price.output is not None or not by_another:
         cached_price = price.input if price.cached_input is None else price.cached_input
         if cached and price.input and price.cached_input is None:
-            notes.append(f"{cached:,} cached prompt tokens are priced in full, as the table has no price for them")
+            notes.append(f"{cached:,} cached prompt tokens are priced in full: the table has no price for them")
         yield from _used(prompt - cached, price.input, "input tokens")
         yield from _used(cached, cached_price, "input tokens")
         yield from _used(written, price.output, "output tokens")
@@ -146,31 +146,31 @@ def _used(amount: float, each: float | None, unit: str) -> Iterator[tuple[float,
 
 
 def _silent(used: Mapping[str, Any], price: Price) -> int:
-    """Return how many answers do not say how much they used of something that is not free."""
+    """Return how many answers do not report the usage of something that is not free."""
     silent = 0 if price.free else used.get("unmetered") or 0
     return int(silent + ((used.get("unwritten") or 0) if price.output else 0))
 
 
 def _costs(model: str, endpoint: str, measured: Mapping[str, Any], prices: Prices) -> tuple[float, float] | str:
-    """Return the cost of a model's input and of the most that it can answer, or why they are not known."""
+    """Return the cost of a model's input and of its longest possible output, or why they are not known."""
     price = prices.of(model)
     if price is None:
         return _unknown(model, prices)
     if price.free:
         return 0.0, 0.0
     if price.input is None or endpoint in _OF_FILES:
-        return f"{model} is paid by the page or the minute, which {endpoint} does not tell beforehand"
+        return f"{model} is paid by the page or the minute, which is not known in advance for {endpoint}"
     if measured["uncounted"]:
         count = measured["uncounted"]
         return (
             f"{'1 request holds' if count == 1 else f'{count:,} requests hold'} parts other than text, such as images "
-            "or documents, whose tokens are not known beforehand"
+            "or documents, whose tokens are not known in advance"
         )
     if measured["hidden"]:
         count = measured["hidden"]
         return (
-            f"{'1 request asks' if count == 1 else f'{count:,} requests ask'} for what the API adds a cost of its own "
-            "for (an agent, tools that are no functions, prompt_mode or service_tier), which is not known beforehand"
+            f"{'1 request asks' if count == 1 else f'{count:,} requests ask'} for something that the API charges extra "
+            "for (an agent, tools other than functions, prompt_mode or service_tier), which is not known in advance"
         )
     share = prices.batch_share / MILLION
     return (
@@ -182,11 +182,11 @@ def _costs(model: str, endpoint: str, measured: Mapping[str, Any], prices: Price
 def _unlimited(count: int) -> Iterator[str]:
     if count:
         told, taken = ("1 request has", "is") if count == 1 else (f"{count:,} requests have", "are")
-        yield f"{told} no max_tokens and {taken} taken to answer with at most {ASSUMED_OUTPUT_TOKENS:,} tokens each"
+        yield f"{told} no max_tokens and {taken} assumed to answer with at most {ASSUMED_OUTPUT_TOKENS:,} tokens each"
 
 
 def _remarks(models: Mapping[str, Any], prices: Prices, day: date) -> Iterator[str]:
-    """Yield what there is to say of the prices of models that are about to run."""
+    """Yield remarks on the prices of models that are about to run."""
     for model in models:
         price = prices.of(model)
         if price is None:
@@ -201,7 +201,7 @@ def _remarks(models: Mapping[str, Any], prices: Prices, day: date) -> Iterator[s
 
 
 def _left_out(columns: Sequence[str], most: int = 20) -> Iterator[str]:
-    """Yield which columns of a source are no fields of its requests."""
+    """Yield which columns of a source are not fields of its requests."""
     if columns:
         more = f" and {len(columns) - most:,} more" if len(columns) > most else ""
         which = f"column {columns[0]} is" if len(columns) == 1 else f"columns {', '.join(columns[:most])}{more} are"

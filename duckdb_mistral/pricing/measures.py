@@ -1,4 +1,4 @@
-"""How much a submission's requests hold, as DuckDB counts it: bytes, tokens, and what nothing here can count."""
+"""The size of a submission's requests, as DuckDB counts it: bytes, tokens, and what cannot be counted here."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.requests.spool import SpooledPart
 
-#: What a request without max_tokens is taken to answer with at most.
+#: The most tokens that a request without max_tokens is assumed to answer with.
 ASSUMED_OUTPUT_TOKENS = 4096
-#: The prompt that safe_prompt puts before a conversation has some 40 tokens.
+#: The prompt that safe_prompt puts before a conversation has about 40 tokens.
 SAFETY_PROMPT_TOKENS = 64
-#: Capacity that has the price of the table.
+#: Service tiers that cost what the table says.
 _USUAL_TIERS = ("standard", "standard_only", "default")
-#: What stands for a number that is too large for one.
+#: Replaces a number that is too large.
 BIGGEST = 2**63 - 1
-#: Where the text of a request lies, by the field of its body and the paths in it.
+#: Where a request's text is: the fields of its body, and the paths in them.
 _TALKS = {
     "messages": ("[*].content", "[*].content[*].text"),
     "input": (
@@ -40,14 +40,14 @@ _TALKS = {
     ),
     "inputs": ("", "[*].content", "[*].content[*].text"),
 }
-#: What messages hold whose text is all that the paths above find. Any other member (tool_calls, name, prefix …) has a
-#: text of its own, and then the whole JSON is counted, which is rather too much than too little.
+#: The members of messages whose whole text the paths above find. Any other member (tool_calls, name, prefix …) may
+#: have text too; then the whole JSON is counted, because too much is better than too little.
 _PLAIN_KEYS = ("role", "content", "type", "text", "messages")
 #: The kinds of parts of a message whose tokens can be counted.
 _COUNTED_KINDS = ('"text"', '"thinking"', '"reference"')
-#: Fields that are one text.
+#: Fields that are a single text.
 _TEXTS = ("prompt", "suffix", "instructions")
-#: Fields whose JSON the model reads.
+#: Fields that the model reads as JSON.
 _READ_AS_JSON = (
     "tools",
     "tool_choice",
@@ -57,13 +57,13 @@ _READ_AS_JSON = (
     "completion_args.response_format",
     "completion_args.prediction",
 )
-#: Where a request says of what kind the parts of its messages are.
+#: Where a request says what kinds of parts its messages have.
 _KINDS = {
     "messages": ("[*].content[*].type",),
     "input": ("[*].content[*].type", "[*][*].content[*].type", ".messages[*].content[*].type"),
     "inputs": ("[*].content[*].type",),
 }
-#: What is read of a body, at once: each look would parse it again.
+#: The fields read from a body, all at once, because each separate read would parse it again.
 _FIELDS = (
     "model",
     *_TALKS,
@@ -80,28 +80,28 @@ _FIELDS = (
 
 
 def fields() -> str:
-    """Return the SQL of the paths that `measures` wants of a body, as one list."""
+    """Return the SQL of the paths that `measures` reads from a body, as one list."""
     return qualified(call("list_value", *(literal(f"$.{name}") for name in _FIELDS)))
 
 
 def measures(endpoint: str) -> dict[str, str]:
-    """Return the SQL aggregates that measure the requests that name one model themselves: {name: SQL}.
+    """Return the SQL aggregates that measure the requests for one model: {name: SQL}.
 
-    They are of the columns line, model, which is NULL for the job's own, and fields, what is at the paths `fields`.
-    `uncounted` and `hidden` are the requests whose tokens nothing here can count: for what their messages hold, and
-    for what the API adds to them.
+    They read the columns line; model, which is NULL for the job's own; and fields, the values at the paths `fields`.
+    `uncounted` and `hidden` are requests whose tokens cannot be counted here, because of what their messages hold and
+    because of what the API adds to them, respectively.
     """
     text = f"concat({', '.join([*map(_talk, _TALKS), *map(_string, _TEXTS), *map(_string, _READ_AS_JSON)])})"
     counted = f"mistral_internal_tokens({text}, model)"
     if tokens.tokens_from() == tokens.BYTES:
         counted = call("ceil", call("/", call("strlen", text), f"{tokens.BYTES_PER_TOKEN}.0"))
-    # What a message costs besides its text: a token before it and one after it, and one at the start.
+    # Tokens that messages cost besides their text: one before and one after each, and one at the start.
     messages = f"json_array_length({_field('messages')})"
     marks = f"CASE WHEN {messages} > 0 THEN add(1, multiply(2, {messages})) ELSE 0 END"
     safety = f"CASE WHEN {_string('safe_prompt')} = 'true' THEN {SAFETY_PROMPT_TOKENS} ELSE 0 END"
     limit = f"coalesce({_whole('max_tokens')}, {_whole('completion_args.max_tokens')})"
-    # A negative number is refused by the API; it must not make up for what others cost.
-    # Nor may one be so large that the sum of many is no number any more.
+    # The API refuses a negative number; it must not offset what others cost.
+    # Nor may a number be so large that the sum of many overflows.
     limited, times = (
         f"least(greatest(coalesce({given}, {usual}), 0), {most})"
         for given, usual, most in ((limit, ASSUMED_OUTPUT_TOKENS, MILLION * 1000), (_whole("n"), 1, 1000))
@@ -121,12 +121,12 @@ def measures(endpoint: str) -> dict[str, str]:
 
 
 def measures_sql(endpoint: str) -> str:
-    """Return what a statement SELECTs to measure requests."""
+    """Return the SELECT list that measures requests."""
     return qualified(", ".join(f"{sql} AS {name}" for name, sql in measures(endpoint).items()))
 
 
 def measure(endpoint: str, parts: Sequence[SpooledPart]) -> list[dict[str, Any]]:
-    """Measure the requests of a finished spool by model, as a statement measures a source."""
+    """Measure the requests of a finished spool by model, in the same way as a statement measures a source."""
     if not parts:
         return []
     statement = template("measured_requests").substitute(fields=fields(), measures=measures_sql(endpoint))
@@ -141,12 +141,12 @@ def _field(name: str) -> str:
 
 
 def _at(name: str, path: str) -> str:
-    """Return the SQL of what is at a path in a field."""
+    """Return the SQL of the value at a path in a field."""
     return call("json_extract", _field(name), literal(f"${path}"))
 
 
 def _string(name: str) -> str:
-    """Return the SQL of a field's text: that of a string, or the JSON of anything else."""
+    """Return the SQL of a field's text: a string's own, or the JSON of anything else."""
     return call("json_extract_string", _field(name), "'$'")
 
 
@@ -156,16 +156,16 @@ def _whole(name: str) -> str:
 
 
 def _talk(name: str) -> str:
-    """Return the SQL of the text of a field that holds messages, or texts."""
+    """Return the SQL of the text in a field that holds messages or texts."""
     field = _field(name)
     found = ", ".join(_at(name, path) if path else call("list_value", field) for path in _TALKS[name])
     said = f"list_filter(flatten(list_value({found})), lambda part: starts_with(part::VARCHAR, '\"'))"
     keys = f'regexp_extract_all(json_structure({field})::VARCHAR, \'"([^"]*)":\', 1)'
     more = f"len(list_filter({keys}, lambda key: key NOT IN ({literals(_PLAIN_KEYS)}))) > 0"
-    # Parts of which some are lists and some are text have no common structure.
+    # If some parts are lists and others text, they have no common structure.
     more = f"({more} OR {_parts_besides(name, [literal(_COUNTED_KINDS[0])])}) AND NOT {_other_parts(name)}"
-    # To count what could be keys is far quicker than to parse, and messages that are nothing else have two each. Only
-    # CASE spares what comes after it.
+    # Counting what could be keys is far quicker than parsing, and plain messages have exactly two each. Only CASE
+    # skips the expensive branch.
     likely = f"subtract(strlen({field}::VARCHAR), strlen(replace({field}::VARCHAR, '\":', '')))"
     usual = f"multiply(4, json_array_length({field}))" if name == "messages" else "0"
     whole = f"CASE WHEN {likely} = {usual} THEN false ELSE {more} END"
@@ -177,7 +177,7 @@ def _talk(name: str) -> str:
 
 
 def _other_parts(name: str) -> str:
-    """Return the condition that a field has parts, such as images and documents, whose tokens nothing here counts."""
+    """Return the condition that a field has parts whose tokens cannot be counted, such as images and documents."""
     return _parts_besides(name, map(literal, _COUNTED_KINDS))
 
 
@@ -185,12 +185,12 @@ def _parts_besides(name: str, kinds: Iterable[str]) -> str:
     field = _field(name)
     found = ", ".join(_at(name, path) for path in _KINDS[name])
     other = f"list_filter(flatten(list_value({found})), lambda kind: kind::VARCHAR NOT IN ({', '.join(kinds)}))"
-    # To look for the word first is far quicker.
+    # Searching for the word first is far quicker.
     return f"coalesce(contains({field}::VARCHAR, '\"type\"') AND len({other}) > 0, false)"
 
 
 def _hidden() -> str:
-    """Return the condition that the API adds tokens, or a price, of its own to a request."""
+    """Return the condition that the API adds its own tokens, or a charge, to a request."""
     tools = _field("tools")
     own_tools = (
         f"len(list_filter(json_extract({tools}, '$[*].type'), lambda kind: kind::VARCHAR <> '\"function\"')) > 0"

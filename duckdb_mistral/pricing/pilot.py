@@ -1,4 +1,4 @@
-"""A pilot: a few of a job's requests, answered by the ordinary endpoint, tell what all of them will use."""
+"""A pilot: a few of a job's requests, answered by the ordinary endpoint, predict the usage of all of them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs.job import Plan
     from duckdb_mistral.pricing.prices import Prices
 
-#: Requests that are under way at a time.
+#: Requests under way at a time.
 AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pilot:
-    """What came of a pilot on one model: the usage of each answer, and the first failure in words."""
+    """The outcome of a pilot on one model: the usage of each answer, and the first failure in words."""
 
     model: str
     asked: int
@@ -36,7 +36,7 @@ class Pilot:
 def run(client: BatchClient, plan: Plan, bodies: Sequence[str]) -> list[Pilot]:
     """Send request bodies to the ordinary endpoint, once per model; each is paid at the ordinary price.
 
-    Raises ArgumentError for an endpoint whose requests are no JSON there, AuthenticationError for a refused key.
+    Raises ArgumentError for an endpoint that does not take JSON outside batches, AuthenticationError for a refused key.
     """
     if plan.endpoint == TRANSCRIPTIONS:
         raise ArgumentError(f"There is no pilot for {plan.endpoint}: outside batches it takes forms, not JSON.")
@@ -48,7 +48,7 @@ def run(client: BatchClient, plan: Plan, bodies: Sequence[str]) -> list[Pilot]:
 
 
 def with_pilot(row: Mapping[str, Any], pilots: Sequence[Pilot], prices: Prices) -> dict[str, Any]:
-    """Return the row of an estimate with what its pilots make of it: expected_cost, in US dollars, in a batch."""
+    """Return the row of an estimate with expected_cost from its pilots, in US dollars at batch price."""
     notes = [row["note"]] if row["note"] else []
     each = row["requests"] // max(len(pilots), 1)
     expected: float | None = 0.0
@@ -68,13 +68,13 @@ def with_pilot(row: Mapping[str, Any], pilots: Sequence[Pilot], prices: Prices) 
 
 
 def fingerprint(server_url: str, plan: Plan, bodies: Sequence[str]) -> str:
-    """Return what makes two pilots the same, so that a relation that is printed twice asks once."""
+    """Return what identifies a pilot, so that a relation that is printed twice runs it only once."""
     said = json.dumps([server_url, plan.endpoint, plan.models, list(bodies)])
     return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _ask(client: BatchClient, endpoint: str, model: str, body: str) -> Mapping[str, Any] | str:
-    """Return what one answer has used, or why there is none."""
+    """Return what one answer used, or why there is none."""
     try:
         answer = client.ask(endpoint, {"model": model} | json.loads(body))
     except AuthenticationError:
@@ -85,7 +85,7 @@ def _ask(client: BatchClient, endpoint: str, model: str, body: str) -> Mapping[s
 
 
 def _usage(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an answer says that it used, as the template `used` reads it, and which model gave it."""
+    """Return the usage that an answer reports, as the template `used` reads it, and the model that gave it."""
     usage, paged = (said if isinstance(said := answer.get(name), dict) else {} for name in ("usage", "usage_info"))
     prompt, completion, seconds = (
         _count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens", "prompt_audio_seconds")

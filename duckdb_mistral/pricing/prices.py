@@ -1,7 +1,7 @@
 """The price table: US dollars per million tokens, per page and per minute of audio, as data with dates.
 
-The package's own table was collected from public pages; where they differed, the higher price was taken. Another file
-of the same form (the setting `prices`) adds models and replaces what it names.
+The package's own table was collected from public pages; if they differed, the higher price was taken. Another file in
+the same format (the setting `prices`) adds models and replaces those that it names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TEXTS = ("alias_of", "note")
 
 @dataclass(frozen=True)
 class Price:
-    """What a model costs, in US dollars, before the batch discount; None where it is not sold so."""
+    """What a model costs, in US dollars, before the batch discount; None for units that it is not sold by."""
 
     #: Per million tokens.
     input: float | None = None
@@ -39,24 +39,24 @@ class Price:
     annotated_page: float | None = None
     #: Per minute of audio.
     audio_minute: float | None = None
-    #: The day on which the price was looked up; that of its table where it says none.
+    #: The day on which the price was looked up; by default the table's own.
     checked: date | None = None
     #: The last day of a promotional price.
     until: date | None = None
-    #: The day since which the API refuses the model.
+    #: The day from which the API refuses the model.
     retired: date | None = None
     #: The model that an alias stood for on the day `checked`.
     alias_of: str | None = None
-    #: What else there is to say of the price.
+    #: Any other remark on the price.
     note: str | None = None
 
     @property
     def free(self) -> bool:
-        """Whether nothing that the model is sold by costs anything."""
+        """Whether every unit that the model is sold by is free."""
         return not any(getattr(self, kind) for kind in _KINDS)
 
     def remarks(self, model: str, today: date) -> Iterator[str]:
-        """Yield what a person should know who reads a cost of `model` on the day `today`."""
+        """Yield what a person who reads a cost of `model` on the day `today` should know."""
         if self.until is not None:
             past = today > self.until
             yield (
@@ -69,32 +69,32 @@ class Price:
 
 @dataclass(frozen=True)
 class Prices:
-    """A price table of one day."""
+    """A price table as of one day."""
 
     date: date
-    #: The share of a price that a batch leaves out: 0.5 is half.
+    #: The share of a price that a batch saves: 0.5 is half.
     batch_discount: float
     models: Mapping[str, Price]
 
     def of(self, model: str) -> Price | None:
-        """Return what a model costs, or None where the table does not know it."""
+        """Return what a model costs, or None if the table does not know it."""
         return self.models.get(model)
 
     @property
     def batch_share(self) -> float:
-        """What is left of a price in a batch."""
+        """The share of a price that is paid in a batch."""
         return 1 - self.batch_discount
 
 
 def today() -> date:
-    """Return the day that it is, in UTC."""
+    """Return today's date, in UTC."""
     return datetime.now(UTC).date()
 
 
 def load_prices(path: Path | None = None) -> Prices:
-    """Return the package's prices, with those of the file `path` over them; each keeps the date of its own table.
+    """Return the package's prices, overridden by those in the file `path`; each keeps the date of its own table.
 
-    Raises SettingError where the file cannot be read or is no price table.
+    Raises SettingError if the file cannot be read or is not a price table.
     """
     own = _read((resources.files("duckdb_mistral.pricing") / "prices.json").read_text(encoding="utf-8"))
     if path is None:
@@ -111,10 +111,10 @@ def load_prices(path: Path | None = None) -> Prices:
 
 
 def _read(text: str) -> Prices:
-    """Return a table as it is written: an alias has no price yet."""
+    """Return a table as written: aliases have no price yet."""
     table = json.loads(text)
     if not isinstance(table, dict) or not isinstance(table.get("models"), dict):
-        raise TypeError("it is no JSON object with models")
+        raise TypeError("it is not a JSON object with models")
     discount = _number("batch_discount", table.get("batch_discount", 0.5))
     day = date.fromisoformat(table["date"])
     models = {str(name): _price(name, entry, day) for name, entry in table["models"].items()}
@@ -124,14 +124,14 @@ def _read(text: str) -> Prices:
 
 
 def _resolved(models: Mapping[str, Price]) -> dict[str, Price]:
-    """Return models of which each alias costs what it stands for."""
+    """Return the models, with each alias priced as the model that it stands for."""
     return {name: price if price.alias_of is None else _meant(name, price, models) for name, price in models.items()}
 
 
 def _meant(name: str, alias: Price, models: Mapping[str, Price]) -> Price:
     meant = models.get(str(alias.alias_of))
     if meant is None or meant.alias_of is not None:
-        raise ValueError(f"{name} is an alias of {alias.alias_of}, which is no model of the table with a price")
+        raise ValueError(f"{name} is an alias of {alias.alias_of}, which is not a model with a price in the table")
     return replace(
         meant,
         alias_of=alias.alias_of,
@@ -149,7 +149,7 @@ def _price(model: str, entry: Any, day: date) -> Price:
         if kind not in known:
             raise ValueError(f"{model} has a price per {kind}; there are {', '.join(_KINDS)}")
     if "alias_of" in entry and any(kind in entry for kind in _KINDS):
-        raise ValueError(f"{model} is an alias, which costs what it stands for, and has a price of its own")
+        raise ValueError(f"{model} is an alias, which costs what its model costs, but has a price of its own")
     given: dict[str, Any] = {kind: _number(f"{model} {kind}", entry[kind]) for kind in _KINDS if kind in entry}
     given |= {name: date.fromisoformat(entry[name]) for name in _DATES if name in entry}
     given |= {name: _text(f"{model} {name}", entry[name]) for name in _TEXTS if name in entry}

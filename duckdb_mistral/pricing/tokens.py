@@ -1,4 +1,4 @@
-"""How many tokens a text has: by Mistral's own tokenizer where the extra `tokens` is installed, else from bytes."""
+"""How many tokens a text has: from Mistral's own tokenizer if the extra `tokens` is installed, or else from bytes."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 TOKENIZER = "mistral-common"
 BYTES = "bytes"
-#: Rather too few bytes per token than too many: English has about four and a half, and an estimate guards money.
+#: On the low side, because an estimate guards money: English has about four and a half bytes per token.
 BYTES_PER_TOKEN = 3
-#: A digit is always a token of its own, so that texts joined by one keep their own tokens.
+#: A digit is always a separate token, so texts joined by one keep their own tokens.
 SEPARATOR = "0"
 #: One call of the tokenizer takes about this many characters.
 MOST_CHARACTERS = 1 << 20
 
 
 def tokens_from() -> str:
-    """Return where counts come from: 'mistral-common', or 'bytes' where that is not installed."""
+    """Return where counts come from: 'mistral-common', or 'bytes' if that is not installed."""
     return TOKENIZER if find_spec("mistral_common") is not None and find_spec("tiktoken") is not None else BYTES
 
 
 def count_tokens(texts: pa.Array, models: pa.Array) -> pa.Array:
-    """Return one number per text; their sum is, for each model, the tokens of its texts, and each alone says nothing.
+    """Return one number per text; only their sum per model, the tokens of its texts, has a meaning.
 
-    The texts of a vector are joined and encoded together: that is ten times as fast as one by one.
+    The texts of a vector are joined and encoded together, which is ten times as fast as one by one.
     """
     found = np.zeros(len(texts), dtype=np.int64)
     different = pc.unique(models)
@@ -48,7 +48,7 @@ def count_tokens(texts: pa.Array, models: pa.Array) -> pa.Array:
 
 
 def create_function(engine: duckdb.DuckDBPyConnection) -> None:
-    """Give a connection of our own the function that a registered one has: mistral_internal_tokens."""
+    """Give one of our own connections a function that registered ones have: mistral_internal_tokens."""
     engine.create_function(
         "mistral_internal_tokens",
         count_tokens,
@@ -74,7 +74,7 @@ def _slices(words: Sequence[str]) -> list[tuple[int, int]]:
 
 @cache
 def _encoding() -> Any:
-    """Return the encoding of the tokenizer that today's models share, from the files in mistral-common's wheel."""
+    """Return the encoding that today's models share, from the files in mistral-common's wheel."""
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
     tokenizer = MistralTokenizer.v3(is_tekken=True).instruct_tokenizer.tokenizer

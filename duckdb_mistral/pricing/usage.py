@@ -1,4 +1,4 @@
-"""What jobs have used and cost, from their kept results."""
+"""What jobs used and cost, from their kept results."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs.job import Job
     from duckdb_mistral.pricing.prices import Prices
 
-#: What a job's row says, added up over the models that answered it.
+#: Columns of a job's row that are summed over the models that answered.
 SUMMED = ("answers", "prompt_tokens", "completion_tokens", "total_tokens", "pages", "annotated_pages", "audio_seconds")
 
 
 def job_costs(jobs: Iterable[Job], files: Sequence[Path], prices: Prices) -> Iterator[dict[str, Any]]:
-    """Yield a row of mistral_batch_cost per job; costs are US dollars, in a batch."""
+    """Yield a row of mistral_batch_cost per job; costs are in US dollars, at batch price."""
     known = {job.job_id: job for job in jobs if job.job_id is not None}
     for job_id, rows in groupby(_used(files), key=itemgetter("job_id")):
         yield _row(known.get(job_id), list(rows), prices)
 
 
 def _row(job: Job | None, used: Sequence[Mapping[str, Any]], prices: Prices) -> dict[str, Any]:
-    """Return the row of one job from what it used of each model that answered."""
-    # What was refused or is missing has the job's model, which may have answered nothing.
+    """Return the row of one job from its usage of each model that answered."""
+    # Refused and missing requests count for the job's model, which may have answered nothing.
     parts = [part for part in used if part["answers"]] or used[:1]
     costs = [cost(part["answered_by"], part, prices) for part in parts]
     paid = [amount for amount, _ in costs if amount is not None]
@@ -50,15 +50,15 @@ def _row(job: Job | None, used: Sequence[Mapping[str, Any]], prices: Prices) -> 
 
 
 def _answered_by(model: str, parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield which other models answered than the job names: an alias moves, and a request may name its own."""
+    """Yield which models other than the job's answered: an alias moves, and a request may name its own."""
     for part in parts:
         if part["answered_by"] != model and part["answers"]:
             came = "1 answer came" if part["answers"] == 1 else f"{part['answers']:,} answers came"
-            yield f"{came} from {part['answered_by']}, where the job names {model}, and cost what that costs"
+            yield f"{came} from {part['answered_by']}, not {model} as the job names, and cost what that model costs"
 
 
 def _used(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return what each job used of each model, in the order of the jobs."""
+    """Return each job's usage of each model, in the order of the jobs."""
     with own_engine() as engine:
         register_lines(engine)
         result = engine.execute(template("used").substitute(rows=kept_rows(files)))

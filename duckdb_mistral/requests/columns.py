@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _NOT_JSON = "typeof(:x) = 'VARCHAR' AND NOT json_valid(:x::VARCHAR)"
-# DuckDB reads and writes numbers that JSON does not have; what looks like one is told from text by the whole.
+# DuckDB reads and writes numbers that JSON does not have; only the whole value shows whether one is really text.
 _TEXT = "CASE WHEN typeof(:x) = 'VARCHAR' THEN :x::VARCHAR ELSE to_json(:x)::VARCHAR END"
 _NOT_FINITE = (
     f"regexp_matches({_TEXT}, '(?i)(^|[\\[:,\"])\\s*-?(nan|inf)') AND NOT regexp_full_match({_TEXT}, "
     '\'(?s)(null|true|false|[-+0-9.eE{}\\[\\]:,\\s]|"([^"\\\\]|\\\\.)*")*\')'
 )
-# Where a field takes a string, text is one, and is not read as JSON: only what is of a type with numbers in it.
+# A field that takes strings does not read text as JSON, so only types that contain numbers are checked.
 _NUMBERS_NOT_FINITE = f"regexp_matches(typeof(:x), 'FLOAT|DOUBLE|JSON|VARIANT') AND {_NOT_FINITE}"
 
 
@@ -33,9 +33,9 @@ class RequestColumns:
     def __init__(
         self, endpoint: Endpoint, *, system: str | None, params: Mapping[str, Any], declared: bool = False
     ) -> None:
-        """Plan the requests of `endpoint`; `params` are body fields for every row.
+        """Plan the requests for `endpoint`; `params` are body fields for every row.
 
-        With `declared`, params holds the format of a declared output, which no row may change.
+        With `declared`, params includes the format of a declared output, which no row may change.
 
         Raises ArgumentError for params that cannot be body fields.
         """
@@ -52,7 +52,7 @@ class RequestColumns:
 
     @property
     def known_columns(self) -> str:
-        """Every column that means something, as an untyped NULL of its name."""
+        """Every column that has a meaning, as an untyped NULL of that name."""
         return ", ".join(f"NULL AS {identifier(name)}" for name in self._names)
 
     @property
@@ -70,9 +70,9 @@ class RequestColumns:
             ),
             "'}'",
         ]
-        # One concat copies the text once, `||` as often as it stands there; and concat passes over NULL.
+        # One concat copies the text once, while every `||` copies it again; and concat skips NULLs.
         built = f"concat({', '.join(pieces)})"
-        # Both branches are VARCHAR: beside JSON, what was built would be parsed again.
+        # Both branches are VARCHAR: if one were JSON, the built text would be parsed again.
         return f"CASE WHEN body IS NULL THEN {built} ELSE ({json_text('body')})::VARCHAR END"
 
     @property
@@ -88,7 +88,7 @@ class RequestColumns:
             (f"body IS NOT NULL AND ({_any_given(beside)})", "a body beside other fields of the request"),
             (
                 f"body IS NOT NULL AND coalesce(json_type({_safe_json('body')}), '') <> 'OBJECT'",
-                f"a body that is no JSON object (text belongs into {content[0]})",
+                f"a body that is not a JSON object (text belongs in {content[0]})",
             ),
             *(
                 (f"{_given(one)} AND {_given(other)}", f"both {one} and {other}")
@@ -99,7 +99,7 @@ class RequestColumns:
             *(case for name in content for case in self._content_problems(name)),
         ]
         values = [name for name in options if "string" not in self._endpoint.fields[name]]
-        cases += [(filled(_NOT_JSON, name), f"{_article(name)} {name} that is no JSON") for name in values]
+        cases += [(filled(_NOT_JSON, name), f"{_article(name)} {name} that is not JSON") for name in values]
         read_as_json = ("body", *(name for name in content if self._types(name) == {"array"}), *values)
         cases += [
             (f"{_given(name)} AND {condition}", f"a number in {name} that is NaN or infinite")
@@ -115,21 +115,21 @@ class RequestColumns:
         return f"CASE {whens} END"
 
     def _nothing_wrong(self, content: Sequence[str], options: Sequence[str]) -> Iterator[tuple[str, None]]:
-        """Yield the case of most rows, which spares them all others: nothing but text where there can be text."""
+        """Yield the case that spares most rows all others: they have nothing but the text of their content."""
         usual, *others = content
         if not any(self._content_problems(usual)):
             given = _any_given(("body", *others, *options))
             yield f"custom_id IS NOT NULL AND {_given(usual)} AND NOT ({given})", None
 
     def _content_problems(self, name: str) -> Iterator[tuple[str, str]]:
-        """Yield what can be wrong with the value of one content column."""
+        """Yield the possible problems with the value of one content column."""
         types = self._types(name)
         found = f"coalesce(json_type({_safe_json(name)}), '')"
         if "array" in types:
             empty = f"{_given(name)} AND {found} = 'ARRAY' AND json_array_length({_safe_json(name)}) = 0"
             yield empty, f"an empty list of {name}"
         if types == {"array"}:
-            yield f"{_given(name)} AND {found} <> 'ARRAY'", f"{name} that are no JSON list"
+            yield f"{_given(name)} AND {found} <> 'ARRAY'", f"{name} not given as a JSON list"
             if name == "messages" and self._endpoint.path != CONVERSATIONS:
                 yield f"{_given(name)} AND {_no_role(name)}", f"{name} without a role (each is role and content)"
         elif types == {"array", "string"}:
@@ -139,24 +139,24 @@ class RequestColumns:
                 f"{_article(name)} {name} that is neither text nor a list",
             )
         elif "string" not in types and "array" in types:
-            yield filled(_NOT_JSON, name), f"{_article(name)} {name} that is no JSON"
+            yield filled(_NOT_JSON, name), f"{_article(name)} {name} that is not JSON"
         elif types == {"object"}:
             is_text = f"typeof({identifier(name)}) = 'VARCHAR'"
-            yield f"{_given(name)} AND NOT {is_text} AND {found} <> 'OBJECT'", f"a {name} that is no JSON object"
+            yield f"{_given(name)} AND NOT {is_text} AND {found} <> 'OBJECT'", f"a {name} that is not a JSON object"
 
     def _types(self, name: str) -> frozenset[str]:
         """Return the JSON types that a content column may have."""
         return self._endpoint.fields.get(name, frozenset({"array"} if name == "messages" else {"string"}))
 
     def _content(self, content: Mapping[str, tuple[str, ...]]) -> str:
-        """Return the members that the content columns fill, parted by commas; a row that is sent has one at least."""
+        """Return the members that the content columns fill, with commas between; every row sent has at least one."""
         if len(content) == 1:
             ((name, texts),) = content.items()
             return ", ".join((literal(json.dumps(name) + ":"), *texts))
         return f"concat_ws(',', {', '.join(self._member(name, text, '') for name, (text,) in content.items())})"
 
     def _options(self, names: Sequence[str]) -> Iterator[str]:
-        """Yield the members of the option fields, a comma before each; most rows have none, and are asked once."""
+        """Yield the members of the option fields, each after a comma; one check covers the many rows with none."""
         members = ", ".join(self._member(name, value(self._endpoint, name), ",") for name in names)
         if any(name in self._params for name in names):
             yield members
@@ -164,9 +164,9 @@ class RequestColumns:
             yield f"CASE WHEN {_any_given(names)} THEN concat({members}) END"
 
     def _member(self, name: str, text: str, before: str) -> str:
-        """Return a member of the body, NULL where the row leaves it out; `text` is the SQL of the row's own value."""
+        """Return a member of the body, NULL if the row leaves it out; `text` is the SQL of the row's own value."""
         key = f"{before}{json.dumps(name)}:"
-        # The null that JSON has leaves the member out, as NULL does.
+        # A JSON null leaves the member out, as NULL does.
         member = call("||", literal(key), f"nullif(({text})::VARCHAR, 'null')")
         if name not in self._params:
             return member
@@ -177,7 +177,7 @@ def _check_params(endpoint: Endpoint, params: Mapping[str, Any]) -> None:
     for name in params:
         if name.lower() in (*endpoint.content_columns, "body", "custom_id", "system"):
             raise ArgumentError(
-                f"params cannot hold {name}: it is a column of the source, or an argument of its own. Nothing was sent."
+                f"params cannot hold {name}: it is a column of the source, or a separate argument. Nothing was sent."
             )
         field = None if name.lower() in endpoint.fields else misspelt(endpoint, name.lower())
         if field is not None:
@@ -185,12 +185,12 @@ def _check_params(endpoint: Endpoint, params: Mapping[str, Any]) -> None:
 
 
 def _field(endpoint: Endpoint, name: str) -> str:
-    """Return the field that a name of params stands for, in its own spelling; another name stays as it is."""
+    """Return the field that a name in params stands for, in the field's spelling; other names stay as they are."""
     return name.lower() if name.lower() in endpoint.fields else name
 
 
 def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:
-    """Return a value of params; text stands for JSON where the field takes no string, as in a column."""
+    """Return a value in params; as in a column, text is JSON if the field takes no strings."""
     types = endpoint.fields.get(name.lower(), frozenset({"string"}))
     if not isinstance(value, str) or "string" in types:
         return value
@@ -198,7 +198,7 @@ def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:
 
 
 def _safe_json(name: str) -> str:
-    """Return an expression for a column's JSON that is NULL, not an error, where its text is none."""
+    """Return an expression for a column's JSON that is NULL, not an error, if its text is not JSON."""
     return filled(
         f"CASE WHEN typeof(:x) <> 'VARCHAR' THEN {ANY_JSON} WHEN json_valid(:x::VARCHAR) THEN :x::VARCHAR::JSON END",
         name,
@@ -206,9 +206,9 @@ def _safe_json(name: str) -> str:
 
 
 def _no_role(name: str) -> str:
-    """Return the condition that the messages of a row have no role.
+    """Return the condition that a message of a row has no role.
 
-    What is a STRUCT says so by its type, for all rows; a text that says it somewhere is not parsed once more for it.
+    A STRUCT's type answers that for all rows; a text that contains "role" anywhere is not parsed again to check.
     """
     json, kind = _safe_json(name), filled("typeof(:x)", name)
     roles = call("len", call("json_extract", json, "'$[*].role'"))

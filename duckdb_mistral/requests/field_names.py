@@ -1,4 +1,4 @@
-"""Columns of a source that are no field of its endpoint's requests: which were meant as one, and which are data."""
+"""Columns of a source that are not fields of its endpoint's requests: which were meant as one, and which are data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.api.endpoints import Endpoint
 
-#: What other APIs and model servers call a field of Mistral's.
+#: What other APIs and model servers call Mistral's fields.
 OTHER_NAMES = {
     "max_completion_tokens": "max_tokens",
     "max_output_tokens": "max_tokens",
@@ -40,7 +40,7 @@ OTHER_NAMES = {
     "embedding_type": "output_dtype",
     "embedding_types": "output_dtype",
 }
-#: Fields of other APIs and model servers that Mistral's has none for.
+#: Fields of other APIs and model servers that Mistral's API does not have.
 OTHER_FIELDS = frozenset(
     {
         "budget_tokens",
@@ -65,32 +65,32 @@ OTHER_FIELDS = frozenset(
         "web_search_options",
     }
 )
-#: Fields of other endpoints by whose names data goes as well.
+#: Fields of other endpoints that are also common names for data.
 _ALSO_DATA = frozenset({"agent_id", "agent_version", "file_id", "file_url", "service_tier"})
 
 
 def taken_for_field(endpoint: Endpoint, name: str, others: Container[str]) -> str | None:
     """Return why a column was probably meant for a field of the request, and what to do; None for plain data.
 
-    `name` is in lower case, and so are those of the `others`, all columns of the source. A name of one word is data
-    where it is another endpoint's field (pages, language, suffix); with an underscore it is not.
+    `name` is in lower case, and so are the `others`, all columns of the source. If another endpoint has a field of
+    this name, it is still data if it is a single word (pages, language, suffix), but not with an underscore.
     """
     field = OTHER_NAMES.get(name)
     leaving = f"it out (SELECT * EXCLUDE ({identifier(name)}))"
     if field is not None and (field in endpoint.option_fields or (field == "system" and endpoint.takes_system)):
-        # Beside the field itself it serves something else.
+        # If the field itself is there too, this column serves another purpose.
         return None if field in others else f"is what others call {field}. Rename it to {field}, or leave {leaving}"
     if name in OTHER_FIELDS and endpoint.path in WRITING:
-        kind = "a field of other APIs that Mistral's has not"
+        kind = "a field of other APIs that Mistral's does not have"
     elif "_" in name and name not in _ALSO_DATA and (of := _endpoint_with(name)) is not None:
-        kind = f"a field of {of} that {endpoint.path} has not"
+        kind = f"a field of {of} that {endpoint.path} does not have"
     else:
         return None
     return f"is {kind}. Leave {leaving}, or put it into params, which sends it as it is"
 
 
 def unsent_columns(endpoint: Endpoint, names: Iterable[str]) -> list[str]:
-    """Return the columns of a source that are not sent, in its order."""
+    """Return the columns of a source that are not sent, in the source's order."""
     sent = {*endpoint.own_columns, *endpoint.option_fields}
     return [name for name in names if name.lower() not in sent]
 

@@ -1,8 +1,8 @@
 """Request lines on their way to files: whole vectors in, part files within the API's limits out.
 
-A vector's lines lie in one buffer, so a part is written as slices of it; no line is handled by itself. Beside each
-part lie its keys, the custom_ids and the hashes of the bodies, so that results are checked and reused without reading
-the requests again.
+A vector's lines are in one buffer, so a part is written as slices of it, and no line is handled on its own. Each part
+has a file of keys beside it, with the custom_ids and the hashes of the bodies, so that results can be checked and
+reused without reading the requests again.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
     import duckdb
 
-#: The room left on the disk is looked at before the first and after every so many bytes; so much is left to others,
-#: of a small disk a tenth.
+#: Free disk space is checked before the first write and after every this many bytes.
 CHECKED_BYTES = 64 << 20
+#: Keep this many bytes of the disk free, but only a tenth of a small disk.
 SPARED_BYTES = 64_000_000
 FREE_SOME = "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME to another directory."
-#: How the directory is called, after its spool, where DuckDB puts what finds no room in memory.
+#: Suffix of the directory, named after its spool, that DuckDB spills to when memory is full.
 SPILL = "-spill"
-#: From so many on, two threads sort a half of the hashes each.
+#: From this many hashes on, two threads sort one half each.
 HALVED = 100_000
 
 
@@ -63,10 +63,10 @@ class Spool:
         release: Callable[[], None] | None = None,
         owned: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Make `directory`; no part will hold more than `max_requests` lines or `max_bytes` bytes.
+        """Create `directory`; no part will hold more than `max_requests` lines or `max_bytes` bytes.
 
-        `release` is called once, when the spool is kept or discarded. `owned` tells whether the parts are somebody's
-        although nobody came to keep them.
+        `release` is called once, when the spool is kept or discarded. `owned` tells whether the parts belong to
+        somebody even though `keep` was not called.
         """
         self.directory = directory
         self.failure: Exception | None = None
@@ -89,7 +89,7 @@ class Spool:
 
     @property
     def spill(self) -> Path:
-        """Where DuckDB may put what finds no room in memory."""
+        """The directory that DuckDB may spill to when memory is full."""
         return self.directory.with_name(f"{self.directory.name}{SPILL}")
 
     def write(
@@ -99,14 +99,13 @@ class Spool:
         requests: pa.Array | pa.ChunkedArray,
         id_hashes: pa.ChunkedArray | None = None,
     ) -> None:
-        """Append request lines, each ending in a newline, and their keys: all strings; a NULL line is passed over.
+        """Append request lines, each ending in a newline, and their keys, all strings; NULL lines are skipped.
 
-        `id_hashes` are 64-bit hashes of the custom_ids, by which `may_repeat` tells.
-        The first failure is kept in `failure`, and what comes after it is passed over: the query that feeds
-        the spool goes on to its end, where the failure is told as a sentence.
+        `id_hashes` are 64-bit hashes of the custom_ids, for `may_repeat`. The first failure is kept in `failure`, and
+        later lines are skipped: the query that feeds the spool runs to its end, where the failure is reported.
         """
         if id_hashes is not None:
-            # Were they not copied, the memory of all the vector's columns would be held.
+            # Without a copy, the memory of all the vector's columns would be held.
             self._id_hashes.extend(chunk.to_numpy().copy() for chunk in id_hashes.chunks)
         for chunk, *columns in zip(chunks(lines), chunks(custom_ids), chunks(requests), strict=True):
             ready = without_nulls(chunk)
@@ -122,19 +121,19 @@ class Spool:
                     self.failure = error
 
     def fail(self, failure: SourceError) -> None:
-        """Pass over what comes from here on; `finish` raises the first failure."""
+        """Skip all further lines; `finish` raises the first failure."""
         with self._lock:
             self.failure = self.failure or failure
 
     @property
     def request_count(self) -> int:
-        """How many requests are written so far."""
+        """How many requests have been written so far."""
         return sum(part.request_count for part in self._parts) + self._requests
 
     def create_function(self, engine: duckdb.DuckDBPyConnection) -> None:
-        """Give a connection of our own a function that writes into this spool: mistral_internal_write.
+        """Give one of our own connections a function that writes into this spool: mistral_internal_write.
 
-        It takes the line, the custom_id and the hash of the body, and says nothing.
+        It takes the line, the custom_id and the hash of the body; its result means nothing.
         """
 
         def write(lines: pa.Array, custom_ids: pa.Array, requests: pa.Array) -> pa.Array:
@@ -152,7 +151,7 @@ class Spool:
         )
 
     def finish(self) -> list[SpooledPart]:
-        """Close the last part and return all of them; raises what went wrong on the way."""
+        """Close the last part and return all parts; raises the first failure."""
         with self._lock:
             if self.failure is None:
                 try:
@@ -170,21 +169,21 @@ class Spool:
             return list(self._parts)
 
     def may_repeat(self) -> bool:
-        """Tell whether custom_ids may be there twice; False is certain. Every write has to have told its hashes."""
+        """Tell whether custom_ids may repeat; False is certain. Every write must have been given its hashes."""
         hashes = np.concatenate([np.empty(0, np.uint64), *self._id_hashes])
         self._id_hashes = [hashes]
         if len(hashes) >= HALVED:
             with ThreadPoolExecutor(2) as threads:
                 list(threads.map(np.ndarray.sort, np.array_split(hashes, 2)))
-        hashes.sort(kind="stable")  # which merges what is in order already
+        hashes.sort(kind="stable")  # merges runs that are sorted already
         return bool((hashes[1:] == hashes[:-1]).any())
 
     def keep(self) -> None:
-        """Leave the finished parts where they are: they are somebody's now, and `discard` removes them no more."""
+        """Leave the finished parts where they are: somebody owns them now, and `discard` no longer removes them."""
         self._let_go()
 
     def discard(self) -> None:
-        """Remove the directory and all in it, unless it was kept or is owned."""
+        """Remove the directory and everything in it, unless it was kept or is owned."""
         with self._lock:
             with suppress(OSError):
                 self._close_files()
@@ -216,7 +215,7 @@ class Spool:
             start += taken
 
     def _fitting(self, offsets: np.ndarray[Any, Any], start: int) -> int:
-        """Return how many lines from `start` on fit into the open part."""
+        """Return how many lines, from `start` on, fit into the open part."""
         last = offsets[start] + self._max_bytes - self._bytes
         by_bytes = int(np.searchsorted(offsets, last, side="right")) - 1 - start
         return max(0, min(by_bytes, self._max_requests - self._requests, len(offsets) - 1 - start))
@@ -234,7 +233,7 @@ class Spool:
             if free < spared:
                 raise SourceError(
                     f"The requests could not be written to {self.directory}: its disk has only {free / 1e6:,.0f} MB "
-                    f"left, and {spared / 1e6:,.0f} MB stay free for others. {FREE_SOME}"
+                    f"left, and {spared / 1e6:,.0f} MB must stay free. {FREE_SOME}"
                 )
         written = 0
         while written < len(data):
@@ -267,7 +266,7 @@ class Spool:
 
 
 def _words(error: OSError) -> str | None:
-    """Return what went wrong: Arrow says more than that."""
+    """Return what went wrong, without what Arrow adds to it."""
     return os.strerror(error.errno) if error.errno else error.strerror
 
 

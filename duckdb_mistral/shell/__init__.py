@@ -1,1 +1,1 @@
-"""The functions in DuckDB clients that have no Python: an extension in their process, a helper process behind it."""
+"""The functions in DuckDB clients without Python: an extension in their process, and a helper process behind it."""

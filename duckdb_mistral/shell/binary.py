@@ -1,4 +1,4 @@
-"""The official duckdb shell: the one on the PATH, or that of the package duckdb-cli."""
+"""The official duckdb shell: the one on the PATH, or the one in the package duckdb-cli."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from duckdb_mistral.errors import MistralBatchError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: 1.5: TEMP table macros over query(); 1.5.0 loses rows of a join with LIMIT.
+#: 1.5 brought TEMP table macros over query(); 1.5.0 loses rows of a join with LIMIT.
 OLDEST = (1, 5, 1)
 
 
 class Binary(NamedTuple):
-    """A duckdb shell, and DuckDB's name of the platform that it is built for."""
+    """A duckdb shell, and DuckDB's name for the platform that it is built for."""
 
     path: str
     version: str
@@ -27,7 +27,7 @@ class Binary(NamedTuple):
 
 
 def find_binary() -> Binary:
-    """Return the shell to run; raises MistralBatchError where there is none of a version that will do."""
+    """Return the shell to run; raises MistralBatchError if there is none, or only ones that are too old."""
     found = []
     for path in _candidates():
         binary = _examined(path)
@@ -38,8 +38,8 @@ def find_binary() -> Binary:
     oldest = ".".join(map(str, OLDEST))
     seen = f" ({'; '.join(found)})" if found else ""
     raise MistralBatchError(
-        f"There is no duckdb shell of version {oldest} or later here{seen}. pip install 'duckdb-mistral[shell]' brings "
-        "the newest one of PyPI; any other that is on the PATH does as well."
+        f"There is no duckdb shell of version {oldest} or later here{seen}. Run pip install 'duckdb-mistral[shell]' "
+        "for the newest one on PyPI, or put any other on the PATH."
     )
 
 
@@ -55,14 +55,14 @@ def _candidates() -> Iterator[str]:
 
 
 def _is_python(path: str) -> bool:
-    """Tell whether a program is duckdb-cli's script, which starts the binary without the sockets it inherits."""
+    """Tell whether a program is duckdb-cli's script, which does not pass inherited sockets on to the binary."""
     with Path(path).open("rb") as file:
         first = file.readline(1000)
     return first.startswith(b"#!") and b"python" in first
 
 
 def _examined(path: str) -> Binary | None:
-    """Ask a shell for its version and platform; None where it does not run."""
+    """Ask a shell for its version and platform; None if it does not run."""
     asked = "SELECT version(), platform FROM pragma_platform()"
     try:
         said = subprocess.run(  # noqa: S603

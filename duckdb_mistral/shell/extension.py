@@ -14,14 +14,14 @@ NAME = "mistral.duckdb_extension"
 
 
 def extension_file(platform: str) -> Path:
-    """Return the extension for a platform by DuckDB's name of it; raises MistralBatchError where there is none."""
+    """Return the extension for a platform, by DuckDB's name for it; raises MistralBatchError if there is none."""
     file = NATIVE / platform / NAME
     if file.is_file():
         return file
     raise MistralBatchError(
         f"This installation of duckdb-mistral has no DuckDB extension for the platform {platform}, so the duckdb shell "
         "and other clients cannot have the functions. Releases have it for Linux and macOS; an installation from "
-        "source makes it where a C compiler or PyPI's ziglang runs. What works here: Python "
+        "source builds it if a C compiler or PyPI's ziglang runs. What works here: Python "
         "(duckdb_mistral.connect()), Harlequin (harlequin -a mistral), dbt, and the commands that duckdb-mistral "
         "--help lists."
     )
@@ -30,8 +30,8 @@ def extension_file(platform: str) -> Path:
 def prepared_extension() -> Path:
     """Return the extension for this machine, which any client may load.
 
-    Leaves beside it the path of this Python, in which the extension starts its helper. Raises MistralBatchError where
-    there is no extension, and where the helper would not be found.
+    Writes the path of this Python beside it, with which the extension starts its helper. Raises MistralBatchError if
+    there is no extension, or if the helper would not be found.
     """
     file = extension_file(platform())
     named = file.with_name("helper")
@@ -42,10 +42,10 @@ def prepared_extension() -> Path:
             unfinished.write_text(told, encoding="utf-8")
             unfinished.replace(named)
     except OSError as error:
-        # Then the extension takes the command of the PATH.
+        # The extension then uses the command on the PATH.
         if shutil.which("duckdb-mistral") is None:
             raise MistralBatchError(
-                f"{named} cannot be written ({error.strerror}), by which the extension would find this Python, and "
+                f"{named}, which tells the extension where this Python is, cannot be written ({error.strerror}), and "
                 "duckdb-mistral is not on the PATH either. Put it there, or run this once as the user who owns the "
                 "installation."
             ) from error
@@ -53,7 +53,7 @@ def prepared_extension() -> Path:
 
 
 def platform() -> str:
-    """Return DuckDB's name of the platform of this Python."""
+    """Return DuckDB's name for the platform of this Python."""
     import duckdb
 
     with duckdb.connect(":memory:") as connection:

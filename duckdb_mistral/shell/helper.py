@@ -1,6 +1,6 @@
-"""The helper process: it answers the calls of the extension in another process, and ends with that.
+"""The helper process: it answers calls from the extension in another process, and ends with that process.
 
-Standard input is a socket on which that process hands over connections, one for each of its threads that calls. There
+Standard input is a socket over which that process hands over connections, one for each of its calling threads. There
 is no address that anyone else could connect to.
 """
 
@@ -27,11 +27,11 @@ from duckdb_mistral.shell.statements import by_macros, json_value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-#: How long calls that are under way when the other process ends may take to come to an end themselves.
+#: How long calls still under way when the other process ends may take to finish.
 END_SECONDS = 10.0
-#: How soon an interrupt is heeded.
+#: How soon an interrupt takes effect.
 HEED_SECONDS = 0.1
-#: What is called while a statement is bound; it may download results, and never submits.
+#: The function called while a statement is bound; it may download results, but never submits.
 COMPILE = "mistral_internal_compile"
 FUNCTIONS = {function.name: function for function in table()}
 OURS = protocol.HELLO.pack(protocol.MAGIC, protocol.PROTOCOL)
@@ -48,12 +48,12 @@ def main() -> None:
         pass
     helper.close()
     sys.stderr.flush()
-    # Threads that upload or download would be waited for; what they do goes on with the next statement.
+    # Python would wait for threads that upload or download; the next statement continues their work.
     os._exit(0)
 
 
 def _hear_signals() -> None:
-    """Let Ctrl-C end what runs and not this process; the terminal's end is heard of through the other process."""
+    """Let Ctrl-C end running calls but not this process, which learns of the terminal's end from the other process."""
     signal.signal(signal.SIGINT, lambda *_: interrupts.interrupt())
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
@@ -62,7 +62,7 @@ def _hear_signals() -> None:
 
 
 def _take_standard_input() -> socket.socket:
-    """Return the socket that standard input is, and leave nothing there to read."""
+    """Return the socket on standard input, and leave standard input empty."""
     control = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123  a descriptor is wanted
         os.dup2(nothing.fileno(), 0)
@@ -78,8 +78,8 @@ def _connections(control: socket.socket) -> Iterator[socket.socket]:
                 return
             for descriptor in descriptors:
                 connection = socket.socket(fileno=descriptor)
-                # Said whatever the other side speaks: it compares, and tells.
-                with suppress(OSError):  # it may have ended meanwhile
+                # Sent whichever protocol the other side speaks, so that it can compare them and report a difference.
+                with suppress(OSError):  # the other side may have ended in the meantime
                     connection.sendall(OURS)
                 if hello == OURS:
                     yield connection
@@ -91,19 +91,19 @@ class Helper:
     """A session for each database of the other process."""
 
     def __init__(self) -> None:
-        """Have no session yet."""
+        """Start without sessions."""
         self._lock = threading.Lock()
         self._sessions: dict[int, Session] = {}
         self._threads: list[threading.Thread] = []
 
     def serve(self, connection: socket.socket) -> None:
-        """Answer what comes over a connection, on a thread of its own, until it is closed."""
+        """Answer the calls on a connection, in its own thread, until the connection is closed."""
         thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
         self._threads = [other for other in self._threads if other.is_alive()] + [thread]
         thread.start()
 
     def close(self) -> None:
-        """Interrupt what runs, and close all: nothing is left of statements that did not come to their end."""
+        """Interrupt running calls and close all sessions: unfinished statements leave nothing behind."""
         interrupts.interrupt()
         until = time.monotonic() + END_SECONDS
         for thread in self._threads:
@@ -127,7 +127,7 @@ class Helper:
                     connection.sendall(part)
 
     def _answer(self, name: str, database: int, data: bytearray, rows: int) -> tuple[bool, Sequence[Any]]:
-        """Return whether a call has failed, and its column or the sentence of its error."""
+        """Return whether a call failed, and its column or the sentence of its error."""
         try:
             session = self._session(database)
             if name == protocol.CALL:
@@ -139,7 +139,7 @@ class Helper:
             return False, protocol.write_column(function.vectors(session, *map(_chunked, columns)))
         except (MistralBatchError, KeyboardInterrupt) as error:
             return True, [(str(error) or interrupts.INTERRUPTED).encode()]
-        except Exception as error:  # noqa: BLE001  a bug; it is told where the statement was typed
+        except Exception as error:  # noqa: BLE001  a bug; it is reported where the statement was typed
             told = f"duckdb-mistral has a bug here: {type(error).__name__}: {error}"
             return True, [told.encode(errors="replace")]
 
@@ -157,28 +157,28 @@ class Helper:
 
 
 def _call(session: Session, name: str, arguments: str) -> str | None:
-    """Call a function that returns a row: text as it is, all else as JSON."""
+    """Call a function that returns a row: text is returned as it is, everything else as JSON."""
     import pyarrow as pa
 
     function, given = FUNCTIONS.get(name), json.loads(arguments)
     if function is None or function.row is None or len(given) != len(function.parameters):
         raise MistralBatchError(
-            f"The macros of this connection are of another version of duckdb-mistral: its helper has no {name} with "
+            f"This connection's macros are from another version of duckdb-mistral: its helper has no {name} with "
             f"{len(given)} arguments. Run the statements of duckdb-mistral extension --sql again."
         )
     call = _heeding_interrupts(function.row) if name == COMPILE else function.row
     answer = call(session, *given)
     if pa.types.is_string(function.kind):
         return None if answer is None else by_macros(str(answer)) if name == COMPILE else str(answer)
-    # Arrow makes of it what DuckDB would be given: numbers become times, say.
+    # Arrow converts it to what DuckDB would get: numbers become times, for example.
     (value,) = pa.array([answer], function.kind).to_pylist()
     return json.dumps(json_value(value, function.kind), default=str)
 
 
 def _heeding_interrupts(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `call` so that it is interrupted at once, even while it waits for a server that says nothing.
+    """Return `call` so that it can be interrupted at once, even while it waits for a silent server.
 
-    What it does then is left to a thread, which ends by itself: so only for what spends nothing.
+    Its work is then left to a thread, which ends by itself; so use this only for calls that cost nothing.
     """
 
     def heeding(*given: Any) -> Any:
@@ -188,7 +188,7 @@ def _heeding_interrupts(call: Callable[..., Any]) -> Callable[..., Any]:
         def work() -> None:
             try:
                 outcome.set_result(call(*given))
-            except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
+            except BaseException as error:  # noqa: BLE001  raised again by outcome.result()
                 outcome.set_exception(error)
 
         threading.Thread(target=work, daemon=True).start()

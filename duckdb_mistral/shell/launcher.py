@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 GREETING = (
     "The mistral functions are here: FROM mistral_batch_submit('staging'); FROM mistral_batch_status(); and so on.\n"
 )
-#: What the helper alone needs to know; the shell has no use for it.
+#: Variables for the helper only; the shell does not need them.
 SECRETS = ("MISTRAL_API_KEY", "DUCKDB_MISTRAL_LEDGER")
-#: By this the extension knows that a helper is there for it.
+#: Tells the extension that a helper is there for it.
 SOCKET_VARIABLE = "DUCKDB_MISTRAL_SOCKET"
-#: Arguments by which a person chooses what the shell begins with, in place of ~/.duckdbrc.
+#: Arguments that choose what the shell starts with, instead of ~/.duckdbrc.
 BEGINNINGS = ("init", "no-init", "norc")
-#: Arguments after which the shell reads no standard input.
+#: Arguments with which the shell does not read standard input.
 ENDINGS = ("c", "s", "f", "no-stdin")
-#: A helper that ends sooner than this, so many times in a row, would end again.
+#: A helper that ends sooner than this, this many times in a row, is not started again.
 SOON_SECONDS, TRIES = 5.0, 3
 
 
 def run(arguments: Sequence[str]) -> int:
     """Open the shell with `arguments`, which are its own; return the exit status, 0 or 1.
 
-    Raises MistralBatchError where there is no shell, no extension for it, or -safe allows none.
+    Raises MistralBatchError if there is no shell, if there is no extension for it, or if -safe forbids extensions.
     """
     binary = find_binary()
     extension = extension_file(binary.platform)
     options = {argument.lstrip("-") for argument in arguments if argument.startswith("-")}
     if "safe" in options:
         raise MistralBatchError(
-            "With -safe the shell loads no extension, so the mistral functions cannot be in it. Leave -safe out, "
+            "With -safe the shell loads no extensions, so it cannot have the mistral functions. Leave -safe out, "
             "or start duckdb itself."
         )
     talking = sys.stdin.isatty() and options.isdisjoint(ENDINGS)
@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
         start.write_text("".join(statements(extension)), encoding="utf-8")
         beginning = [".read " + _quoted(start)]
         if options.isdisjoint(BEGINNINGS):
-            # Read by the shell itself, it would come first, and its `.timer on`, say, would time our statements.
+            # The shell itself would read ~/.duckdbrc first, and its `.timer on`, say, would time our statements.
             beginning = ["-no-init", *_commands([*beginning, *_of_person()])]
         else:
             beginning = _commands(beginning)
@@ -66,12 +66,12 @@ def run(arguments: Sequence[str]) -> int:
             sys.stderr.write(GREETING)
             sys.stderr.flush()
         status = _supervised([binary.path, "-unsigned", *beginning, *arguments], helper)
-    # Of a person's session, the shell tells how its last statement went; that is no failure of the session.
+    # After an interactive session, the shell's status is that of its last statement; that is no failure of the session.
     return 0 if status == 0 or (talking and status > 0) else 1
 
 
 def _of_person() -> list[str]:
-    """Return the command that reads the person's own ~/.duckdbrc, if there is one."""
+    """Return the command that reads the user's own ~/.duckdbrc, if there is one."""
     file = Path("~/.duckdbrc").expanduser()
     return [".read " + _quoted(file)] if file.is_file() else []
 
@@ -81,7 +81,7 @@ def _commands(commands: Sequence[str]) -> list[str]:
 
 
 def _quoted(path: Path) -> str:
-    """Return a path as a word of a command of the shell."""
+    """Return a path quoted for a command of the shell."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -96,13 +96,13 @@ def _supervised(command: Sequence[str], helper: HelperKeeper) -> int:
             shell.terminate()
 
     before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),  # ignored, it would be ignored by the shell too
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),  # the shell would inherit SIG_IGN
         signal.SIGTERM: signal.signal(signal.SIGTERM, end),
         signal.SIGHUP: signal.signal(signal.SIGHUP, end),
     }
     try:
         shell = subprocess.Popen(command, env=environment, pass_fds=[helper.shells_end.fileno()])  # noqa: S603
-        helper.shells_end.close()  # so that the helper hears of the shell's end
+        helper.shells_end.close()  # so that the helper notices the shell's end
         return shell.wait()
     finally:
         for number, handler in before.items():
@@ -110,10 +110,10 @@ def _supervised(command: Sequence[str], helper: HelperKeeper) -> int:
 
 
 class HelperKeeper:
-    """Keeps a helper process at one end of a socket: where one was killed, another takes its place."""
+    """Keeps a helper process at one end of a socket: if one is killed, another takes its place."""
 
     def __init__(self) -> None:
-        """Make the socket; the helper's end stays open here, so that a shell's calls wait there for the next helper."""
+        """Create the socket; the helper's end stays open here, so that a shell's calls wait for the next helper."""
         self.shells_end, self._helpers_end = socket.socketpair()
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -124,7 +124,7 @@ class HelperKeeper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the helper end: it hears that nobody holds the shell's end any more."""
+        """Let the helper end: it notices that nobody holds the shell's end any more."""
         self._ended.set()
         self.shells_end.close()
         self._thread.join(END_SECONDS + SOON_SECONDS)
@@ -134,7 +134,7 @@ class HelperKeeper:
         self._helpers_end.close()
 
     def _keep(self) -> None:
-        # The helper is born with Ctrl-C held back, and hears it when it is ready.
+        # The helper starts with Ctrl-C blocked, and unblocks it when it is ready.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         tries = 0
         while not self._ended.is_set() and tries < TRIES:
@@ -143,7 +143,7 @@ class HelperKeeper:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "duckdb_mistral.shell.helper"],
                     stdin=self._helpers_end.fileno(),
-                    stdout=2,  # what it prints is for the person, not for who reads the shell's output
+                    stdout=2,  # what it prints is for the user, not for a reader of the shell's output
                 )
                 self._process.wait()
             tries = tries + 1 if time.monotonic() < started + SOON_SECONDS else 1

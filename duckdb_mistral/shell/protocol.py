@@ -1,4 +1,4 @@
-"""What is said between the extension and the helper; the other side of it is extension/mistral.c."""
+"""The protocol between the extension and the helper; the other side of it is extension/mistral.c."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Another one wherever what follows changes; the extension has its own.
+#: Changes whenever anything below changes; the extension has its own copy.
 PROTOCOL = 1
 MAGIC = b"mstl"
-#: The function of the extension through which all calls go that concern a few rows.
+#: The extension's function for all calls that concern only a few rows.
 CALL = "mistral_internal_call"
 
-#: Magic and protocol, which both sides say first; this stays as it is in every protocol.
+#: Magic and protocol, which both sides send first; this stays the same in every protocol.
 HELLO = struct.Struct("=4sI")
-#: Function (none where a database was closed), database, bytes that follow, rows.
+#: Function (none if a database was closed), database, bytes that follow, rows.
 REQUEST = struct.Struct("=32sQQI4x")
 #: Whether it failed, rows, bytes that follow.
 REPLY = struct.Struct("=IIQ")
@@ -31,7 +31,7 @@ NUMBERS = {"BIGINT": pa.int64(), "UBIGINT": pa.uint64()}
 
 
 def receive(connection: socket.socket, count: int) -> bytearray | None:
-    """Return the next `count` bytes, None where the other side has closed."""
+    """Return the next `count` bytes, or None if the other side has closed."""
     data = bytearray(count)
     view = memoryview(data)
     while view:

@@ -1,4 +1,4 @@
-"""What a client runs to have the functions: LOAD, and the macros."""
+"""The statements that give a client the functions: LOAD, and the macros."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def statements(extension: Path) -> Iterator[str]:
-    """Return the statements, in their order: the extension, its functions by their names, and what people call."""
+    """Return the statements in order: the extension, its functions by name, and the macros that people call."""
     yield f"LOAD {literal(extension)};\n"
     for function in table():
         if function.row is not None:
@@ -28,7 +28,7 @@ def statements(extension: Path) -> Iterator[str]:
 
 
 def by_macros(sql: str) -> str:
-    """Return SQL of ours that calls the macros made here, where in Python it would call DuckDB's own functions."""
+    """Return our SQL so that it calls the macros made here instead of the functions that it calls in Python."""
     for function in table():
         if function.row is not None:
             sql = sql.replace(f"{OWN}{function.name}(", f"temp.main.{function.name}(")
@@ -36,7 +36,7 @@ def by_macros(sql: str) -> str:
 
 
 def _macro(function: Function) -> str:
-    """Return the macro that makes a call of the extension of a call by name, and JSON what it returned again."""
+    """Return the macro that turns a call by name into a call of the extension, and its JSON back into a value."""
     names = [f"argument_{number}" for number in range(len(function.parameters))]
     given = ", ".join(f"{name}::{kind}" for name, kind in zip(names, function.parameters, strict=True))
     answer = f"{OWN}{CALL}('{function.name}', {OWN}json_array({given}))"
@@ -46,7 +46,7 @@ def _macro(function: Function) -> str:
 
 
 def json_value(value: Any, kind: pa.DataType) -> Any:
-    """Return a value of an Arrow type as JSON has it: a map as an object."""
+    """Return a value of an Arrow type as JSON represents it: a map becomes an object."""
     if value is None:
         return None
     if pa.types.is_map(kind):

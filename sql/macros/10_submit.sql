@@ -35,4 +35,4 @@ END))
 -- In every macro: because of now(), a plan that is kept (PREPARE) is bound anew whenever it runs; it costs nothing.
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_submit IS
-'Sends one request per row of source (a table, a view, a CTE, or the text of a SELECT, with custom_id and prompt) to Mistral''s Batch API; one row per job. The same content again returns the jobs that exist.';
+'Sends one request per row of source (a table, a view, a CTE, or the text of a SELECT, with custom_id and prompt) to Mistral''s Batch API; one row per job. Submitting the same content again returns the existing jobs.';

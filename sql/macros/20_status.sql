@@ -5,7 +5,7 @@ END, recursive := true)
 FROM (SELECT mistral_internal_status(id::VARCHAR) AS answer)
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_status IS
-'Asks the API how far the jobs of a submission or job id are; without id, of every submission. One row per job.';
+'Asks the API for the progress of the jobs of a submission or job id; without an id, of every submission. One row per job.';
 
 CREATE OR REPLACE TEMP MACRO mistral_batch_wait(id, timeout_seconds := NULL) AS TABLE
 SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
@@ -26,4 +26,4 @@ FROM (
 )
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_wait IS
-'Returns once every job of a submission or job id has ended, showing progress; past timeout_seconds it raises, and the jobs run on. One row per job.';
+'Returns once every job of a submission or job id has ended, showing progress; after timeout_seconds it raises an error, and the jobs run on. One row per job.';

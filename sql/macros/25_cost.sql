@@ -5,4 +5,4 @@ END, recursive := true)
 FROM (SELECT mistral_internal_cost(id::VARCHAR) AS answer)
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_cost IS
-'What the ended jobs of a submission or job id have used, by their own token counts, and cost in US dollars at batch price. One row per job.';
+'What the ended jobs of a submission or job id used, by their own token counts, and what they cost in US dollars at batch price. One row per job.';

@@ -5,4 +5,4 @@ END, recursive := true)
 FROM (SELECT mistral_internal_cancel(id::VARCHAR) AS answer)
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_cancel IS
-'Asks for the cancellation of the jobs of a submission or job id; what was answered so far is kept. One row per job.';
+'Asks for the cancellation of the jobs of a submission or job id; answers given so far are kept. One row per job.';

@@ -321,7 +321,7 @@ def test_billing_that_is_not_on() -> None:
 def test_one_thing_that_is_forbidden() -> None:
     """A refusal of one thing is not told as a refused key."""
     network = Network(saying(403, {"message": "no access to this model"}))
-    with pytest.raises(ForbiddenError, match=r"does not allow it to this API key \(HTTP 403: no access") as caught:
+    with pytest.raises(ForbiddenError, match=r"does not allow it for this API key \(HTTP 403: no access") as caught:
         network.client.create(**CREATE)
     assert "refused the API key" not in str(caught.value)
 
@@ -446,7 +446,7 @@ def test_a_malformed_job_does_not_hide_the_others() -> None:
 
 def test_list_that_is_none() -> None:
     """An answer without a list is told as one."""
-    with pytest.raises(ApiError, match="holds no list"):
+    with pytest.raises(ApiError, match="contains no list"):
         list(Network(saying(200, {"data": {}})).client.jobs())
 
 

@@ -100,20 +100,23 @@ SOURCES = {
         "SELECT custom_id, {'messages': []} AS body, 5 AS max_tokens FROM staging",
         "a body beside other fields of the request",
     ),
-    "messages that are no JSON": ("SELECT custom_id, 'hi' AS messages FROM staging", "messages that are no JSON list"),
+    "messages that are no JSON": (
+        "SELECT custom_id, 'hi' AS messages FROM staging",
+        "messages not given as a JSON list",
+    ),
     "messages that are an object": (
         "SELECT custom_id, '{}'::JSON AS messages FROM staging",
-        "messages that are no JSON list",
+        "messages not given as a JSON list",
     ),
     "messages that are empty": ("SELECT custom_id, '[]' AS messages FROM staging", "an empty list of messages"),
     "a body that is no JSON": (
         "SELECT custom_id, 'hi' AS body FROM staging",
-        "a body that is no JSON object (text belongs into prompt)",
+        "a body that is not a JSON object (text belongs in prompt)",
     ),
-    "a body that is a list": ("SELECT custom_id, [1] AS body FROM staging", "a body that is no JSON object"),
+    "a body that is a list": ("SELECT custom_id, [1] AS body FROM staging", "a body that is not a JSON object"),
     "response_format that is no JSON": (
         "SELECT *, CASE custom_id WHEN '1' THEN 'json' END AS response_format FROM staging",
-        "1 row has a response_format that is no JSON. For example custom_id 1",
+        "1 row has a response_format that is not JSON. For example custom_id 1",
     ),
     "a temperature that is NaN": (
         "SELECT *, CASE custom_id WHEN '1' THEN 'nan'::DOUBLE END AS temperature FROM staging",

@@ -112,11 +112,11 @@ def test_wrong_usage(arguments: tuple[str, ...], terminal: Terminal) -> None:
         (("wait", "some-id", "--timeout", "nan"), "nan is not a finite number"),
         (
             ("results", "some-id", "-o", "out.csv", "--format", "jsonl"),
-            "out.csv says another format than --format jsonl",
+            "out.csv names a different format than --format jsonl",
         ),
         (
             ("results", "some-id", "-o", "out.csv", "--format", "table"),
-            "out.csv says another format than --format table",
+            "out.csv names a different format than --format table",
         ),
     ],
 )
@@ -150,7 +150,7 @@ def test_output_that_cannot_be_written(terminal: Terminal, command: str, target:
         check=False,
     )
     assert done.returncode == status
-    told = [line for line in done.stderr.splitlines() if line != "Nothing was submitted from here yet."]
+    told = [line for line in done.stderr.splitlines() if line != "Nothing has been submitted from here yet."]
     assert len(told) == bool(words)
     assert words in done.stderr
 

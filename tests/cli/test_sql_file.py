@@ -35,7 +35,7 @@ def test_text_of(tmp_path: Path) -> None:
     file.write_text("SELECT 'é'", encoding="utf-8")
     assert text_of(file) == "SELECT 'é'"
     file.write_bytes(b"SELECT '\xff'")
-    with pytest.raises(ArgumentError, match=r"prompts\.sql is no text in UTF-8"):
+    with pytest.raises(ArgumentError, match=r"prompts\.sql is not UTF-8 text"):
         text_of(file)
 
 

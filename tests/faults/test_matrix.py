@@ -73,7 +73,7 @@ CASES = [
     # The create is refused.
     Case(fault="F09", what="429, come back in a day", rules=[CREATE | {"status": 429, "headers": {"retry-after": "86400"}}]),  # noqa: E501
     Case(fault="F10", what="401 on upload", rules=[UPLOAD | {"status": 401}], submit="refused the API key"),
-    Case(fault="F10", what="403 on create", rules=[CREATE | {"status": 403}], submit="does not allow it to this API key"),  # noqa: E501
+    Case(fault="F10", what="403 on create", rules=[CREATE | {"status": 403}], submit="does not allow it for this API key"),  # noqa: E501
     Case(fault="F10", what="402 on create", rules=[CREATE | {"status": 402}], submit="until billing is on"),
     Case(fault="F21", what="404 right after the upload", rules=[CREATE | {"status": 404}]),
     Case(fault="F36", what="307 to another address", rules=[CREATE | {"status": 307, "headers": ELSEWHERE}], submit="points elsewhere"),  # noqa: E501

@@ -200,7 +200,7 @@ def test_many_branches(con: duckdb.DuckDBPyConnection) -> None:
         ("[{'Role': 'user', 'content': 'x'}]", "messages without a role"),
         ("""'[{"Role": "user", "content": "x"}]'::JSON""", "messages without a role"),
         ("[MAP {'Role': 'user'}]", "messages without a role"),
-        ("{'Role': 'user'}", "messages that are no JSON list"),
+        ("{'Role': 'user'}", "messages not given as a JSON list"),
         ("[{'role': 'user', 'content': 'x'}]", None),
         ("[MAP {'role': 'user', 'content': 'x'}]", None),
         ("""'[{"role": "user", "content": "x"}]'""", None),

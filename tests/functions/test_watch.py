@@ -114,7 +114,7 @@ def test_interrupted(tmp_path: Path, home: Path) -> None:
             watched.send_signal(signal.SIGINT)
             out, told = watched.communicate(timeout=120)
         assert watched.returncode == 1
-        assert "Those that were sent go on" in told
+        assert "Those that were sent run on" in told
         assert "Traceback" not in told
         ((shown, status),) = table(out)
         assert shown == identifier
@@ -125,7 +125,7 @@ def test_nothing_to_watch(emulator: Emulator, home: Path) -> None:
     """Where every job has ended, or there is none, the table comes at once; an unknown id is told."""
     with start(emulator, home) as watched:
         out, told = watched.communicate(timeout=120)
-    assert (watched.returncode, table(out), told) == (0, [], "Nothing was submitted from here yet.\n")
+    assert (watched.returncode, table(out), told) == (0, [], "Nothing has been submitted from here yet.\n")
     with start(emulator, home, "3f2a9c1e-0000-4000-8000-000000000000") as watched:
         out, told = watched.communicate(timeout=120)
     assert (watched.returncode, out) == (1, "")

@@ -77,7 +77,7 @@ def test_parts_other_than_text(columns: str, uncounted: bool, priced: duckdb.Duc
     source = f"SELECT range AS custom_id, {columns}, 5 AS max_tokens FROM range(2)"
     (row,) = rows(priced, "FROM mistral_batch_estimate($source)", {"source": source})
     assert (row["cost"] is None) == uncounted
-    note = "2 requests hold parts other than text, such as images or documents, whose tokens are not known beforehand"
+    note = "2 requests hold parts other than text, such as images or documents, whose tokens are not known in advance"
     assert (row["note"] == note) == uncounted
     submit = "FROM mistral_batch_submit($source, max_cost := 1000)"
     if uncounted:
@@ -195,7 +195,7 @@ def test_what_the_api_adds(endpoint: str, body: dict[str, Any], priced: duckdb.D
     (row,) = rows(priced, "FROM mistral_batch_estimate($source, endpoint := $endpoint)", given)
     assert row["cost"] is None
     assert "1 request asks for what the API adds a cost of its own for" in row["note"]
-    with pytest.raises(duckdb.Error, match="is not known: 1 request asks for what the API adds"):
+    with pytest.raises(duckdb.Error, match="is not known: 1 request asks for something that the API charges extra for"):
         priced.execute("FROM mistral_batch_submit($source, endpoint := $endpoint, max_cost := 1000)", given)
 
 
@@ -288,7 +288,7 @@ def test_requests_without_max_tokens(priced: duckdb.DuckDBPyConnection) -> None:
     )
     (row,) = rows(priced, "FROM mistral_batch_estimate('staging')")
     assert row["max_output_tokens"] == 10 + 3 * 4096
-    assert row["note"].startswith("1 request has no max_tokens and is taken to answer with at most 4,096 tokens")
+    assert row["note"].startswith("1 request has no max_tokens and is assumed to answer with at most 4,096 tokens")
 
 
 def test_rows_that_name_their_model(priced: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:

@@ -131,7 +131,7 @@ def test_what_answers_a_pilot(con: duckdb.DuckDBPyConnection) -> None:
     assert row["expected_cost"] == pytest.approx(100 * 2.0 / 1e6 / 2)
     (row,) = rows(con, "FROM mistral_batch_estimate($$SELECT 1 AS custom_id, 'silent' AS prompt$$, pilot := 1)")
     assert row["expected_cost"] is None
-    assert "1 answer does not say what they used" in row["note"]
+    assert "1 answer does not report usage" in row["note"]
 
 
 def test_failures_are_told(con: duckdb.DuckDBPyConnection) -> None:

@@ -76,15 +76,15 @@ def test_all_of_it_is_priced(tmp_path: Path) -> None:
     [
         (
             [chat(None, None)],
-            "1 answer does not say what they used, so the cost is not known; all else costs 0",
+            "1 answer does not report usage, so the cost is not known; all else costs 0",
         ),
         (
             [chat(100, 10), chat(None, None), chat(None, None), {**chat(None, None), "usage": {}}],
-            "3 answers do not say what they used, so the cost is not known; all else costs 0.0001",
+            "3 answers do not report usage, so the cost is not known; all else costs 0.0001",
         ),
         (
             [chat(100, 10), chat(100, None)],
-            "1 answer does not say what they used, so the cost is not known; all else costs 0.00015",
+            "1 answer does not report usage, so the cost is not known; all else costs 0.00015",
         ),
     ],
     ids=["none", "some", "half of it"],
@@ -106,7 +106,9 @@ def test_usage_of_what_is_free(tmp_path: Path) -> None:
     """A free model costs nothing, whether its answers tell their usage or not."""
     row = costs_of(tmp_path, chat(None, None, "free"), chat(5, 5, "free"))
     assert row["cost"] == 0
-    assert row["note"] == "2 answers came from free, where the job names the-jobs-model, and cost what that costs"
+    assert (
+        row["note"] == "2 answers came from free, not the-jobs-model as the job names, and cost what that model costs"
+    )
 
 
 def test_embeddings_write_nothing(tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_models_that_answered(tmp_path: Path) -> None:
     row = costs_of(tmp_path, chat(100, 10), chat(100, 10, "embed"), chat(100, 10, "embed"))
     assert (row["model"], row["answers"], row["prompt_tokens"]) == ("the-jobs-model", 3, 300)
     assert row["cost"] == pytest.approx((300 + 100) / 1e6 / 2)
-    assert "2 answers came from embed, where the job names the-jobs-model" in row["note"]
+    assert "2 answers came from embed, not the-jobs-model as the job names" in row["note"]
     row = costs_of(tmp_path, chat(100, 10), chat(100, 10, "nobodys"))
     assert row["cost"] is None
     assert UNKNOWN in row["note"]
@@ -147,7 +149,7 @@ def test_cached_tokens(usage: dict[str, Any], tmp_path: Path) -> None:
     assert row["cost"] == pytest.approx((20 * 1 + 80 * 0.1 + 10 * 10) / 1e6 / 2)
     row = costs_of(tmp_path, chat(100, 10, **usage))
     assert row["cost"] == pytest.approx((100 + 100) / 1e6 / 2)
-    assert row["note"] == "80 cached prompt tokens are priced in full, as the table has no price for them"
+    assert row["note"] == "80 cached prompt tokens are priced in full: the table has no price for them"
 
 
 def test_more_cached_than_there_are(tmp_path: Path) -> None:
@@ -224,4 +226,4 @@ def test_of_a_submission(emulator: Emulator, home: Path, tmp_path: Path) -> None
         assert [row["outcome"] for row in answered(con, submission_id)] == ["ok", "ok", "error"]
         (row,) = rows(con, "FROM mistral_batch_cost($id)", {"id": submission_id})
     assert (row["answers"], row["cost"]) == (2, None)
-    assert row["note"] == "1 answer does not say what they used, so the cost is not known; all else costs 0.0001"
+    assert row["note"] == "1 answer does not report usage, so the cost is not known; all else costs 0.0001"

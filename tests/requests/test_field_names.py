@@ -140,10 +140,14 @@ def test_names_of_other_apis(column: str, field: str, function: str, con: duckdb
 @pytest.mark.parametrize(
     ("column", "endpoint", "said"),
     [
-        ("logit_bias", "chat/completions", "is a field of other APIs that Mistral's has not"),
-        ("output_dimension", "chat/completions", "is a field of /v1/embeddings that /v1/chat/completions has not"),
-        ("table_format", "chat/completions", "is a field of /v1/ocr that /v1/chat/completions has not"),
-        ("max_tokens", "embeddings", "is a field of /v1/chat/completions that /v1/embeddings has not"),
+        ("logit_bias", "chat/completions", "is a field of other APIs that Mistral's does not have"),
+        (
+            "output_dimension",
+            "chat/completions",
+            "is a field of /v1/embeddings that /v1/chat/completions does not have",
+        ),
+        ("table_format", "chat/completions", "is a field of /v1/ocr that /v1/chat/completions does not have"),
+        ("max_tokens", "embeddings", "is a field of /v1/chat/completions that /v1/embeddings does not have"),
     ],
 )
 def test_fields_of_others(column: str, endpoint: str, said: str, con: duckdb.DuckDBPyConnection) -> None:
