@@ -53,6 +53,7 @@ from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.runtime.clocks import awake
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.runtime.parallel import together
+from duckdb_mistral.state.ledger import OtherJobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -131,7 +132,7 @@ class Sender:
             if left is None:
                 break
             room, waiting, before = left, waiting[len(wave) :], None
-        if not held_only:
+        if waiting and not held_only:
             self._ledger.hold(submission.submission_id, "waits for room under the pending limit")
 
     def _may_go_on(self, waiting: Sequence[Job]) -> bool:
@@ -295,7 +296,8 @@ class Sender:
                     timeout_hours=submission.timeout_hours,
                     not_after=began + self._sending_seconds(),
                 )
-                self._check_own(sending, report)
+                failpoint("after-create")
+                self._record(sending, report)
             except OversleptError:
                 if not left:
                     self._ledger.move(sending, before, refused=True)
@@ -312,8 +314,6 @@ class Sender:
                 self._failed(submission, sending, before, error)
                 return True
             else:
-                failpoint("after-create")
-                self._record(sending, report)
                 failpoint("after-record")
                 return True
         raise AssertionError("the last try returns or raises")
@@ -343,15 +343,12 @@ class Sender:
         self._ledger.move(sending, step, message=str(error), refused=True)
         raise error
 
-    def _check_own(self, sending: Job, report: JobReport) -> None:
-        """Raise ApiError where the answer to a create names the job of another one: its own is to be looked for."""
-        known = self._ledger.job(report.job_id)
-        if known is not None and known.submission_id is not None and known.key != sending.key:
-            raise ApiError(f"The answer to the create names job {report.job_id}, which is another one.")
-
     def _record(self, sending: Job, report: JobReport) -> None:
+        """Record the job of a create; raise ApiError where its answer names another one's: its own is looked for."""
         try:
             self._ledger.created(sending, report)
+        except OtherJobError:
+            raise ApiError(f"The answer to the create names job {report.job_id}, which is another one.") from None
         except LedgerError as error:
             raise LedgerError(
                 f"Job {report.job_id} was created, but that could not be written down. {error} The next statement "

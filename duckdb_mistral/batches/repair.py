@@ -38,7 +38,8 @@ from duckdb_mistral.jobs.job import (
 from duckdb_mistral.results.convert import COLUMNS, LINED
 from duckdb_mistral.results.responses import lines_of, size_of
 from duckdb_mistral.runtime.failpoints import failpoint
-from duckdb_mistral.state.ledger import ASIDE, LEDGER_FILES, DamagedLedgerError, Ledger
+from duckdb_mistral.state.ledger import Ledger
+from duckdb_mistral.state.sqlite import ASIDE, LEDGER_FILES, DamagedLedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

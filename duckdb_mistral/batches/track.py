@@ -18,10 +18,10 @@ from duckdb_mistral.errors import (
     OutcomeUnknownError,
     SourceError,
 )
-from duckdb_mistral.jobs.job import LOST, Step
+from duckdb_mistral.jobs.job import LOST, Step, now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
@@ -54,14 +54,31 @@ def poll(context: Context, identifier: str | None) -> Polled:
     jobs = find(context, identifier) if identifier is not None else context.ledger.jobs()
     if not context.ledger.writable:  # what the API says could not be written down
         return Polled(jobs=jobs)
-    here = [job for job in jobs if job.server_url == context.settings.server_url]
-    reasons = _advance(context, here, all_told=identifier is not None)
-    refreshed = refresh(context, reread(context, here))
-    found = [
-        job.evolve(message=reasons.get(job.submission_id, job.message)) if job.step in MOVING else job
-        for job in reread(context, jobs)
-    ]
-    return Polled(jobs=found, gone=refreshed.gone, trouble=refreshed.trouble)
+    with context.ledger.kept_open():
+        here = [job for job in jobs if job.server_url == context.settings.server_url]
+        reasons = _advance(context, here, all_told=identifier is not None)
+        if any(job.step in MOVING for job in here):
+            here = reread(context, here)
+        refreshed = refresh(context, here)
+        found = _as_told(context, jobs, refreshed, reasons)
+    return Polled(jobs=found, gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told)
+
+
+def _as_told(
+    context: Context, jobs: Sequence[Job], refreshed: Refreshed, reasons: Mapping[str | None, str]
+) -> list[Job]:
+    """Return jobs as they are now that the API was asked for those that had not ended."""
+    moment = now()
+    anew = {job.key: job for job in reread(context, [job for job in jobs if not job.ended])}
+    found = []
+    for before in jobs:
+        job = anew.get(before.key, before)
+        if job.step in MOVING:
+            job = job.evolve(message=reasons.get(job.submission_id, job.message))
+        elif job.job_id in refreshed.told:  # the time alone is not written down each time
+            job = job.evolve(checked_at=moment)
+        found.append(job)
+    return found
 
 
 def unsent(context: Context, jobs: Iterable[Job]) -> list[Job]:

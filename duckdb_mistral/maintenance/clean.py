@@ -25,7 +25,7 @@ from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.jobs.job import now, results_name
 from duckdb_mistral.requests.spool import part_name
 from duckdb_mistral.state.inventory import Kind, Thing, by_stem, entries, finished, heaped, is_unfinished, stem_of
-from duckdb_mistral.state.ledger import ASIDE, DIRECTORIES, LEDGER_FILES, is_lost
+from duckdb_mistral.state.sqlite import ASIDE, DIRECTORIES, LEDGER_FILES, is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
