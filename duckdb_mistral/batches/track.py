@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.access import check_account
@@ -37,6 +37,14 @@ class Polled(Refreshed):
     jobs: list[Job]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolledAll(Refreshed):
+    """What came of asking the API for all jobs."""
+
+    #: Why submissions do not go on, by their ids.
+    reasons: Mapping[str | None, str] = field(default_factory=dict)
+
+
 def status(context: Context, identifier: str | None = None) -> Polled:
     """Return the jobs of an id, or of every submission, as the API has them now.
 
@@ -55,13 +63,27 @@ def poll(context: Context, identifier: str | None) -> Polled:
     if not context.ledger.writable:  # what the API says could not be written down
         return Polled(jobs=jobs)
     with context.ledger.kept_open():
-        here = [job for job in jobs if job.server_url == context.settings.server_url]
-        reasons = _advance(context, here, all_told=identifier is not None)
-        if any(job.step in MOVING for job in here):
-            here = reread(context, here)
-        refreshed = refresh(context, here)
+        refreshed, reasons = _moved_on(context, jobs, all_told=identifier is not None)
         found = _as_told(context, jobs, refreshed, reasons)
     return Polled(jobs=found, gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told)
+
+
+def poll_all(context: Context) -> PolledAll:
+    """Ask for every job that has not ended, as `poll` without an id does, and read no others."""
+    if not context.ledger.writable:
+        return PolledAll()
+    with context.ledger.kept_open():
+        refreshed, reasons = _moved_on(context, context.ledger.unsettled_jobs(MOVING), all_told=False)
+    return PolledAll(gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told, reasons=reasons)
+
+
+def _moved_on(context: Context, jobs: Iterable[Job], *, all_told: bool) -> tuple[Refreshed, Mapping[str | None, str]]:
+    """Advance the jobs that are at the server of these settings, and ask for them; return why some do not go on."""
+    here = [job for job in jobs if job.server_url == context.settings.server_url]
+    reasons = _advance(context, here, all_told=all_told)
+    if any(job.step in MOVING for job in here):
+        here = reread(context, here)
+    return refresh(context, here), reasons
 
 
 def _as_told(

@@ -214,11 +214,16 @@ def _few(name: str, parameters: list[str], kind: pa.StructType, call: Callable[.
 
 
 def _table(
-    name: str, parameters: list[str], row: pa.StructType, call: Callable[..., Iterable[dict[str, Any]]]
+    name: str, parameters: list[str], row: pa.StructType, call: Callable[..., Iterable[dict[str, Any]] | pa.Array]
 ) -> Function:
-    """Return a function that returns a struct with its rows, or with its error."""
+    """Return a function that returns a struct with its rows, or with its error; very many rows come as one array."""
     kind = pa.struct([("error", pa.string()), ("rows", pa.list_(row))])
-    return _few(name, parameters, kind, lambda *given: {"rows": list(call(*given))})
+
+    def rows(*given: Any) -> dict[str, Any]:
+        found = call(*given)
+        return {"rows": found if isinstance(found, pa.Array) else list(found)}
+
+    return _few(name, parameters, kind, rows)
 
 
 def _of_rows(name: str, parameters: list[str], kind: pa.DataType, row: Callable[..., Any]) -> Function:
@@ -226,6 +231,23 @@ def _of_rows(name: str, parameters: list[str], kind: pa.DataType, row: Callable[
 
     def vectors(session: Session, *columns: pa.Array) -> pa.Array:
         values = zip(*(column.to_pylist() for column in columns), strict=True)
-        return pa.array([row(session, *given) for given in values], kind)
+        return _vector([row(session, *given) for given in values], kind)
 
     return Function(f"mistral_internal_{name}", parameters, kind, vectors, row)
+
+
+def _vector(answers: list[Any], kind: pa.DataType) -> pa.Array:
+    """Return the vector of answers, of which some may hold their rows as an array."""
+    if not any(isinstance(answer, dict) and isinstance(answer.get("rows"), pa.Array) for answer in answers):
+        return pa.array(answers, kind)
+    arrays, offsets, end = [], [], 0
+    row = kind.field("rows").type.value_type
+    for answer in answers:
+        rows = answer.get("rows")
+        offsets.append(None if rows is None else end)
+        if rows is not None:
+            arrays.append(rows if isinstance(rows, pa.Array) else pa.array(rows, row))
+            end += len(arrays[-1])
+    lists = pa.ListArray.from_arrays(pa.array([*offsets, end], pa.int32()), pa.concat_arrays(arrays))
+    errors = pa.array([answer["error"] for answer in answers], pa.string())
+    return pa.StructArray.from_arrays([errors, lists.cast(kind.field("rows").type)], fields=list(kind))

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 #: A statement takes a bounded number of values, the fewer the older SQLite is.
 MOST_VALUES = 900
+#: What a status shows of a job; `report` is the JSON of what the API has said of it.
+STATUS_COLUMNS = (
+    *(jobs.c[name] for name in ("key", "submission_id", "part", "model", "endpoint", "step", "request_count")),
+    *(jobs.c[name] for name in ("created_here_at", "checked_at", "message", "job_id", "status", "report")),
+    submissions.c.created_at.label("submitted_at"),
+)
 
 
 class LedgerReader:
@@ -72,14 +78,25 @@ class LedgerReader:
             return self._jobs_in_order()
         return self._jobs(select_jobs().where(jobs.c.submission_id == submission_id).order_by(jobs.c.key))
 
-    def open_jobs(self) -> list[Job]:
-        """Return the jobs of all submissions that have not ended, in the order of `jobs`."""
-        wanted = sa.and_(
-            jobs.c.step.not_in([Step.DROPPED, Step.ANSWERED]),
-            sa.or_(jobs.c.status.is_(None), jobs.c.status.not_in(sorted(ENDED))),
-        )
+    def job_count(self) -> int:
+        """Return how many jobs there are of all submissions."""
+        with self.database.reading() as connection:
+            count: int = connection.execute(sa.select(sa.func.count(jobs.c.submission_id))).scalar_one()
+        return count
+
+    def unsettled_jobs(self, steps: Sequence[Step]) -> list[Job]:
+        """Return the jobs of all submissions that are at these steps, or that the API has and that have not ended."""
+        unended = sa.and_(jobs.c.job_id.is_not(None), jobs.c.status.not_in(sorted(ENDED)))
         # A server may have other words for an end.
-        return [job for job in self._jobs_in_order(wanted) if not job.ended]
+        return [job for job in self._jobs_in_order(sa.or_(unended, jobs.c.step.in_(steps))) if not job.ended]
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return the values of STATUS_COLUMNS by their names, of the jobs of all submissions, in no order."""
+        statement = sa.select(*STATUS_COLUMNS).join(submissions, submissions.c.submission_id == jobs.c.submission_id)
+        with self.database.reading() as connection:
+            rows = connection.execute(statement).all()
+        values = zip(*rows, strict=True) if rows else [()] * len(STATUS_COLUMNS)
+        return dict(zip((column.name for column in STATUS_COLUMNS), values, strict=True))
 
     def jobs_of_part(self, submission_id: str, part: int) -> list[Job]:
         """Return the jobs of one part of a submission, one per model."""
