@@ -1,15 +1,9 @@
-"""Values as SQL, quoted by construction.
-
-The quotes are those of standard SQL, which DuckDB's are; to import sqlglot's DuckDB dialect takes longer than to plan
-a small submit.
-"""
+"""Values as SQL, quoted by construction: the quotes are those of standard SQL, which DuckDB's are."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
-
-from sqlglot import exp
 
 from duckdb_mistral.duck.qualifying import call, qualified
 
@@ -24,16 +18,21 @@ def literal(value: object) -> str:
     """
     if value is None:
         return "NULL"
-    pieces = [exp.Literal.string(piece).sql() for piece in str(value).split("\x00")]
+    pieces = [_quoted(piece, "'") for piece in str(value).split("\x00")]
     return pieces[0] if len(pieces) == 1 else qualified(call("concat", ", chr(0), ".join(pieces)))
 
 
 @lru_cache(1000)
 def identifier(name: str) -> str:
     """Return the name of a column or table as SQL, in quotes."""
-    return exp.to_identifier(name, quoted=True).sql()
+    return _quoted(name, '"')
 
 
 def literals(values: Iterable[object]) -> str:
     """Return values as the SQL of a list's members."""
     return ", ".join(map(literal, values))
+
+
+def _quoted(text: str, quote: str) -> str:
+    """Return a text in quotes, with those in it doubled: nothing else has a meaning between them."""
+    return f"{quote}{text.replace(quote, quote * 2)}{quote}"

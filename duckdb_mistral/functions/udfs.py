@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from duckdb_mistral.duck.vectors import numbers
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.functions import calls, row_types
 from duckdb_mistral.functions.compile import compile_call
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from duckdb_mistral.functions.session import Session
+from duckdb_mistral.functions.vectors import array
 
 
 def _zeros(count: int) -> pa.Array:
@@ -158,7 +160,7 @@ def _spool(
 ) -> pa.Array:
     """Write one vector of lines and their keys; the answer says nothing, but has to be as long."""
     try:
-        _write(session, tokens.to_numpy(), lines, custom_ids, requests, id_hashes)
+        _write(session, numbers(tokens), lines, custom_ids, requests, id_hashes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Interrupted while the rows were read. Nothing was sent.") from None
     return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else _zeros(len(lines))
@@ -239,15 +241,13 @@ def _of_rows(name: str, parameters: list[str], kind: pa.DataType, row: Callable[
 def _vector(answers: list[Any], kind: pa.DataType) -> pa.Array:
     """Return the vector of answers, of which some may hold their rows as an array."""
     if not any(isinstance(answer, dict) and isinstance(answer.get("rows"), pa.Array) for answer in answers):
-        return pa.array(answers, kind)
-    arrays, offsets, end = [], [], 0
+        return array(answers, kind)
     row = kind.field("rows").type.value_type
+    vectors = []
     for answer in answers:
         rows = answer.get("rows")
-        offsets.append(None if rows is None else end)
-        if rows is not None:
-            arrays.append(rows if isinstance(rows, pa.Array) else pa.array(rows, row))
-            end += len(arrays[-1])
-    lists = pa.ListArray.from_arrays(pa.array([*offsets, end], pa.int32()), pa.concat_arrays(arrays))
-    errors = pa.array([answer["error"] for answer in answers], pa.string())
-    return pa.StructArray.from_arrays([errors, lists.cast(kind.field("rows").type)], fields=list(kind))
+        rows = rows if rows is None or isinstance(rows, pa.Array) else array(rows, row)
+        offsets = array([None if rows is None else 0, 0 if rows is None else len(rows)], pa.int32())
+        lists = pa.ListArray.from_arrays(offsets, array([], row) if rows is None else rows)
+        vectors.append(pa.StructArray.from_arrays([array([answer["error"]], pa.string()), lists], fields=list(kind)))
+    return pa.concat_arrays(vectors)
