@@ -92,7 +92,7 @@ class Settings:
 
 
 def variable(name: str) -> str | None:
-    """Return a variable of the environment that is no setting; None where it is empty or not there."""
+    """Return an environment variable that is not a setting; None if it is empty or not set."""
     return os.environ.get(name) or None
 
 
