@@ -1,7 +1,7 @@
 """Values as SQL, quoted by construction.
 
-The quotes are those of standard SQL, which DuckDB's are; to import sqlglot's DuckDB dialect takes longer than to plan
-a small submit.
+The quotes are those of standard SQL, as in DuckDB; importing sqlglot's DuckDB dialect takes longer than planning a
+small submit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def literal(value: object) -> str:
     """Return a value as the SQL of its text, None as NULL.
 
-    DuckDB 1.5 ends a statement at a NUL, so none stands in it.
+    The SQL contains no NUL, because DuckDB 1.5 ends a statement there.
     """
     if value is None:
         return "NULL"

@@ -1,4 +1,4 @@
-"""Finding `sql/` and `dbt_package/`: inside the package where it is installed, beside it in a checkout."""
+"""Finding `sql/` and `dbt_package/`: inside an installed package, or beside the package in a checkout."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def dbt_package() -> Path:
 
 
 def macro_files() -> list[Path]:
-    """Return the files that define the macros, in the order in which they are run."""
+    """Return the files that define the macros, in the order in which they run."""
     return sorted((sql_directory() / "macros").glob("*.sql"))
 
 
 @cache
 def macros() -> tuple[str, ...]:
-    """Return the statements of each file of macros, in names that mean DuckDB's."""
+    """Return the statements of each macro file, with names that mean DuckDB's."""
     return tuple(qualified(path.read_text(encoding="utf-8")) for path in macro_files())
 
 
 @cache
 def template(name: str) -> Template:
-    """Return the statement template `sql/templates/{name}.sql`, in names that mean DuckDB's."""
+    """Return the statement template `sql/templates/{name}.sql`, with names that mean DuckDB's."""
     return Template(qualified((sql_directory() / "templates" / f"{name}.sql").read_text(encoding="utf-8")))

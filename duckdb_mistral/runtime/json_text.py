@@ -1,4 +1,4 @@
-"""Values that a user gives for JSON: read where they are text, and refused where JSON cannot hold them."""
+"""JSON values from a user: parsed if they are text, and refused if JSON cannot hold them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from duckdb_mistral.errors import ArgumentError
 
 
 def given_json(name: str, value: Any) -> Any:
-    """Return a value that JSON can hold, read from JSON where it is text; `name` says in errors where it was given.
+    """Return a value that JSON can hold, parsed if it is text; `name` names it in errors.
 
-    Raises ArgumentError for text that is no JSON, for what UTF-8 or JSON cannot hold, and for too many levels.
+    Raises ArgumentError for text that is not JSON, for what UTF-8 or JSON cannot hold, and for too many levels.
     """
     try:
         given = json.loads(value) if isinstance(value, str) else value

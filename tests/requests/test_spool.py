@@ -213,7 +213,8 @@ def test_disk_that_is_nearly_full(room: list[int], tmp_path: Path, monkeypatch: 
     write(spool, vector("b"))
     write(spool, vector("c"))
     with pytest.raises(
-        SourceError, match=r"written to .*spool: its disk has only 5 MB left, and 64 MB stay .* Nothing was sent\. Free"
+        SourceError,
+        match=r"written to .*spool: its disk has only 5 MB left, and 64 MB must stay free\. Nothing was sent\.",
     ):
         spool.finish()
     spool.discard()
