@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.repair import FAILING, place_of, restore, rows_of, told_number
-from duckdb_mistral.batches.reuse_files import copies_path, found_path
 from duckdb_mistral.errors import OutcomeUnknownError
 from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, SUBMISSION_KEY
+from duckdb_mistral.state.names import REPAIR_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import JobReport, Plan, Submission
+    from duckdb_mistral.state.home import Home
 
 #: While jobs go on being created elsewhere they are waited for; so long without another one, and it is told.
 STILL_SECONDS = 10.0
@@ -52,10 +52,10 @@ class Found:
         """Whether any job, or one of its retries, has answers or may come to have them."""
         return any(report.status not in FAILING for report in (*self.jobs, *self.retries))
 
-    def lacks_files(self, home: Path) -> bool:
+    def lacks_files(self, home: Home) -> bool:
         """Tell whether some of its rows are known by files alone that are not here."""
-        lacks_copies = rows_of(copies_path(home, self.submission_id)) < told_number(COPIES_KEY, self.jobs)
-        return lacks_copies or rows_of(found_path(home, self.submission_id)) < told_number(ANSWERED_KEY, self.jobs)
+        lacks_copies = rows_of(home.copies(self.submission_id)) < told_number(COPIES_KEY, self.jobs)
+        return lacks_copies or rows_of(home.found(self.submission_id)) < told_number(ANSWERED_KEY, self.jobs)
 
 
 def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Submission | None:
@@ -90,7 +90,7 @@ def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Sub
 
 def _restored(context: Context, plan: Plan, identity: str, whole: Sequence[Found]) -> Submission | None:
     reports = [report for one in whole for report in (*one.jobs, *one.retries)]
-    with context.locks.waiting("repair"):
+    with context.locks.waiting(REPAIR_LOCK):
         restore(context, reports, plan)
     return context.ledger.live_submission(identity)
 

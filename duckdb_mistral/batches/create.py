@@ -48,15 +48,14 @@ from duckdb_mistral.jobs.job import (
     Step,
     Submission,
 )
-from duckdb_mistral.requests.spool import part_name
 from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.runtime.clocks import awake
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.runtime.parallel import together
+from duckdb_mistral.state.names import create_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
@@ -90,6 +89,7 @@ class Sender:
     def __init__(self, context: Context) -> None:
         """Work in `context`; nothing is sent yet. Raises MissingKeyError where there is no key."""
         self._settings = context.settings
+        self._home = context.home
         self._ledger = context.ledger
         self._client = context.client
         self._locks = context.locks
@@ -125,7 +125,7 @@ class Sender:
             waiting = self._at(submission, *steps)
         room = 0 if listed is None else self._room_beside(listed.reports.values())
         while wave := _fitting(waiting, room):
-            mark_recorded(self._settings.home, submission)
+            mark_recorded(self._home, submission)
             files = self._uploaded(submission, wave)
             left = self._create_wave(submission, wave, files, before)
             if left is None:
@@ -190,7 +190,7 @@ class Sender:
         jobs = len(self._ledger.jobs(submission.submission_id))
         tries = FILE_TRIES
         while True:
-            with self._locks.waiting(f"create-{self._client.account}"):
+            with self._locks.waiting(create_lock(self._client.account)):
                 room = self._room() if before is None else self._room_unless_overtaken(submission, before)
                 before = None
                 try:
@@ -259,7 +259,7 @@ class Sender:
 
     def _upload(self, submission: Submission, part: Part) -> str:
         """Upload a part's requests, or find them uploaded by a call that did not live to record it."""
-        path = spool_path(self._settings.home, submission.submission_id, part.part)
+        path = self._home.part(submission.submission_id, part.part)
         if not path.exists() or path.stat().st_size != part.input_bytes:
             raise SourceError(
                 f"The requests of part {part.part} of submission {submission.submission_id} are gone from "
@@ -390,11 +390,6 @@ def _told(submission: Submission, jobs: int) -> dict[str, str]:
     if len(submission.models) > 1 and len(models) <= LONGEST_VALUE:
         told[MODELS_KEY] = models
     return told
-
-
-def spool_path(home: Path, submission_id: str, part: int) -> Path:
-    """Return where a part's requests lie until their results are whole."""
-    return home / "spool" / submission_id / part_name(part)
 
 
 def _fitting(jobs: Iterable[Job], room: int) -> list[Job]:

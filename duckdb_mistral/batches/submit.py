@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.access import check_account
 from duckdb_mistral.batches.adopt import adopted
-from duckdb_mistral.batches.create import OvertakenError, Sender, spool_path
+from duckdb_mistral.batches.create import OvertakenError, Sender
 from duckdb_mistral.batches.late import ask_anew
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.refresh import refresh
@@ -22,6 +22,7 @@ from duckdb_mistral.errors import ApiError
 from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, Job, Part, Plan, Step, Submission, now
 from duckdb_mistral.requests.spool import SpooledPart
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state.names import REUSE_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +79,7 @@ class Submitter:
         """Record and send those requests of a spool that nobody has sent before; `known` gives way to them."""
         with ExitStack() as stack:
             # Of two at once, the later one has to see what the other one is about to send.
-            stack.enter_context(self._context.locks.waiting("reuse"))
+            stack.enter_context(self._context.locks.waiting(REUSE_LOCK))
             fresh, reused = divide(self._context, plan, spool)
             stack.callback(fresh.discard)
             stack.callback(self._forget_unrecorded, fresh.directory.name)
@@ -102,7 +103,7 @@ class Submitter:
         parts = [
             SpooledPart(
                 part=part.part,
-                path=spool_path(home, submission.submission_id, part.part),
+                path=home.part(submission.submission_id, part.part),
                 request_count=part.request_count,
                 input_bytes=part.input_bytes,
             )

@@ -41,7 +41,7 @@ def open_spool(
 
     _check_columns(plan, names)
     context = session.context()
-    refuse_out_of_reach(context.home, allowed)
+    refuse_out_of_reach(context.home.path, allowed)
     context.settings.required_key()
     session.spools.discard_earlier(connection, query)
     return session.spools.add(OpenSpool(context, new_spool(context), plan, connection, query))

@@ -330,11 +330,6 @@ def read_json(text: str | bytes) -> Any:
     return json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
 
 
-def results_name(job: Job) -> str:
-    """Return the name of the file in `home`/results that a job's results are kept in."""
-    return f"{job.job_id or f'{job.submission_id}-{job.part}-{job.key}'}.parquet"
-
-
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 

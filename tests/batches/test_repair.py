@@ -17,12 +17,12 @@ from support import answered, connect, environment_of, make_staging, rows, run_f
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.create import _told
 from duckdb_mistral.batches.repair import Repair, repair
-from duckdb_mistral.batches.reuse_files import found_path
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs.job import COPIES_KEY, MODELS_KEY, RETRY_KEY
 from duckdb_mistral.runtime.failpoints import VARIABLE
 from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def test_rows_that_were_answered_before(emulator: Emulator, home: Path) -> None:
         assert answered(con, submission_id) == expected
         assert submitted(con, arguments="reuse := 'requests'") == submission_id
     lose_ledger(home)
-    found_path(home, submission_id).write_bytes(b"cut")
+    Home(home).found(submission_id).write_bytes(b"cut")
     repaired(emulator, home)
     with connect(emulator, home) as con:
         make_staging(con, 4)
@@ -169,7 +169,7 @@ def test_kept_results_that_were_damaged(emulator: Emulator, home: Path, monkeypa
         damage()
         lose_ledger(home)
         repaired(emulator, home)
-        assert [job.results for job in Ledger(home).jobs()] == [None]
+        assert [job.results for job in Ledger(Home(home)).jobs()] == [None]
         with connect(emulator, home) as con:
             assert answered(con, submission_id) == expected
 
@@ -201,7 +201,7 @@ def test_two_jobs_of_one_part(cancelled: int | None, tmp_path: Path, home: Path)
 
 def test_newer_ledger(emulator: Emulator, home: Path) -> None:
     """A ledger of a newer version is not damaged, and a repair leaves it where it is."""
-    Ledger(home)
+    Ledger(Home(home))
     with closing(sqlite3.connect(home / "ledger.sqlite")) as connection, connection:
         connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
     with pytest.raises(LedgerError, match="was written by a newer duckdb_mistral"):
@@ -278,7 +278,7 @@ def test_repairs_at_once(emulator: Emulator, home: Path) -> None:
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(lambda _: repaired(emulator, home), range(2)))
     assert sorted(one.restored_submissions for one in done) == [0, 3]
-    assert len(Ledger(home).submissions()) == 3
+    assert len(Ledger(Home(home)).submissions()) == 3
 
 
 @pytest.mark.parametrize("ids", [(UUID(int=1), UUID(int=2)), (UUID(int=2), UUID(int=1))])
@@ -333,7 +333,7 @@ def test_models_are_told_within_the_limits(model: str, told: bool, emulator: Emu
     with connect(emulator, home) as con:
         make_staging(con)
         submission_id = submitted(con)
-    submission = Ledger(home).submission(submission_id)
+    submission = Ledger(Home(home)).submission(submission_id)
     assert submission is not None
     assert MODELS_KEY not in _told(submission, 1)
     several = _told(replace(submission, models=(f"{model}1", f"{model}2")), 2)
@@ -403,6 +403,6 @@ def test_retry(emulator: Emulator, home: Path) -> None:
     creates = emulator.witness()["creates_received"]
     with connect(emulator, home) as con:
         assert answered(con, submission_id) == expected
-        (submission, retry) = Ledger(home).submissions()
+        (submission, retry) = Ledger(Home(home)).submissions()
         assert (submission.submission_id, retry.retry_of) == (submission_id, submission_id)
     assert emulator.witness()["creates_received"] == creates == 2
