@@ -20,7 +20,7 @@ from duckdb_mistral.api.endpoints import USUAL_MODELS, all_endpoints
 from duckdb_mistral.cli.commands import cli
 from duckdb_mistral.cli.outcomes import ExitCode
 from duckdb_mistral.duck.sql_files import macro_files
-from duckdb_mistral.jobs.job import Status
+from duckdb_mistral.jobs.report import Status
 from duckdb_mistral.settings import ENVIRONMENT, Settings
 
 if TYPE_CHECKING:

@@ -68,7 +68,8 @@ def ended_job(
     requests: int, *, completed: int | None = None, endpoint: str = "/v1/chat/completions", **report: Any
 ) -> Job:
     """Return an ended job of so many requests, all completed unless told otherwise; `report` is what the API said."""
-    from duckdb_mistral.jobs.job import Job, JobReport, Step
+    from duckdb_mistral.jobs.job import Job, Step
+    from duckdb_mistral.jobs.report import JobReport
 
     told: dict[str, Any] = {
         "job_id": "job",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,22 +14,9 @@ from pyarrow import parquet
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.find import CANCELLING
 from duckdb_mistral.batches.spools import forgive
-from duckdb_mistral.jobs.job import (
-    COPIES_KEY,
-    ENDED_BADLY,
-    IDENTITY_KEY,
-    JOBS_KEY,
-    LOST,
-    MODELS_KEY,
-    PART_KEY,
-    RETRY_KEY,
-    SUBMISSION_KEY,
-    Part,
-    Status,
-    Step,
-    Submission,
-    given_metadata,
-)
+from duckdb_mistral.jobs.job import LOST, Part, Step, Submission
+from duckdb_mistral.jobs.report import ENDED_BADLY, Status
+from duckdb_mistral.jobs.tags import counted, given_metadata
 from duckdb_mistral.results.convert import COLUMNS, LINED
 from duckdb_mistral.results.responses import lines_of, size_of
 from duckdb_mistral.runtime.failpoints import failpoint
@@ -38,12 +25,14 @@ from duckdb_mistral.state.ledger import DamagedLedgerError, Ledger
 from duckdb_mistral.state.names import REPAIR_LOCK, part_number, results_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import Job, JobReport, Plan
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.jobs.plan import Plan
+    from duckdb_mistral.jobs.report import JobReport
     from duckdb_mistral.state.home import Home
 
 #: No answers are to be hoped for from a job with one of these.
@@ -100,9 +89,8 @@ def restore(context: Context, reports: Iterable[JobReport], plan: Plan | None = 
     """Restore into the ledger what it does not know; `plan` tells what the jobs do not, of submissions like it."""
     home, ledger = context.home, context.ledger
     submissions = jobs = unsent = 0
-    told = [report for report in reports if SUBMISSION_KEY in report.tags]
     # Oldest first: of two submissions of the same content, the later one is the one that counts.
-    for submission, entries in _in_order(list(_submissions(context, told))):
+    for submission, entries in _in_order(list(_submissions(context, reports))):
         known = ledger.submission(submission.submission_id)
         if known is not None:
             jobs += _caught_up(context, known, entries)
@@ -115,11 +103,9 @@ def restore(context: Context, reports: Iterable[JobReport], plan: Plan | None = 
             # What is known to be incomplete must not stand for its content.
             whole = [part.part for part in parts] == list(range(1, len(parts) + 1))
             whole = whole and (answered is not None or not found.exists())
-            counted = len(parts) * len(submission.models) + (answered is not None)
-            whole = whole and counted >= told_number(JOBS_KEY, entries.values())
-            whole = whole and rows_of(home.copies(submission.submission_id)) >= told_number(
-                COPIES_KEY, entries.values()
-            )
+            told = counted(report.tags for report in entries.values())
+            whole = whole and len(parts) * len(submission.models) + (answered is not None) >= told.jobs
+            whole = whole and rows_of(home.copies(submission.submission_id)) >= told.copies
             live = whole and _is_later(ledger, submission, entries)
             submission = replace(submission, request_count=sum(part.request_count for part in parts))
             cancelled = all(report.status in CANCELLING for report in entries.values())
@@ -253,8 +239,7 @@ def _put_aside(home: Home) -> Path | None:
 
 def _submissions(context: Context, reports: Iterable[JobReport]) -> Iterable[tuple[Submission, Jobs]]:
     """Yield each submission that the jobs tell of, with its jobs: of two for one part and model, the better one."""
-    by_submission = sorted(reports, key=lambda report: report.tags[SUBMISSION_KEY])
-    for submission_id, group in groupby(by_submission, key=lambda report: report.tags[SUBMISSION_KEY]):
+    for submission_id, group in by_submission(reports):
         entries: Jobs = {}
         for report in sorted(group, key=_worth):
             entries.setdefault(place_of(report), report)
@@ -262,28 +247,36 @@ def _submissions(context: Context, reports: Iterable[JobReport]) -> Iterable[tup
         yield (
             Submission(
                 submission_id=submission_id,
-                identity=first.tags.get(IDENTITY_KEY, submission_id),
+                identity=first.tags.identity or submission_id,
                 server_url=context.settings.server_url,
                 account=context.client.account,
                 endpoint=first.endpoint or "",
-                models=tuple(dict.fromkeys((*_models(first), *(model for _, model in sorted(entries))))),
+                models=tuple(dict.fromkeys((*first.tags.models, *(model for _, model in sorted(entries))))),
                 timeout_hours=24,  # only matters for parts that are still to be created, and these are lost
                 metadata=given_metadata(first.metadata),
                 request_count=0,  # counted by the parts
                 input_bytes=0,
                 created_at=min(report.created_at or 0 for report in entries.values()),
-                retry_of=first.tags.get(RETRY_KEY),
+                retry_of=first.tags.retry_of,
             ),
             entries,
         )
 
 
+def by_submission(reports: Iterable[JobReport]) -> Iterator[tuple[str, list[JobReport]]]:
+    """Yield the submissions that jobs tell of, each with its jobs."""
+    told = [(report.tags.submission_id, report) for report in reports]
+    known = sorted(((one, report) for one, report in told if one is not None), key=itemgetter(0))
+    for submission_id, group in groupby(known, key=itemgetter(0)):
+        yield submission_id, [report for _, report in group]
+
+
 def place_of(report: JobReport) -> tuple[int, str]:
     """Return the part and the model that a job was created for; the API may call the model otherwise."""
-    number, _, model = report.tags.get(PART_KEY, "1").partition(" ")
+    model = report.tags.model
     if report.model is not None and report.model.casefold() == model.casefold():
         model = report.model
-    return int(number) if number.isdecimal() else 1, model or report.model or ""
+    return report.tags.part, model or report.model or ""
 
 
 def _worth(report: JobReport) -> tuple[int, int, int, str]:
@@ -292,21 +285,6 @@ def _worth(report: JobReport) -> tuple[int, int, int, str]:
     may_end_well = not report.ended and report.word not in CANCELLING
     order = 0 if ends_well else 1 if may_end_well else 2
     return order, -report.succeeded_requests, report.created_at or 0, report.job_id
-
-
-def told_number(key: str, reports: Iterable[JobReport]) -> int:
-    """Return a number that a submission's jobs tell of it, 0 where none does."""
-    numbers = (report.tags.get(key, "") for report in reports)
-    return max((int(number) for number in numbers if number.isdecimal()), default=0)
-
-
-def _models(report: JobReport) -> tuple[str, ...]:
-    """Return the models of a job's submission, nothing where the job does not tell."""
-    try:
-        told = json.loads(report.tags.get(MODELS_KEY, "[]"))
-    except ValueError:
-        return ()
-    return tuple(model for model in told if isinstance(model, str)) if isinstance(told, list) else ()
 
 
 def _parts(home: Home, submission: Submission, entries: Jobs) -> list[Part]:

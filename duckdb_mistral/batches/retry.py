@@ -18,7 +18,8 @@ from duckdb_mistral.batches.submit import Submitter
 from duckdb_mistral.batches.submitted import submitted
 from duckdb_mistral.batches.track import status, unsent
 from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
-from duckdb_mistral.jobs.job import Plan, given_metadata
+from duckdb_mistral.jobs.plan import Plan
+from duckdb_mistral.jobs.tags import given_metadata
 from duckdb_mistral.results.generations import spool_left
 from duckdb_mistral.state.names import retry_lock
 

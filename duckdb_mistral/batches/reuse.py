@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import Job, Plan
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.requests.spool import Spool
     from duckdb_mistral.state.home import Home
 

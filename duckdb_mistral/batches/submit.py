@@ -19,7 +19,8 @@ from duckdb_mistral.batches.refresh import refresh
 from duckdb_mistral.batches.reuse import divide
 from duckdb_mistral.batches.reuse_files import forget
 from duckdb_mistral.errors import ApiError
-from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, Job, Part, Plan, Step, Submission, now
+from duckdb_mistral.jobs.job import Job, Part, Step, Submission, now
+from duckdb_mistral.jobs.tags import Tags
 from duckdb_mistral.requests.spool import SpooledPart
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.names import REUSE_LOCK
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.batches.reuse_files import Reused
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.requests.spool import Spool
 
 
@@ -180,7 +182,7 @@ class Submitter:
     def _planned(self, plan: Plan, identity: str, spool: Spool, reused: Reused | None) -> tuple[Submission, list[Part]]:
         submission_id = spool.directory.name
         # What is known by files here alone is told with the jobs, so that nobody else takes these for the whole.
-        files = () if reused is None else ((COPIES_KEY, reused.copies), (ANSWERED_KEY, reused.found))
+        files = Tags() if reused is None else Tags(copies=reused.copies, answered=reused.found)
         parts = [
             Part(
                 submission_id=submission_id,
@@ -198,7 +200,7 @@ class Submitter:
             endpoint=plan.endpoint,
             models=plan.models,
             timeout_hours=plan.timeout_hours,
-            metadata=plan.metadata + tuple((key, str(count)) for key, count in files if count),
+            metadata=plan.metadata + tuple(files.to_metadata().items()),
             request_count=sum(part.request_count for part in parts),
             input_bytes=sum(part.input_bytes for part in parts),
             created_at=now(),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.jobs.job import ARROWS, LOST, Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.jobs.job import ARROWS, LOST, Job, Part, Step, Submission, now
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.inventory import entries
 from duckdb_mistral.state.owner import open_home, read_only, unwritable
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from duckdb_mistral.jobs.report import JobReport
     from duckdb_mistral.state.home import Home
 
 #: How long a write waits for another process's write.

@@ -6,7 +6,6 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -15,11 +14,9 @@ import pytest
 from support import answered, connect, environment_of, make_staging, rows, run_forked, settings_of, submitted
 
 from duckdb_mistral.batches.context import Context
-from duckdb_mistral.batches.create import _told
 from duckdb_mistral.batches.repair import Repair, repair
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.jobs.job import COPIES_KEY, MODELS_KEY, RETRY_KEY
 from duckdb_mistral.runtime.failpoints import VARIABLE
 from duckdb_mistral.settings import Settings
 from duckdb_mistral.state.home import Home
@@ -327,19 +324,6 @@ def test_model_without_a_job(emulator: Emulator, home: Path) -> None:
     assert emulator.witness()["jobs_stored"] == 2
 
 
-@pytest.mark.parametrize(("model", "told"), [("a", True), ("a" * 300, False)])
-def test_models_are_told_within_the_limits(model: str, told: bool, emulator: Emulator, home: Path) -> None:
-    """The names of several models travel with a job where the API takes them, and one model's never."""
-    with connect(emulator, home) as con:
-        make_staging(con)
-        submission_id = submitted(con)
-    submission = Ledger(Home(home)).submission(submission_id)
-    assert submission is not None
-    assert MODELS_KEY not in _told(submission, 1)
-    several = _told(replace(submission, models=(f"{model}1", f"{model}2")), 2)
-    assert several.get(MODELS_KEY) == ('["a1", "a2"]' if told else None)
-
-
 def test_cancelled_parts(tmp_path: Path, home: Path) -> None:
     """A part that waited when its submission was cancelled is not sent after a repair, until it is asked for anew."""
     limits = {"max_requests_per_job": 2, "max_pending_requests": 2}
@@ -384,7 +368,7 @@ def test_copies_are_told_of_their_submission_alone(con: duckdb.DuckDBPyConnectio
     con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
     con.execute("FROM mistral_batch_retry($id)", {"id": submission_id})
     told = {
-        row["metadata"].get(RETRY_KEY): row["metadata"].get(COPIES_KEY)
+        row["metadata"].get("duckdb_mistral_retry_of"): row["metadata"].get("duckdb_mistral_copies")
         for row in rows(con, "FROM mistral_batch_jobs()")
     }
     assert told == {None: "3", submission_id: None}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from duckdb_mistral.jobs.job import Job, JobReport, Step
+from duckdb_mistral.jobs.job import Job, Step
+from duckdb_mistral.jobs.report import JobReport
 from duckdb_mistral.state import names
 from duckdb_mistral.state.home import Home
 

@@ -15,7 +15,8 @@ import pytest
 from support import KEY, connect, make_staging, no_room, run_python, submitted
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.jobs.job import JobReport, Part, Status, Step, Submission
+from duckdb_mistral.jobs.job import Part, Step, Submission
+from duckdb_mistral.jobs.report import JobReport, Status
 from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.tables import SCHEMA_VERSION

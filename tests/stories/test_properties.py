@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support import answered, connect, rows, submitted
 
 from duckdb_mistral.emulator import Emulator
-from duckdb_mistral.jobs.job import ARROWS, ENDED, Job, JobReport, Part, Status, Step, Submission
+from duckdb_mistral.jobs.job import ARROWS, Job, Part, Step, Submission
+from duckdb_mistral.jobs.report import ENDED, JobReport, Status
 from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 
