@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from duckdb_mistral.duck.arrow_function import create_arrow_function
 from duckdb_mistral.errors import SourceError
 from duckdb_mistral.requests.keys import KEYS, new_keys_file
 from duckdb_mistral.requests.vectors import chunks, of_type, offsets_of, without_nulls
@@ -139,14 +139,8 @@ class Spool:
             self.write(lines, custom_ids, requests)
             return pa.Array.from_buffers(pa.int8(), len(lines), [None, pa.py_buffer(bytes(len(lines)))])
 
-        engine.create_function(
-            "mistral_internal_write",
-            write,
-            ["VARCHAR", "VARCHAR", "VARCHAR"],
-            "TINYINT",
-            type=PythonUDFType.ARROW,
-            null_handling=FunctionNullHandling.SPECIAL,
-            side_effects=True,
+        create_arrow_function(
+            engine, "mistral_internal_write", write, ["VARCHAR", "VARCHAR", "VARCHAR"], "TINYINT", pure=False
         )
 
     def finish(self) -> list[SpooledPart]:

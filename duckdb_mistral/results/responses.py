@@ -17,8 +17,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from duckdb_mistral.duck.arrow_function import create_arrow_function
 from duckdb_mistral.duck.engine import own_engine
 from duckdb_mistral.duck.jsonl import BOM
 from duckdb_mistral.duck.qualifying import qualified
@@ -179,15 +179,7 @@ def _found(name: str, wanted: np.ndarray[Any, Any]) -> pa.Array:
 
 def register_lines(engine: duckdb.DuckDBPyConnection) -> None:
     """Let an engine of our own read what `kept_rows` says."""
-    engine.create_function(
-        FUNCTION,
-        find_lines,
-        ["VARCHAR", "UBIGINT"],
-        "VARCHAR",
-        type=PythonUDFType.ARROW,
-        null_handling=FunctionNullHandling.SPECIAL,
-        side_effects=False,
-    )
+    create_arrow_function(engine, FUNCTION, find_lines, ["VARCHAR", "UBIGINT"], "VARCHAR", pure=True)
 
 
 class LineIndex:
