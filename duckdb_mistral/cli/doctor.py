@@ -15,7 +15,7 @@ from duckdb_mistral.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PACKAGES = ("duckdb-mistral", "duckdb", "mistralai", "pyarrow", "sqlglot", "sqlalchemy")
+PACKAGES = ("duckdb-mistral", "duckdb", "mistralai", "pyarrow", "sqlalchemy")
 #: A check-up answers soon, or says that it got no answer.
 BUDGET_SECONDS = 5.0
 

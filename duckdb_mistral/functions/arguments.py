@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.api.endpoints import OUTPUT_FIELDS, Endpoint, endpoint_of, usual_model
+from duckdb_mistral.duck.quoting import quoted
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.jobs.plan import Plan
 from duckdb_mistral.jobs.tags import KEYS
@@ -219,7 +220,7 @@ def _shown(value: Any, most: int = 120) -> str:
     """Return an argument in SQL's words, for a sentence about it."""
     if value is None:
         return "NULL"
-    text = "'" + value.replace("'", "''") + "'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = quoted(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= most else text[:most] + "…"
 
 
