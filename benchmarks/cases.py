@@ -298,10 +298,11 @@ def _fill_ledger(home: Path, url: str, count: int) -> None:
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Part, Step, Submission, now
     from duckdb_mistral.settings import Settings
+    from duckdb_mistral.state.home import Home
     from duckdb_mistral.state.ledger import Ledger
 
     settings = Settings.resolve({"api_key": "a-key-of-the-benchmarks", "server_url": url, "home": home}, {})
-    ledger = Ledger(home)
+    ledger = Ledger(Home(home))
     requests = home / "requests.jsonl"
     data.make_request_file(requests, 1, 300)
     size = requests.stat().st_size

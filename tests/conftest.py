@@ -38,7 +38,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     """Say which versions are tested, and with which seeds."""
     from importlib.metadata import version
 
-    names = ("duckdb", "mistralai", "pyarrow", "sqlglot", "sqlalchemy")
+    names = ("duckdb", "mistralai", "pyarrow", "sqlalchemy")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     return f"{versions}; schedules --seed {config.getoption('--seed')} --schedules {config.getoption('--schedules')}"
 

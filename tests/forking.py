@@ -35,7 +35,6 @@ IMPORTED = (
     "pydantic",
     "rich.table",
     "sqlalchemy.dialects.sqlite",
-    "sqlglot.dialects.duckdb",
 )
 
 

@@ -18,7 +18,7 @@ from duckdb_mistral.api.listing import PAGE_SIZE, read_pages
 from duckdb_mistral.api.secrets import account_of
 from duckdb_mistral.api.transport import NeverAsync, Transport
 from duckdb_mistral.errors import ApiError, NotFoundError
-from duckdb_mistral.jobs.job import JobReport
+from duckdb_mistral.jobs.report import JobReport
 from duckdb_mistral.runtime import interrupts
 
 if TYPE_CHECKING:

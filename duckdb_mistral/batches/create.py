@@ -15,7 +15,6 @@ makes a job HELD.
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
@@ -35,31 +34,20 @@ from duckdb_mistral.errors import (
     SourceError,
     UnreachableError,
 )
-from duckdb_mistral.jobs.job import (
-    IDENTITY_KEY,
-    JOBS_KEY,
-    MODELS_KEY,
-    PENDING,
-    RETRY_KEY,
-    SUBMISSION_KEY,
-    Job,
-    JobReport,
-    Part,
-    Step,
-    Submission,
-)
-from duckdb_mistral.requests.spool import part_name
+from duckdb_mistral.jobs.job import Job, Part, Step, Submission
+from duckdb_mistral.jobs.report import PENDING, JobReport
 from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.runtime.clocks import awake
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.runtime.parallel import together
+from duckdb_mistral.state.names import create_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.jobs.tags import Tags
 
 #: A create leaves at most so long after SENDING was written, and sooner where others would look for it for less long.
 MOST_SENDING_SECONDS = 20.0
@@ -72,8 +60,6 @@ SENDING_TRIES = 3
 #: A file that was uploaded a moment ago may not be found yet by the create.
 FILE_TRIES = 3
 FILE_PAUSE_SECONDS = 1.0
-#: What the API takes as a value of a job's metadata (schema BatchJobIn).
-LONGEST_VALUE = 512
 #: So many jobs are uploaded before the first of them is created, and created before others get the account's lock.
 WAVE = 25
 #: While the server stores one file, which takes it a while, others use the line; more would only share it.
@@ -90,6 +76,7 @@ class Sender:
     def __init__(self, context: Context) -> None:
         """Work in `context`; nothing is sent yet. Raises MissingKeyError where there is no key."""
         self._settings = context.settings
+        self._home = context.home
         self._ledger = context.ledger
         self._client = context.client
         self._locks = context.locks
@@ -125,7 +112,7 @@ class Sender:
             waiting = self._at(submission, *steps)
         room = 0 if listed is None else self._room_beside(listed.reports.values())
         while wave := _fitting(waiting, room):
-            mark_recorded(self._settings.home, submission)
+            mark_recorded(self._home, submission)
             files = self._uploaded(submission, wave)
             left = self._create_wave(submission, wave, files, before)
             if left is None:
@@ -190,7 +177,7 @@ class Sender:
         jobs = len(self._ledger.jobs(submission.submission_id))
         tries = FILE_TRIES
         while True:
-            with self._locks.waiting(f"create-{self._client.account}"):
+            with self._locks.waiting(create_lock(self._client.account)):
                 room = self._room() if before is None else self._room_unless_overtaken(submission, before)
                 before = None
                 try:
@@ -251,15 +238,15 @@ class Sender:
             room = self._room_beside(everything)
             latest = [report for report in everything if report.job_id not in before.reports]
         for report in latest:
-            theirs = report.tags.get(SUBMISSION_KEY)
-            is_the_same = report.tags.get(IDENTITY_KEY) == submission.identity and theirs is not None
-            if is_the_same and self._ledger.submission(str(theirs)) is None:
+            theirs = report.tags.submission_id
+            is_the_same = report.tags.identity == submission.identity
+            if is_the_same and theirs is not None and self._ledger.submission(theirs) is None:
                 raise OvertakenError
         return room
 
     def _upload(self, submission: Submission, part: Part) -> str:
         """Upload a part's requests, or find them uploaded by a call that did not live to record it."""
-        path = spool_path(self._settings.home, submission.submission_id, part.part)
+        path = self._home.part(submission.submission_id, part.part)
         if not path.exists() or path.stat().st_size != part.input_bytes:
             raise SourceError(
                 f"The requests of part {part.part} of submission {submission.submission_id} are gone from "
@@ -291,7 +278,7 @@ class Sender:
                     file_id=file_id,
                     endpoint=submission.endpoint,
                     model=job.model,
-                    metadata=dict(submission.metadata) | tags(submission, job) | _told(submission, jobs),
+                    metadata=dict(submission.metadata) | _told(submission, job, jobs).to_metadata(),
                     timeout_hours=submission.timeout_hours,
                     not_after=began + self._sending_seconds(),
                 )
@@ -381,20 +368,9 @@ class Sender:
         ) from None
 
 
-def _told(submission: Submission, jobs: int) -> dict[str, str]:
-    """Return the metadata that only a repair reads; no job is found by it."""
-    told = {JOBS_KEY: str(jobs)}
-    if submission.retry_of is not None:
-        told[RETRY_KEY] = submission.retry_of
-    models = json.dumps(submission.models)
-    if len(submission.models) > 1 and len(models) <= LONGEST_VALUE:
-        told[MODELS_KEY] = models
-    return told
-
-
-def spool_path(home: Path, submission_id: str, part: int) -> Path:
-    """Return where a part's requests lie until their results are whole."""
-    return home / "spool" / submission_id / part_name(part)
+def _told(submission: Submission, job: Job, jobs: int) -> Tags:
+    """Return what one of so many jobs tells: by what it is found again, and what only a repair reads."""
+    return replace(tags(submission, job), jobs=jobs, retry_of=submission.retry_of, models=submission.models)
 
 
 def _fitting(jobs: Iterable[Job], room: int) -> list[Job]:

@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.api.listing import Sought, probed, read
 from duckdb_mistral.errors import LedgerError, OutcomeUnknownError
-from duckdb_mistral.jobs.job import (
-    IDENTITY_KEY,
-    LOST,
-    PART_KEY,
-    SUBMISSION_KEY,
-    Job,
-    JobReport,
-    Status,
-    Step,
-    Submission,
-    now,
-)
+from duckdb_mistral.jobs.job import LOST, Job, Step, Submission, now
+from duckdb_mistral.jobs.report import JobReport, Status
+from duckdb_mistral.jobs.tags import Tags, place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,10 +163,6 @@ class Finder:
         return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]
 
 
-def tags(submission: Submission, job: Job) -> dict[str, str]:
-    """Return the metadata by which a job is found again."""
-    return {
-        SUBMISSION_KEY: submission.submission_id,
-        PART_KEY: f"{job.part} {job.model}",
-        IDENTITY_KEY: submission.identity,
-    }
+def tags(submission: Submission, job: Job) -> Tags:
+    """Return what a job tells by which it is found again."""
+    return Tags(submission_id=submission.submission_id, place=place(job.part, job.model), identity=submission.identity)

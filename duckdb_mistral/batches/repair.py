@@ -2,56 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
-import time
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from duckdb_mistral.api.listing import read
-from duckdb_mistral.batches.create import spool_path
 from duckdb_mistral.batches.find import CANCELLING
-from duckdb_mistral.batches.reuse_files import copies_path, found_path
 from duckdb_mistral.batches.spools import forgive
-from duckdb_mistral.jobs.job import (
-    COPIES_KEY,
-    ENDED_BADLY,
-    IDENTITY_KEY,
-    JOBS_KEY,
-    LOST,
-    MODELS_KEY,
-    PART_KEY,
-    RETRY_KEY,
-    SUBMISSION_KEY,
-    Part,
-    Status,
-    Step,
-    Submission,
-    given_metadata,
-    results_name,
-)
+from duckdb_mistral.jobs.job import LOST, Part, Step, Submission
+from duckdb_mistral.jobs.report import ENDED_BADLY, Status
+from duckdb_mistral.jobs.tags import counted, given_metadata
 from duckdb_mistral.results.convert import COLUMNS, LINED
 from duckdb_mistral.results.responses import lines_of, size_of
 from duckdb_mistral.runtime.failpoints import failpoint
-from duckdb_mistral.state.ledger import ASIDE, LEDGER_FILES, DamagedLedgerError, Ledger
+from duckdb_mistral.state.inventory import entries as files_in
+from duckdb_mistral.state.ledger import DamagedLedgerError, Ledger
+from duckdb_mistral.state.names import REPAIR_LOCK, part_number, results_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import Job, JobReport, Plan
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.jobs.plan import Plan
+    from duckdb_mistral.jobs.report import JobReport
+    from duckdb_mistral.state.home import Home
 
-#: How the files of spooled parts are called.
-PART = re.compile(r"part-(\d+)\.jsonl")
-#: The directory that a ledger is built in where there is none that is sound.
-BUILDING = "ledger-unfinished"
 #: No answers are to be hoped for from a job with one of these.
 FAILING = ENDED_BADLY | {Status.CANCELLATION_REQUESTED}
 #: In the ledger's microseconds.
@@ -80,15 +63,15 @@ def repair(context: Context) -> Repair:
     """
     home = context.home
     listed = read(context.client)
-    with context.locks.waiting("repair"):
-        there = home / LEDGER_FILES[0]
+    with context.locks.waiting(REPAIR_LOCK):
+        there = home.ledger
         sound = _sound(home) if there.exists() else None
         if sound is not None:
             return _repaired(context.over(sound), listed)
         damaged = there.exists()
-        building = home / BUILDING
+        building = home.building
         # One process at a time is here, so what lies there is what a killed one has left.
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(building.path, ignore_errors=True)
         ledger = Ledger(building)
         done = _repaired(context.over(ledger), listed)
         ledger.settle()
@@ -98,7 +81,7 @@ def repair(context: Context) -> Repair:
             put_aside = _put_aside(home)
             failpoint("after-aside")
             ledger.path.replace(there)
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(building.path, ignore_errors=True)
         return replace(done, put_aside=put_aside)
 
 
@@ -106,9 +89,8 @@ def restore(context: Context, reports: Iterable[JobReport], plan: Plan | None = 
     """Restore into the ledger what it does not know; `plan` tells what the jobs do not, of submissions like it."""
     home, ledger = context.home, context.ledger
     submissions = jobs = unsent = 0
-    told = [report for report in reports if SUBMISSION_KEY in report.tags]
     # Oldest first: of two submissions of the same content, the later one is the one that counts.
-    for submission, entries in _in_order(list(_submissions(context, told))):
+    for submission, entries in _in_order(list(_submissions(context, reports))):
         known = ledger.submission(submission.submission_id)
         if known is not None:
             jobs += _caught_up(context, known, entries)
@@ -116,16 +98,14 @@ def restore(context: Context, reports: Iterable[JobReport], plan: Plan | None = 
             submission = replace(submission, output=plan.output, timeout_hours=plan.timeout_hours)
         if known is None:
             parts = _parts(home, submission, entries)
-            found = found_path(home, submission.submission_id)
+            found = home.found(submission.submission_id)
             answered = _answered(found)
             # What is known to be incomplete must not stand for its content.
             whole = [part.part for part in parts] == list(range(1, len(parts) + 1))
             whole = whole and (answered is not None or not found.exists())
-            counted = len(parts) * len(submission.models) + (answered is not None)
-            whole = whole and counted >= told_number(JOBS_KEY, entries.values())
-            whole = whole and rows_of(copies_path(home, submission.submission_id)) >= told_number(
-                COPIES_KEY, entries.values()
-            )
+            told = counted(report.tags for report in entries.values())
+            whole = whole and len(parts) * len(submission.models) + (answered is not None) >= told.jobs
+            whole = whole and rows_of(home.copies(submission.submission_id)) >= told.copies
             live = whole and _is_later(ledger, submission, entries)
             submission = replace(submission, request_count=sum(part.request_count for part in parts))
             cancelled = all(report.status in CANCELLING for report in entries.values())
@@ -207,11 +187,11 @@ def _keep_results(context: Context) -> None:
     """Record the results that lie under `home` as kept: the server may not have them any more."""
     ledger = context.ledger
     for job in ledger.jobs():
-        path = context.home / "results" / results_name(job)
+        path = context.home.results_of(job)
         if job.job_id is None or not job.ended or job.results is not None or not path.exists():
             continue
         # Whoever collects them now records them.
-        with context.locks.trying(f"results-{job.key}") as held:
+        with context.locks.trying(results_lock(job)) as held:
             if held and _is_whole(path):
                 ledger.keep_results(job, path.name, size_of(path))
 
@@ -234,7 +214,7 @@ def rows_of(copies: Path) -> int:
         return 0
 
 
-def _sound(home: Path) -> Ledger | None:
+def _sound(home: Home) -> Ledger | None:
     """Return the ledger to go on with, None where it is damaged.
 
     One that is locked, or of a newer version, raises LedgerError.
@@ -245,22 +225,21 @@ def _sound(home: Path) -> Ledger | None:
         return None
 
 
-def _put_aside(home: Path) -> Path | None:
+def _put_aside(home: Home) -> Path | None:
     """Move what there is of a damaged ledger into a directory of its own: SQLite would take its log for a new one's."""
-    found = [name for name in LEDGER_FILES if (home / name).exists()]
+    directory, files = home.new_aside()
+    found = [file for file in files if file.exists()]
     if not found:
         return None
-    target = home / f"{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
-    target.mkdir(mode=0o700, exist_ok=True)
-    for name in found:
-        (home / name).replace(target / name)
-    return target
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for file in found:
+        file.replace(files[file])
+    return directory
 
 
 def _submissions(context: Context, reports: Iterable[JobReport]) -> Iterable[tuple[Submission, Jobs]]:
     """Yield each submission that the jobs tell of, with its jobs: of two for one part and model, the better one."""
-    by_submission = sorted(reports, key=lambda report: report.tags[SUBMISSION_KEY])
-    for submission_id, group in groupby(by_submission, key=lambda report: report.tags[SUBMISSION_KEY]):
+    for submission_id, group in by_submission(reports):
         entries: Jobs = {}
         for report in sorted(group, key=_worth):
             entries.setdefault(place_of(report), report)
@@ -268,28 +247,36 @@ def _submissions(context: Context, reports: Iterable[JobReport]) -> Iterable[tup
         yield (
             Submission(
                 submission_id=submission_id,
-                identity=first.tags.get(IDENTITY_KEY, submission_id),
+                identity=first.tags.identity or submission_id,
                 server_url=context.settings.server_url,
                 account=context.client.account,
                 endpoint=first.endpoint or "",
-                models=tuple(dict.fromkeys((*_models(first), *(model for _, model in sorted(entries))))),
+                models=tuple(dict.fromkeys((*first.tags.models, *(model for _, model in sorted(entries))))),
                 timeout_hours=24,  # only matters for parts that are still to be created, and these are lost
                 metadata=given_metadata(first.metadata),
                 request_count=0,  # counted by the parts
                 input_bytes=0,
                 created_at=min(report.created_at or 0 for report in entries.values()),
-                retry_of=first.tags.get(RETRY_KEY),
+                retry_of=first.tags.retry_of,
             ),
             entries,
         )
 
 
+def by_submission(reports: Iterable[JobReport]) -> Iterator[tuple[str, list[JobReport]]]:
+    """Yield the submissions that jobs tell of, each with its jobs."""
+    told = [(report.tags.submission_id, report) for report in reports]
+    known = sorted(((one, report) for one, report in told if one is not None), key=itemgetter(0))
+    for submission_id, group in groupby(known, key=itemgetter(0)):
+        yield submission_id, [report for _, report in group]
+
+
 def place_of(report: JobReport) -> tuple[int, str]:
     """Return the part and the model that a job was created for; the API may call the model otherwise."""
-    number, _, model = report.tags.get(PART_KEY, "1").partition(" ")
+    model = report.tags.model
     if report.model is not None and report.model.casefold() == model.casefold():
         model = report.model
-    return int(number) if number.isdecimal() else 1, model or report.model or ""
+    return report.tags.part, model or report.model or ""
 
 
 def _worth(report: JobReport) -> tuple[int, int, int, str]:
@@ -300,33 +287,15 @@ def _worth(report: JobReport) -> tuple[int, int, int, str]:
     return order, -report.succeeded_requests, report.created_at or 0, report.job_id
 
 
-def told_number(key: str, reports: Iterable[JobReport]) -> int:
-    """Return a number that a submission's jobs tell of it, 0 where none does."""
-    numbers = (report.tags.get(key, "") for report in reports)
-    return max((int(number) for number in numbers if number.isdecimal()), default=0)
-
-
-def _models(report: JobReport) -> tuple[str, ...]:
-    """Return the models of a job's submission, nothing where the job does not tell."""
-    try:
-        told = json.loads(report.tags.get(MODELS_KEY, "[]"))
-    except ValueError:
-        return ()
-    return tuple(model for model in told if isinstance(model, str)) if isinstance(told, list) else ()
-
-
-def _parts(home: Path, submission: Submission, entries: Jobs) -> list[Part]:
+def _parts(home: Home, submission: Submission, entries: Jobs) -> list[Part]:
     """Return the parts that the jobs stand for, and those whose requests wait here and were not sent."""
     reports = {number: report for (number, _), report in entries.items()}
-    waiting = {
-        int(found[1])
-        for path in (home / "spool" / submission.submission_id).glob("*")
-        if (found := PART.fullmatch(path.name))
-    }
+    numbers = map(part_number, files_in(home.spool(submission.submission_id)))
+    waiting = {number for number in numbers if number is not None}
     parts = []
     for number in sorted(reports.keys() | waiting):
         report = reports.get(number)
-        path = spool_path(home, submission.submission_id, number)
+        path = home.part(submission.submission_id, number)
         counted = _lines(path) if number in waiting else 0
         parts.append(
             Part(

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from duckdb_mistral.batches.create import spool_path
 from duckdb_mistral.batches.download import Missing
 from duckdb_mistral.batches.fetch import Fetcher
-from duckdb_mistral.batches.hashes import has_hashes, hashes_path, keep_hashes, keys_sql
+from duckdb_mistral.batches.hashes import has_hashes, keep_hashes, keys_sql
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.refresh import refresh, refresh_ended
-from duckdb_mistral.batches.reuse_files import Reused, copies_path, found_path
+from duckdb_mistral.batches.reuse_files import Reused
 from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.batches.track import unsent
 from duckdb_mistral.duck.engine import disk_is_full, keep_build_sides, own_engine
@@ -36,14 +35,17 @@ from duckdb_mistral.errors import (
 from duckdb_mistral.results.convert import PARQUET
 from duckdb_mistral.results.provenance import option
 from duckdb_mistral.results.responses import kept_results, kept_rows, register_lines, stored_rows
+from duckdb_mistral.state.names import pending_path, results_lock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import Job, Plan
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.requests.spool import Spool
+    from duckdb_mistral.state.home import Home
 
 _PAID_TWICE = (
     "Nothing was sent: requests that were answered may be paid for twice. Run the statement again, or leave reuse := "
@@ -176,12 +178,12 @@ def _refuse_pending(
 
 def _asked(engine: duckdb.DuckDBPyConnection, context: Context, job: Job, directory: Path) -> int:
     """Return how many of the wanted requests that have no answer a job was sent."""
-    spooled = spool_path(context.home, job.submission_id or "", job.part)
+    spooled = context.home.part(job.submission_id or "", job.part)
     if spooled.exists():
         return _unanswered(engine, spooled)
     # It was found in the workspace, whose file tells what it was sent.
     inputs = job.report.input_files if job.report is not None else ()
-    path = directory / "pending.jsonl"
+    path = pending_path(directory)
     try:
         if not inputs:
             return 0
@@ -212,8 +214,8 @@ def _wanted(engine: duckdb.DuckDBPyConnection, context: Context, job: Job) -> bo
     """Tell whether a job was sent some request that is wanted; its requests or their hashes may be gone."""
     if job.submission_id is None:
         return False
-    hashes = hashes_path(context.home, job)
-    spooled = spool_path(context.home, job.submission_id, job.part)
+    hashes = context.home.hashes(job)
+    spooled = context.home.part(job.submission_id, job.part)
     try:
         if has_hashes(hashes, job):
             requests = f"SELECT request FROM read_parquet({literal(hashes)})"
@@ -235,16 +237,16 @@ def _requests_of(context: Context, job: Job) -> str | None:
     if job.submission_id is None:
         return None
     home = context.home
-    hashes = hashes_path(home, job)
+    hashes = home.hashes(job)
     if not has_hashes(hashes, job):
-        spooled = spool_path(home, job.submission_id, job.part)
-        with context.locks.waiting(f"results-{job.key}"):
+        spooled = home.part(job.submission_id, job.part)
+        with context.locks.waiting(results_lock(job)):
             if not has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
                 return None
     return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
 
 
-def _hashed(requests: Path, home: Path, job: Job) -> bool:
+def _hashed(requests: Path, home: Home, job: Job) -> bool:
     with own_engine() as engine:
         return keep_hashes(engine, requests, home, job)
 
@@ -255,7 +257,7 @@ def _keep(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, mo
     The table `answered` then says which requests have an answer, and where.
     """
     home = context.home
-    found, copies = found_path(home, submission_id), copies_path(home, submission_id)
+    found, copies = home.found(submission_id), home.copies(submission_id)
     try:
         for path in (found, copies):
             path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -272,7 +274,7 @@ def _keep(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, mo
 
 def _found(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str) -> int:
     """Write the rows that were answered before, as rows of a submission; return their number."""
-    target = found_path(context.home, submission_id)
+    target = context.home.found(submission_id)
     engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
     for left in range(LOOKS - 1, -1, -1):
         try:

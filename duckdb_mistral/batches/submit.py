@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.access import check_account
 from duckdb_mistral.batches.adopt import adopted
-from duckdb_mistral.batches.create import OvertakenError, Sender, spool_path
+from duckdb_mistral.batches.create import OvertakenError, Sender
 from duckdb_mistral.batches.late import ask_anew
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.refresh import refresh
 from duckdb_mistral.batches.reuse import divide
 from duckdb_mistral.batches.reuse_files import forget
 from duckdb_mistral.errors import ApiError
-from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, Job, Part, Plan, Step, Submission, now
+from duckdb_mistral.jobs.job import Job, Part, Step, Submission, now
+from duckdb_mistral.jobs.tags import Tags
 from duckdb_mistral.requests.spool import SpooledPart
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state.names import REUSE_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.batches.reuse_files import Reused
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.requests.spool import Spool
 
 
@@ -78,7 +81,7 @@ class Submitter:
         """Record and send those requests of a spool that nobody has sent before; `known` gives way to them."""
         with ExitStack() as stack:
             # Of two at once, the later one has to see what the other one is about to send.
-            stack.enter_context(self._context.locks.waiting("reuse"))
+            stack.enter_context(self._context.locks.waiting(REUSE_LOCK))
             fresh, reused = divide(self._context, plan, spool)
             stack.callback(fresh.discard)
             stack.callback(self._forget_unrecorded, fresh.directory.name)
@@ -102,7 +105,7 @@ class Submitter:
         parts = [
             SpooledPart(
                 part=part.part,
-                path=spool_path(home, submission.submission_id, part.part),
+                path=home.part(submission.submission_id, part.part),
                 request_count=part.request_count,
                 input_bytes=part.input_bytes,
             )
@@ -179,7 +182,7 @@ class Submitter:
     def _planned(self, plan: Plan, identity: str, spool: Spool, reused: Reused | None) -> tuple[Submission, list[Part]]:
         submission_id = spool.directory.name
         # What is known by files here alone is told with the jobs, so that nobody else takes these for the whole.
-        files = () if reused is None else ((COPIES_KEY, reused.copies), (ANSWERED_KEY, reused.found))
+        files = Tags() if reused is None else Tags(copies=reused.copies, answered=reused.found)
         parts = [
             Part(
                 submission_id=submission_id,
@@ -197,7 +200,7 @@ class Submitter:
             endpoint=plan.endpoint,
             models=plan.models,
             timeout_hours=plan.timeout_hours,
-            metadata=plan.metadata + tuple((key, str(count)) for key, count in files if count),
+            metadata=plan.metadata + tuple(files.to_metadata().items()),
             request_count=sum(part.request_count for part in parts),
             input_bytes=sum(part.input_bytes for part in parts),
             created_at=now(),

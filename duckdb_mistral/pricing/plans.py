@@ -11,7 +11,7 @@ from duckdb_mistral.pricing.prices import load_prices
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from duckdb_mistral.jobs.job import Plan
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.requests.spool import SpooledPart
     from duckdb_mistral.settings import Settings
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from duckdb_mistral.state.names import keys_path
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,11 +15,6 @@ if TYPE_CHECKING:
 KEYS_BUFFER = 1 << 20
 #: The keys of a part; `request` is the MD5 of the body as hexadecimal digits.
 KEYS = pa.schema([("custom_id", pa.string()), ("request", pa.string())])
-
-
-def keys_path(part: Path) -> Path:
-    """Return the path of a part's keys."""
-    return part.with_suffix(".arrow")
 
 
 def new_keys_file(path: Path) -> Any:

@@ -27,6 +27,7 @@ from duckdb_mistral.results.packed import register_floats
 from duckdb_mistral.results.provenance import digests, option
 from duckdb_mistral.results.reasons import is_error, told
 from duckdb_mistral.results.strangers import MOST, sentence
+from duckdb_mistral.state.names import read_path, unfinished_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,7 +118,7 @@ def write_results(
     Raises IncompleteResultsError where the files hold fewer rows than the job's counts promise, unless `partial`,
     and OSError where the disk is full; `target` then does not exist.
     """
-    read = target.with_suffix(".read")
+    read = read_path(target)
     submitted = _submitted(engine, job, files)
     if RESULT_FAMILIES.get(job.endpoint) == "embedding":
         register_floats(engine)
@@ -285,7 +286,7 @@ def _strangers(engine: duckdb.DuckDBPyConnection, job: Job, read: Path) -> str:
 def _complete(
     engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path, strangers: str | None, lost: str | None
 ) -> None:
-    unfinished = target.with_suffix(".unfinished")
+    unfinished = unfinished_path(target)
     reason = f"no result: the job ended {job.status}" if job.ended else "no result: the workspace has no such job"
     if job.report is not None and job.report.errors:
         reason += f" ({'; '.join(message for message, _ in job.report.errors)})"

@@ -1,4 +1,4 @@
-"""JSON values from a user: parsed if they are text, and refused if JSON cannot hold them."""
+"""JSON from outside: read as far as it can be; a user's values are refused if JSON cannot hold them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,21 @@ def given_json(name: str, value: Any) -> Any:
 def as_json(value: Any) -> str:
     """Return a value as JSON; raises ValueError for a number that JSON does not have."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def read_json(text: str | bytes) -> Any:
+    """Return what JSON holds; half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark.
+
+    Raises ValueError where it is no JSON, or has more levels than Python can read.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("too many levels") from None
+    content = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
+    if b"\\ud" not in content.lower() and b"\xed" not in content:  # which spares most texts to be read twice
+        return found
+    return json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
 
 
 def _too_deep(name: str) -> ArgumentError:

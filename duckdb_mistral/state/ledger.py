@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.jobs.job import ARROWS, LOST, Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.jobs.job import ARROWS, LOST, Job, Part, Step, Submission, now
 from duckdb_mistral.runtime.failpoints import failpoint
-from duckdb_mistral.state.home import open_home, read_only, unwritable
 from duckdb_mistral.state.inventory import entries
+from duckdb_mistral.state.owner import open_home, read_only, unwritable
 from duckdb_mistral.state.records import (
     answered_row,
     job_of,
@@ -36,54 +36,51 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from duckdb_mistral.jobs.report import JobReport
+    from duckdb_mistral.state.home import Home
+
 #: How long a write waits for another process's write.
 BUSY_SECONDS = 30
 #: A statement takes a bounded number of values, the fewer the older SQLite is.
 MOST_VALUES = 900
 #: What SQLite says where the disk has no room for the file of memory that its processes share.
 NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
-#: The files of a ledger under `home`.
-LEDGER_FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
-#: How the directories begin that damaged ledgers are put into.
-ASIDE = "damaged-"
-#: What lies in these only the ledger explains.
-DIRECTORIES = ("spool", "results", "requests")
 
 
 class DamagedLedgerError(LedgerError):
     """The file is no ledger any more, and only a repair goes on from here."""
 
 
-def is_lost(home: Path) -> bool:
+def is_lost(home: Home) -> bool:
     """Tell whether there is no ledger under `home`, but files that only a ledger explains."""
-    path = home / LEDGER_FILES[0]
     # Another process may have made the ledger meanwhile, and files after it.
-    return not path.exists() and _holds_more(home) and not path.exists()
+    return not home.ledger.exists() and _holds_more(home) and not home.ledger.exists()
 
 
-def _holds_more(home: Path) -> bool:
+def _holds_more(home: Home) -> bool:
     """Tell whether there are files under `home` that only a ledger explains."""
-    return any(entries(home / name) for name in DIRECTORIES) or any(home.glob(f"{ASIDE}*"))
+    return any(map(entries, home.explained)) or bool(home.asides)
 
 
 class Ledger:
     """The ledger of one `home` directory."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Home) -> None:
         """Open the ledger under `home`, and make both where they do not exist.
 
         Raises LedgerError where that cannot be done, or where the file is lost, damaged or of a newer version.
         """
-        self.path = home / LEDGER_FILES[0]
+        self._home = home
+        self.path = home.ledger
         #: Whether more can be done than to read what is kept.
-        self.writable = open_home(home)
+        self.writable = open_home(home.path)
         if is_lost(home):
             raise LedgerError(_lost(home))
         try:
             if self.writable or not self.path.exists():
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
-            raise unwritable(home, str(error.strerror)) from error
+            raise unwritable(home.path, str(error.strerror)) from error
         self._engine = sa.create_engine("sqlite://", poolclass=sa.NullPool, creator=self._connect)
         self._open_schema()
 
@@ -421,8 +418,8 @@ class Ledger:
             written = _version(connection)
             if written is None:
                 # One that is made anew has nothing beside it: a full disk or a failed copy leaves an empty file.
-                if _holds_more(self.path.parent):
-                    raise DamagedLedgerError(_lost(self.path.parent))
+                if _holds_more(self._home):
+                    raise DamagedLedgerError(_lost(self._home))
                 tables.create_all(connection)
                 connection.execute(meta.insert(), {"name": "schema_version", "value": str(SCHEMA_VERSION)})
                 return
@@ -442,7 +439,7 @@ class Ledger:
     def _connect(self) -> sqlite3.Connection:
         """Return a connection; the ledger on a full disk can still be read, by one process at a time."""
         if not self.writable:
-            return _connect_to_read(self.path)
+            return _connect_to_read(self._home)
         for alone in (False, True):
             # Transactions begin where this module says so.
             connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
@@ -464,7 +461,7 @@ class Ledger:
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         if not self.writable:
-            raise read_only(self.path.parent)
+            raise read_only(self._home.path)
         with self._told_errors(), self._engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
@@ -511,7 +508,7 @@ def _unusable(path: Path, reason: str) -> str:
     )
 
 
-def _lost(home: Path) -> str:
+def _lost(home: Home) -> str:
     return (
         f"There is no ledger under {home} any more, but files of what it knew, so nothing is sent. "
         "`duckdb-mistral doctor --repair` builds it anew from the workspace's jobs. To begin without it, move "
@@ -526,12 +523,12 @@ def _damaged(path: Path, reason: str) -> str:
     )
 
 
-def _connect_to_read(path: Path) -> sqlite3.Connection:
+def _connect_to_read(home: Home) -> sqlite3.Connection:
     """Return a connection to a ledger whose directory this process cannot write into."""
-    log = path.with_name(LEDGER_FILES[1])
+    log = home.ledger_log
     # SQLite reads a log only beside its index, which others may hold; without a log, the file is all there is.
     alone = not log.exists() or not log.stat().st_size
-    given = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+    given = f"{home.ledger.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
     return sqlite3.connect(given, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 HEAVY = (
     "mistralai",
-    "sqlglot",
     "sqlalchemy",
     "pandas",
     "polars",
@@ -43,20 +42,6 @@ def test_no_heavy_imports(does: str) -> None:
         """
     )
     assert printed == "[]\n"
-
-
-def test_quoting_imports_no_dialect() -> None:
-    """To write SQL, no dialect of sqlglot's is imported: that would take longer than most statements."""
-    printed = python(
-        """
-        import sys
-        from duckdb_mistral.results.output import declared, misfit_sql, parsed_sql
-        from duckdb_mistral.duck.quoting import identifier
-        identifier("a"), parsed_sql("content", None), misfit_sql("content", declared("STRUCT(a ENUM('b', 'c'))"))
-        print("sqlglot" in sys.modules, "sqlglot.dialects.duckdb" in sys.modules)
-        """
-    )
-    assert printed == "True False\n"
 
 
 def test_preview_imports_no_client() -> None:

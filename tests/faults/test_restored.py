@@ -13,12 +13,13 @@ from support import answered, connect, environment_of, make_staging, rows, run_f
 
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.create import Sender
-from duckdb_mistral.batches.spools import MARK
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.maintenance.clean import Asked, clean
 from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.inventory import Kind
 from duckdb_mistral.state.ledger import Ledger
+from duckdb_mistral.state.names import mark_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -316,8 +317,8 @@ def test_mark_of_what_was_sent(tmp_path: Path, home: Path) -> None:
     with Emulator(tmp_path / "server", job_seconds=0.2) as emulator:
         story = Story(emulator, home, settings=PARTS | QUICK)
         (submission_id,) = {row["submission_id"] for row in story.submit()}
-        assert (home / "spool" / submission_id / MARK).exists()
-        assert Ledger(home).submission(submission_id) is not None
+        assert mark_path(Home(home).spool(submission_id)).exists()
+        assert Ledger(Home(home)).submission(submission_id) is not None
         story.go_on()
         assert not (home / "spool" / submission_id).exists()
         story.close()

@@ -20,6 +20,7 @@ from support import clean_environment, environment_of
 
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.runtime.failpoints import VARIABLE
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Schedule:
 
     def save(self, story: Story) -> Story:
         """Make a backup of the home once, when the submission is recorded."""
-        if self.weather == "restored" and not self.backup and Ledger(self.home).submissions():
+        if self.weather == "restored" and not self.backup and Ledger(Home(self.home)).submissions():
             story.close()
             shutil.copytree(self.home, self.directory / "backup")
             self.backup = True

@@ -34,6 +34,7 @@ from duckdb_mistral.runtime.failpoints import VARIABLE
 from duckdb_mistral.runtime.retry_policy import Retry
 from duckdb_mistral.settings import Settings
 from duckdb_mistral.state import ledger
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.inventory import Kind
 from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.locks import Locks
@@ -349,7 +350,7 @@ def test_submit_in_flight(
         answered(con, submitted(con))
         con.execute("INSERT INTO staging SELECT 'x' || range, 'prompt ' || range // 2 FROM range(20)")
     else:
-        Ledger(home)  # while its tables are being made, nothing but wait can be done
+        Ledger(Home(home))  # while its tables are being made, nothing but wait can be done
     before = tree(home)
     wanted = con.execute("SELECT count(*) FROM staging").fetchall()[0][0]
     with monkeypatch.context() as patch:
@@ -429,14 +430,14 @@ def test_collected_by_another(
     with monkeypatch.context() as patch:
         lose_interest(patch)
         answered(con, submission_id)
-    (job,) = Ledger(home).jobs()
+    (job,) = Ledger(Home(home)).jobs()
     (home / "results" / f"scratch-{job.key}").mkdir()
     (home / "results" / f"scratch-{job.key}" / "answers-0.jsonl").touch()
     (home / "results" / f"{job.job_id}.read").touch()
     (home / "requests").mkdir()
     (home / "requests" / f"{submission_id}-1.unfinished").touch()
     before = tree(home)
-    with Locks(home, Retry()).waiting(f"results-{job.key}"):
+    with Locks(Home(home), Retry()).waiting(f"results-{job.key}"):
         found = cleaned(emulator, home, submission_id)
     assert tree(home) == before
     assert (found[Kind.BUSY], found[Kind.NEEDED]) == (4, 2)
@@ -468,7 +469,7 @@ def test_killed_submit(
     child = run_forked(SUBMIT, environment_of(emulator, home) | {VARIABLE: step}, arguments)
     assert child.returncode == KILLED, child.stderr
     cleaned(emulator, home)
-    known = {submission.submission_id for submission in Ledger(home).submissions()}
+    known = {submission.submission_id for submission in Ledger(Home(home)).submissions()}
     assert {path.name for path in (home / "spool").iterdir()} <= known
     assert not any(path.is_dir() for path in (home / "results").iterdir())
     assert Kind.LEFTOVER not in cleaned(emulator, home)

@@ -13,8 +13,9 @@ from support import no_room
 
 from duckdb_mistral.errors import SourceError
 from duckdb_mistral.requests import spool as spooling
-from duckdb_mistral.requests.keys import KEYS, keys_path, read_keys
+from duckdb_mistral.requests.keys import KEYS, read_keys
 from duckdb_mistral.requests.spool import Spool
+from duckdb_mistral.state.names import keys_path
 
 
 def spool_of(directory: Path, *, requests: int = 1000, size: int = 1_000_000) -> Spool:
