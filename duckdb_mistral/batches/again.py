@@ -6,6 +6,7 @@ was looked for in vain, for what a server lists just then is not all that it has
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import read
@@ -47,7 +48,7 @@ class Again:
         """Look with `finder` through the workspace of `context`."""
         self._client = context.client
         self._finder = finder
-        self._pause = context.retry.pause
+        self._retry = context.retry
         self._window = context.settings.reconcile_seconds
 
     def look(self, submission: Submission, keys: Sequence[int], listed: Listing) -> Listing:
@@ -56,36 +57,36 @@ class Again:
         `listed` is what it lists now. Jobs that were never sent are looked for once, others until it is sure that
         they are not there. Raises OutcomeUnknownError where that takes too long for one call.
         """
-        pauses = self.pauses()
-        for looks in range(1, 1_000_000):
-            waiting = self._finder.unsent(keys)
-            is_whole = self._finder.adopt_listed(submission, waiting, listed)
+        pauses = self._pauses()
+        for looks in itertools.count(1):
+            is_whole = self._finder.adopt_listed(submission, self._finder.unsent(keys), listed)
             sent_once = [job for job in self._finder.unsent(keys) if job.sent_at is not None]
             if not sent_once or not self._window:
                 break
             left = max(map(self._finder.left, sent_once))
-            if left > LONGEST_WAIT_SECONDS:
-                raise OutcomeUnknownError(self._not_yet(sent_once[0], left))
-            if left <= 0 and looks >= LOOKS:
+            if not left and looks >= LOOKS:
                 if not is_whole:
                     raise OutcomeUnknownError(self._not_whole(sent_once[0], listed))
                 break
             pause = next(pauses)
-            self._pause(min(pause, left + LEAST_PAUSE_SECONDS) if left else pause)
+            pause = min(pause, left + LEAST_PAUSE_SECONDS) if left else pause
+            if left > LONGEST_WAIT_SECONDS or pause > self._retry.left:
+                raise OutcomeUnknownError(self._not_yet(sent_once[0], max(left, 1.0)))
+            self._retry.pause(pause)
             listed = read(self._client)
         return listed
 
     def find(self, submission: Submission, job: Job, files: Files) -> JobReport | None:
         """Return the job of a part that others may have sent meanwhile, None where it is not listed at any look."""
-        pauses = self.pauses()
+        pauses = self._pauses()
         for left in range(LOOKS - 1, -1, -1):
             found, _ = self._finder.found(submission, job, read(self._client), files)
             if found is not None or not left or not self._window:
                 return found
-            self._pause(next(pauses))
+            self._retry.pause(next(pauses))
         raise AssertionError("the last look returns")
 
-    def pauses(self) -> Iterator[float]:
+    def _pauses(self) -> Iterator[float]:
         """Yield the seconds between looks, without end."""
         pause = min(FIRST_PAUSE_SECONDS, self._window * SHARE_OF_WINDOW)
         while True:

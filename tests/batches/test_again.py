@@ -135,6 +135,17 @@ def test_status_without_room_waits_for_nothing(tmp_path: Path, home: Path, monke
             assert {row["status"] for row in rows(full, "FROM mistral_batch_status()")} == {"HELD", "QUEUED"}
 
 
+def test_wait_that_ends_before_it_is_sure(emulator: Emulator, home: Path) -> None:
+    """A wait whose time is short does not go on looking past it, and sends nothing."""
+    with connect(emulator, home) as con:
+        make_staging(con)
+        emulator.faults(CREATE | {"status": 429})
+        (row,) = rows(con, "FROM mistral_batch_submit('staging')")
+        with pytest.raises(duckdb.Error, match=r"0\.1 seconds have passed"):
+            con.execute("FROM mistral_batch_wait($id, timeout_seconds := 0.1)", {"id": row["submission_id"]})
+    assert emulator.witness()["jobs_stored"] == 0
+
+
 def test_how_long_a_refusal_is_looked_for() -> None:
     """The API's own refusals are looked for a little, others as long as lost answers, never longer."""
 
