@@ -220,8 +220,8 @@ PENDING = [
     Pending(what="its answer was lost", first=[LOST, LIST | NO_JOBS | {"skip": 2, "times": ALWAYS}], told=r"10 of these requests wait .* job \(not created yet\) is UNKNOWN", settings={"reconcile_seconds": 3}),  # noqa: E501
     Pending(what="it was refused, and stored all the same", first=[CREATE | STORED | {"status": 409}]),
     Pending(what="it was refused, and the list lags", first=[CREATE | STORED | {"status": 422}], then=[LIST | LAGS], settings={"reconcile_seconds": 3}),  # noqa: E501
-    Pending(what="its polls fail", then=[POLL | {"status": 500, "times": ALWAYS}], told="may be paid for twice", settings={"deadline_seconds": 0.5}),  # noqa: E501
-    Pending(what="an end is told that is none", then=[POLL | {"change": NOTHING | {"status": "FAILED"}}], told=""),
+    Pending(what="its polls fail", then=[POLL | {"status": 500, "times": ALWAYS}], told="may be paid for twice"),
+    Pending(what="an end is told that is none", then=[POLL | {"change": NOTHING | {"status": "FAILED"}}], told="may be paid for twice"),  # noqa: E501
 ]
 # fmt: on
 
@@ -230,18 +230,19 @@ PENDING = [
 @pytest.mark.parametrize("case", PENDING, ids=lambda case: f"F51 {case.what}")
 def test_requests_pending_in_another_job(case: Pending, tmp_path: Path, home: Path) -> None:
     """Requests that wait for an answer in another job are not sent again, and all eleven are answered in the end."""
-    with Emulator(tmp_path / "slow", job_seconds=3) as emulator:
+    with Emulator(tmp_path / "slow", job_seconds=600) as emulator:
         first = Story(emulator, home, settings=case.settings)
         emulator.faults(*case.first)
         with suppress(duckdb.Error):
             first.submit()
         second = Story(emulator, home, row_count=11, settings=case.settings, arguments=", reuse := 'requests'")
         emulator.faults(*case.then)
-        with pytest.raises(duckdb.Error, match=case.told) if case.told else suppress(duckdb.Error):
+        with pytest.raises(duckdb.Error, match=case.told):
             second.submit()
-        assert emulator.witness()["rows_accepted_more_than_once"] == 0
+        assert emulator.witness()["rows_accepted"] <= 10
         emulator.faults()
         first.submit()
+        emulator._worker._job_seconds = 0  # all jobs end now
         second.go_on()
         (submission_id,) = {row["submission_id"] for row in second.submit()}
         found = second.results(f"'{submission_id}'")

@@ -72,6 +72,8 @@ KILLS = 4
 LISTS_WAIT = 5
 #: A list that lags does so for this long, and what was sent is looked for a little longer.
 LAG, LAG_WAIT = 1.0, 2.5
+#: How long a user goes on, in seconds: more schedules are run at once than there are cores.
+PATIENCE = 120.0
 #: Where a process is stopped: nowhere that holds the ledger, for which all others wait.
 STOPS = (
     *("after-spool", "after-intent", "before-upload", "after-upload", "before-create", "after-create", "after-record"),
@@ -200,9 +202,9 @@ class Schedule:
                         self.wake()
                 emulator.faults(*(rule for rule in self.rules if "lag" in rule))
                 if self.dice.randrange(2):
-                    story.go_on()
+                    story.go_on(PATIENCE)
                 story = self.put_back(story)
-                found = story.go_on()
+                found = story.go_on(PATIENCE)
                 self.wake()
                 assert {row["outcome"] for row in found} == {"ok"}
                 check_invariants(story, jobs=3 if self.limits else 1)
