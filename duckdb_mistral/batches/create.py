@@ -3,8 +3,8 @@
 One process at a time advances a submission, under its lock, so a job found SENDING has lost its answer. A create
 is one POST, which leaves soon after SENDING was written or not at all. Where it cannot be known whether the API took
 it, the job is looked for by its metadata and its input file before anything is sent again; and before any create, the
-workspace is looked through for it once, since a ledger may be older than the workspace, and a refusal may come from
-something in between.
+workspace is looked through for it, since a ledger may be older than the workspace: once where it was never sent,
+several times where it was (`again.py`).
 
 Jobs are sent in waves: the parts of a wave are uploaded, a few at once; then its jobs are created one after another,
 in order, under the lock of the account. The workspace's pending jobs are listed once for a wave, under that lock, and
@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from duckdb_mistral.api.listing import PAGE_SIZE, newer, read
-from duckdb_mistral.batches.find import SECOND, Finder, tags
+from duckdb_mistral.batches.again import Again, refused_seconds
+from duckdb_mistral.batches.find import CLOCK_SECONDS, SECOND, Finder, tags
 from duckdb_mistral.batches.spools import mark_recorded
+from duckdb_mistral.batches.turns import Turns, file_name
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
@@ -51,8 +53,6 @@ if TYPE_CHECKING:
 
 #: A create leaves at most so long after SENDING was written, and sooner where others would look for it for less long.
 MOST_SENDING_SECONDS = 20.0
-#: A server's clock has whole seconds.
-CLOCK_SECONDS = 1.0
 #: Somebody on the way gave the server up, which may go on all the same.
 TIMED_OUT = (408, 504)
 #: A process that is stopped again and again between SENDING and its create gives it up.
@@ -64,10 +64,6 @@ FILE_PAUSE_SECONDS = 1.0
 WAVE = 25
 #: While the server stores one file, which takes it a while, others use the line; more would only share it.
 UPLOADS_AT_ONCE = 3
-
-
-class OvertakenError(Exception):
-    """Another home has created jobs of the same content meanwhile, and this one has created none."""
 
 
 class Sender:
@@ -82,14 +78,21 @@ class Sender:
         self._locks = context.locks
         self._retry = context.retry
         self._finder = Finder(context)
+        self._again = Again(context, self._finder)
+        self._turns = Turns(context)
 
     def look_for_lost(self, submission: Submission) -> None:
         """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock."""
         self._finder.look_for_lost(submission)
 
     def look_for_unsent(self, submission: Submission) -> None:
-        """Adopt what the workspace has of jobs that count as not sent; the caller holds the submission's lock."""
-        self._finder.look_for_unsent(submission)
+        """Adopt what the workspace has of jobs that count as not sent; the caller holds the submission's lock.
+
+        Raises OutcomeUnknownError where it is too early to tell for a create that was refused.
+        """
+        unsent = self._at(submission, Step.PLANNED, Step.HELD)
+        if unsent:
+            self._again.look(submission, [job.key for job in unsent], read(self._client))
 
     def advance(self, submission: Submission, *, held_only: bool = False, before: Listing | None = None) -> None:
         """Create the jobs of `submission` that do not exist yet; the caller holds the submission's lock.
@@ -103,17 +106,21 @@ class Sender:
         steps = (Step.HELD,) if held_only else (Step.PLANNED, Step.HELD)
         waiting = self._at(submission, *steps)
         self._check_sizes(waiting)
-        if held_only and not self._may_go_on(waiting):
+        if held_only and not self._may_go_on(submission, waiting):
             return
         listed = before
-        if waiting and listed is None:
-            listed = read(self._client)
-            self._finder.adopt_listed(submission, waiting, listed)
+        if waiting:
+            listed = read(self._client) if before is None else before
+            keys = [job.key for job in waiting]
+            listed = self._again.look(submission, keys, listed)
             waiting = self._at(submission, *steps)
+            before = before if [job.key for job in waiting] == keys else None
         room = 0 if listed is None else self._room_beside(listed.reports.values())
         while wave := _fitting(waiting, room):
             mark_recorded(self._home, submission)
             files = self._uploaded(submission, wave)
+            if before is not None:
+                self._turns.wait(submission, before)
             left = self._create_wave(submission, wave, files, before)
             if left is None:
                 break
@@ -121,10 +128,16 @@ class Sender:
         if not held_only:
             self._ledger.hold(submission.submission_id, "waits for room under the pending limit")
 
-    def _may_go_on(self, waiting: Sequence[Job]) -> bool:
-        """Tell, at the cost of one short list, whether jobs that wait for room have any, or may be at the API."""
-        lost_once = any(job.sent_at is not None for job in waiting)
-        return lost_once or (bool(waiting) and bool(_fitting(waiting, self._room())))
+    def _may_go_on(self, submission: Submission, waiting: Sequence[Job]) -> bool:
+        """Tell, at the cost of one short list, whether jobs that wait for room have any.
+
+        Where they have none, those that were sent once are looked for all the same.
+        """
+        if not waiting or _fitting(waiting, self._room()):
+            return bool(waiting)
+        if any(job.sent_at is not None for job in waiting):
+            self._finder.adopt_listed(submission, waiting, read(self._client))
+        return False
 
     def _check_sizes(self, waiting: Iterable[Job]) -> None:
         """Raise ArgumentError for a job that no limit would ever let through."""
@@ -196,15 +209,13 @@ class Sender:
                         raise
                 else:
                     return room
-            self._find_again(submission, files, waiting[0].part)
             # The refusal may have come from something in between.
-            self._finder.adopt_listed(submission, [waiting[0]], read(self._client))
-            if not self._is_waiting(waiting[0]):
+            key = waiting[0].key
+            self._again.look(submission, [key], read(self._client))
+            if self._finder.unsent([key]):
+                self._find_again(submission, files, waiting[0].part)
+            else:
                 waiting.popleft()
-
-    def _is_waiting(self, job: Job) -> bool:
-        (now_job,) = self._ledger.jobs_by_key([job.key])
-        return now_job.step in (Step.PLANNED, Step.HELD)
 
     def _find_again(self, submission: Submission, files: dict[int, Part], number: int) -> None:
         """Give a file that the create did not find a moment; upload it again where it is gone."""
@@ -237,11 +248,7 @@ class Sender:
             everything = list(read(self._client).reports.values())
             room = self._room_beside(everything)
             latest = [report for report in everything if report.job_id not in before.reports]
-        for report in latest:
-            theirs = report.tags.submission_id
-            is_the_same = report.tags.identity == submission.identity
-            if is_the_same and theirs is not None and self._ledger.submission(theirs) is None:
-                raise OvertakenError
+        self._turns.check(submission, latest)
         return room
 
     def _upload(self, submission: Submission, part: Part) -> str:
@@ -253,7 +260,7 @@ class Sender:
                 f"{path.parent}, and were not uploaded. Run the submit statement again with force := true to build "
                 "them anew."
             )
-        name = f"{submission.submission_id}-{path.name}"
+        name = file_name(submission, path.name)
         may_be_there = part.upload_began is not False
         file_id = self._client.find_file(name, part.input_bytes) if may_be_there else None
         if file_id is None:
@@ -288,12 +295,12 @@ class Sender:
                     self._ledger.move(sending, before, refused=True)
                     raise
                 # Others may have sent it meanwhile.
-                found, _ = self._finder.found(submission, sending, read(self._client), {job.part: file_id})
+                found = self._again.find(submission, sending, {job.part: file_id})
                 if found is not None:
                     self._record(sending, found)
                     return True
             except LimitError as error:
-                self._ledger.move(sending, Step.HELD, message=str(error), refused=True)
+                self._ledger.move(sending, Step.HELD, message=str(error), **self._refused_at(error))
                 return False
             except ApiError as error:
                 self._failed(submission, sending, before, error)
@@ -327,8 +334,14 @@ class Sender:
         # What is refused for what it is would be so again: a wait must not ask for ever.
         for_what_it_is = error.status_code is not None and not isinstance(error, AuthenticationError)
         step = Step.PLANNED if for_what_it_is else before
-        self._ledger.move(sending, step, message=str(error), refused=True)
+        self._ledger.move(sending, step, message=str(error), **self._refused_at(error))
         raise error
+
+    def _refused_at(self, error: ApiError) -> dict[str, Any]:
+        """Return what is written down of a create that was refused; nothing of one that never left."""
+        if isinstance(error, UnreachableError):
+            return {"refused": True}
+        return self._finder.times(int(refused_seconds(error, self._settings.reconcile_seconds) * SECOND))
 
     def _check_own(self, sending: Job, report: JobReport) -> None:
         """Raise ApiError where the answer to a create names the job of another one: its own is to be looked for."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from duckdb_mistral.batches.access import check_account
+from duckdb_mistral.batches.create import Sender
 from duckdb_mistral.batches.download import Missing
 from duckdb_mistral.batches.fetch import Fetcher
 from duckdb_mistral.batches.hashes import has_hashes, keep_hashes, keys_sql
@@ -32,6 +34,7 @@ from duckdb_mistral.errors import (
     NotEndedError,
     NotFoundError,
 )
+from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.results.convert import PARQUET
 from duckdb_mistral.results.provenance import option
 from duckdb_mistral.results.responses import kept_results, kept_rows, register_lines, stored_rows
@@ -51,6 +54,7 @@ _PAID_TWICE = (
     "Nothing was sent: requests that were answered may be paid for twice. Run the statement again, or leave reuse := "
     "'requests' out to pay for them."
 )
+UNSENT = (Step.PLANNED, Step.HELD)
 #: Answers are looked for again where a file went meanwhile: another process collected a job, whose requests then leave
 #: their hashes in their place.
 LOOKS = 5
@@ -159,6 +163,7 @@ def _refuse_pending(
 
     What a submit did not come to counts where some process is at it; a job that is gone from the workspace does not.
     """
+    _look_for_refused(engine, context, endpoint, model)
     open_jobs = [job for job in _jobs_of(context, endpoint, model) if job.submission_id is not None and not job.ended]
     left_out = {job.key for job in unsent(context, open_jobs)} | set(gone)
     pending = {job: _asked(engine, context, job, directory) for job in open_jobs if job.key not in left_out}
@@ -174,6 +179,20 @@ def _refuse_pending(
         f"was sent: they would be paid for twice. FROM mistral_batch_wait('{first.submission_id}') waits for their "
         "answers, and the same statement then sends only the rest; without reuse := 'requests' it pays for all."
     )
+
+
+def _look_for_refused(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str) -> None:
+    """Adopt the jobs of creates of what is wanted that were refused, where the workspace has them all the same."""
+    sent_once = [job for job in _jobs_of(context, endpoint, model) if job.step in UNSENT and job.sent_at is not None]
+    for job in unsent(context, sent_once):
+        submission = context.ledger.submission(job.submission_id or "")
+        if submission is not None and _wanted(engine, context, job):
+            with context.locks.waiting(submission.submission_id):
+                try:
+                    check_account(context, submission)
+                except ArgumentError:  # of another workspace
+                    continue
+                Sender(context).look_for_unsent(submission)
 
 
 def _asked(engine: duckdb.DuckDBPyConnection, context: Context, job: Job, directory: Path) -> int:
