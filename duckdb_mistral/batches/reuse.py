@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from duckdb_mistral.batches.access import check_account
-from duckdb_mistral.batches.create import Sender
 from duckdb_mistral.batches.download import Missing
 from duckdb_mistral.batches.fetch import Fetcher
 from duckdb_mistral.batches.hashes import has_hashes, keep_hashes, keys_sql
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.refresh import refresh, refresh_ended
 from duckdb_mistral.batches.reuse_files import Reused
+from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.batches.track import unsent
 from duckdb_mistral.duck.engine import disk_is_full, keep_build_sides, own_engine

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.access import check_account
 from duckdb_mistral.batches.adopt import adopted, found_elsewhere
-from duckdb_mistral.batches.create import Sender
 from duckdb_mistral.batches.late import ask_anew
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.refresh import refresh
 from duckdb_mistral.batches.reuse import divide
 from duckdb_mistral.batches.reuse_files import forget
+from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.batches.spools import mark_recorded, unmark
 from duckdb_mistral.batches.turns import OvertakenError
 from duckdb_mistral.errors import ApiError
