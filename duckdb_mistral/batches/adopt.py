@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import read
-from duckdb_mistral.batches.repair import FAILING, by_submission, place_of, restore, rows_of
+from duckdb_mistral.batches.restore import restore, rows_of
+from duckdb_mistral.batches.submissions import FAILING, by_submission, place_of
 from duckdb_mistral.errors import OutcomeUnknownError
 from duckdb_mistral.jobs.tags import counted
 from duckdb_mistral.state.names import REPAIR_LOCK
