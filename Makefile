@@ -55,7 +55,7 @@ test-dbt: $(DBT_ENVIRONMENT)/made
 
 soak: $(NEWEST)/made ## a kill at every step, and thousands of random schedules of faults; SEED=1 SCHEDULES=3000
 	$(BIN)/python -m pytest -n auto tests/faults/test_every_step.py --every 1
-	$(BIN)/python -m pytest -n auto tests/faults/test_schedules.py --seed $(or $(SEED),1) --schedules $(or $(SCHEDULES),3000)
+	$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) * 3)) tests/faults/test_schedules.py --seed $(or $(SEED),1) --schedules $(or $(SCHEDULES),3000)
 
 format: $(NEWEST)/made ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from benchmarks import data
+from benchmarks.caps import FILE_ID, LONG_BYTES
 from benchmarks.disk import PeakDisk
+from benchmarks.hostile import ANSWERS, hostile
 from benchmarks.processes import Measured, run_contender, server, take_turns, witness
 
 if TYPE_CHECKING:
@@ -31,6 +33,17 @@ SCALES = (
     (1_000_000, 1_000, 100_000, 10),
     (10_000_000, 100_000, 1_000_000, 0),
 )
+#: How long the case caps lets an answer be silent.
+CAPS_DEADLINE = 3.0
+CAPPED = {
+    "endless": "a file without end, as fast as it is taken",
+    "trickling": "a file without end, 80 kB a second",
+    "packed": "3.2 MB of gzip that hold 3.3 GB",
+    "line": "one line of 2.2 GB",
+    "dripping": "headers that do not end",
+    "deep": "JSON of 100,000 levels",
+    "long": "a line of 130 MB among the results",
+}
 BARE = "import duckdb, pyarrow; duckdb.default_connection().execute('SELECT 1')"
 REGISTERED = f"{BARE}; import duckdb_mistral; duckdb_mistral.register()"
 
@@ -264,8 +277,33 @@ def scale(sizes: Sizes) -> Iterator[Row]:
         )
 
 
+def caps(sizes: Sizes) -> Iterator[Row]:
+    """Meet answers beyond all measure: what they take of a client's memory, disk and time."""
+    for kind in ANSWERS:
+        with _scratch(sizes) as scratch, hostile(kind) as url:
+            given = {"scratch": str(scratch), "url": url, "lists": kind == "deep", "deadline_seconds": CAPS_DEADLINE}
+            yield _cap(kind, run_contender("caps_answer", given))
+    with _scratch(sizes) as scratch:
+        yield _cap("long", run_contender("caps_line", {"scratch": str(scratch), "line_bytes": LONG_BYTES}))
+
+
+def _cap(kind: str, found: Measured) -> Row:
+    return Row(
+        case="caps",
+        rows=2,
+        length=0,
+        cells={
+            "answer": CAPPED[kind],
+            "time": _seconds(found.total),
+            "memory added": _megabytes(found.added_bytes),
+            "left on the disk": _megabytes(found.figures["bytes"]),
+            "what is told": found.figures["said"].replace(FILE_ID, "…")[:120] or "nothing: it is read",
+        },
+    )
+
+
 CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
-    function.__name__: function for function in (build, read, whole, start, status, memory, scale)
+    function.__name__: function for function in (build, read, whole, start, status, memory, scale, caps)
 }
 
 

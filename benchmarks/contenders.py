@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.building import build_copy, build_spool
+from benchmarks.caps import caps_answer, caps_line
 from benchmarks.growing import memory, scale, status
 from benchmarks.reading import read_detected, read_everything, read_floor, read_verified
 from benchmarks.whole import whole_client, whole_loop, whole_transfer
@@ -36,6 +37,8 @@ CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
         status,
         memory,
         scale,
+        caps_answer,
+        caps_line,
     )
 }
 

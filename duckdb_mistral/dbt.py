@@ -152,7 +152,7 @@ class MacroCalls:
 
         `given` has endpoint and model, and wanted: the name of a table with the wanted hashes in a column `request`.
         """
-        from duckdb_mistral.batches.reuse import answered_sql
+        from duckdb_mistral.batches.answers import answered_sql
         from duckdb_mistral.results.responses import kept_rows
 
         context = self._session.context()

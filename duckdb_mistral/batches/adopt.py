@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import read
-from duckdb_mistral.batches.repair import FAILING, by_submission, place_of, restore, rows_of
+from duckdb_mistral.batches.restore import restore, rows_of
+from duckdb_mistral.batches.submissions import FAILING, by_submission, place_of
 from duckdb_mistral.errors import OutcomeUnknownError
 from duckdb_mistral.jobs.tags import counted
 from duckdb_mistral.state.names import REPAIR_LOCK
@@ -73,8 +74,7 @@ def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Sub
     """
     most, waited = 0, 0.0
     while True:
-        found = [one for one in _found(context, identity, listed.reports.values()) if one.may_do]
-        found = [one for one in found if not one.lacks_files(context.home)]
+        found = found_elsewhere(context, identity, listed)
         whole = [one for one in found if one.places >= one.expected]
         if whole:
             return _restored(context, plan, identity, whole)
@@ -93,6 +93,12 @@ def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Sub
         context.retry.pause(PAUSE_SECONDS)
         waited += PAUSE_SECONDS
         listed = read(context.client)
+
+
+def found_elsewhere(context: Context, identity: str, listed: Listing) -> list[Found]:
+    """Return what the workspace lists of the same content, that the ledger does not know, and that can stand for it."""
+    found = [one for one in _found(context, identity, listed.reports.values()) if one.may_do]
+    return [one for one in found if not one.lacks_files(context.home)]
 
 
 def _restored(context: Context, plan: Plan, identity: str, whole: Sequence[Found]) -> Submission | None:

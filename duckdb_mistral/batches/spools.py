@@ -79,6 +79,11 @@ def mark_recorded(home: Home, submission: Submission) -> None:
         ) from error
 
 
+def unmark(directory: Path) -> None:
+    """Take the mark off a directory, of whose submission nothing was sent and nothing will be."""
+    mark_path(directory).unlink(missing_ok=True)
+
+
 def leave(directory: Path) -> None:
     """Remove a directory whose last part has gone, with its mark."""
     with suppress(OSError):  # other parts are still there, or another process was quicker
@@ -138,4 +143,4 @@ def forgive(home: Home, ledger: Ledger, *, server_url: str, account: str) -> Non
         except (OSError, ValueError):
             told = {"server_url": server_url, "account": account}  # cut short before anything was sent
         if told == {"server_url": server_url, "account": account}:
-            mark_path(path).unlink(missing_ok=True)
+            unmark(path)

@@ -83,6 +83,11 @@ class Retry:
             interrupts.check()
 
     @property
+    def left(self) -> float:
+        """For how many seconds more this thread may repeat its reads: those of `within`, or without end."""
+        return max(0.0, self._limit - self.clock())
+
+    @property
     def _limit(self) -> float:
         return getattr(self._limits, "until", math.inf)
 

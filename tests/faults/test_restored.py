@@ -12,7 +12,7 @@ from faults.harness import CREATE, QUICK, UPLOAD, Story, check_invariants
 from support import answered, connect, environment_of, make_staging, rows, run_forked, settings_of, submitted
 
 from duckdb_mistral.batches.context import Context
-from duckdb_mistral.batches.create import Sender
+from duckdb_mistral.batches.upload import Uploader
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.maintenance.clean import Asked, clean
 from duckdb_mistral.settings import Settings
@@ -290,15 +290,15 @@ def test_home_that_is_quicker(jobs: int, emulator: Emulator, home: Path, monkeyp
     stored = emulator.witness()["jobs_stored"]
     quicker = Story(emulator, home.with_name("second"))
     slower = Story(emulator, home)
-    upload = Sender._uploaded
+    upload = Uploader.uploaded
     once = threading.Lock()
 
-    def uploaded(sender: Sender, submission: Submission, wave: Any) -> Any:
+    def uploaded(uploader: Uploader, submission: Submission, wave: Any) -> Any:
         if once.acquire(blocking=False):
             quicker.submit()
-        return upload(sender, submission, wave)
+        return upload(uploader, submission, wave)
 
-    monkeypatch.setattr(Sender, "_uploaded", uploaded)
+    monkeypatch.setattr(Uploader, "uploaded", uploaded)
     (found,) = slower.submit()
     assert found["reused"]
     assert emulator.witness()["jobs_stored"] == stored + 1

@@ -21,7 +21,7 @@ from support import (
     submitted,
 )
 
-from duckdb_mistral.batches import create, download, fetch, retention, submit
+from duckdb_mistral.batches import create, download, fetch, retention, submit, upload
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.emulator import Emulator
@@ -331,7 +331,7 @@ def clean_at_every_step(monkeypatch: pytest.MonkeyPatch, emulator: Emulator, hom
             finally:
                 within = False
 
-    for module in (spool, submit, create, ledger, download, fetch, retention):
+    for module in (spool, submit, upload, create, ledger, download, fetch, retention):
         monkeypatch.setattr(module, "failpoint", step)
     return found
 
@@ -384,7 +384,7 @@ def test_clean_of_another_process(
 
     make_staging(con)
     with monkeypatch.context() as patch:
-        for module in (spool, submit, create, download, fetch, retention):
+        for module in (spool, submit, upload, create, download, fetch, retention):
             patch.setattr(module, "failpoint", step)
         assert len(answered(con, submitted(con))) == 3
     assert [name for name, _ in said] == ["before-spool-write", "after-spool", "before-create", "before-keep"]
