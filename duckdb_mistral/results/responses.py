@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from duckdb_mistral.duck.arrow_function import create_arrow_function
 from duckdb_mistral.duck.engine import own_engine
-from duckdb_mistral.duck.jsonl import BOM
+from duckdb_mistral.duck.jsonl import BOM, JUST_IDS
 from duckdb_mistral.duck.qualifying import qualified
 from duckdb_mistral.duck.quoting import literal, literals
 from duckdb_mistral.jobs.job import Step
@@ -242,8 +242,7 @@ def _hashes(path: Path) -> np.ndarray[Any, Any]:
         engine.execute("SET preserve_insertion_order = true")
         try:
             found = engine.execute(
-                f"SELECT hash(custom_id) AS hash FROM read_json({literal(path)}, format = 'newline_delimited', "
-                "columns = {custom_id: 'VARCHAR'})"
+                f"SELECT hash(custom_id) AS hash FROM read_json({literal(path)}, {JUST_IDS})"
             ).fetchnumpy()
         except (duckdb.InvalidInputException, duckdb.ConversionException):
             return np.empty(0, dtype=np.uint64)
