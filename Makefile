@@ -16,7 +16,7 @@ help: ## show this list
 demo: $(NEWEST)/made ## the main job on real text and a local server: no key, no network
 	$(BIN)/duckdb-mistral demo
 
-check: environments ## all that a change has to pass
+check: environments ## everything that a change must pass
 	@$(MAKE) -j2 --output-sync lint types contracts docs
 	@$(MAKE) test
 
@@ -55,25 +55,25 @@ test-dbt: $(DBT_ENVIRONMENT)/made
 
 soak: $(NEWEST)/made ## a kill at every step, and thousands of random schedules of faults; SEED=1 SCHEDULES=3000
 	$(BIN)/python -m pytest -n auto tests/faults/test_every_step.py --every 1
-	$(BIN)/python -m pytest -n auto tests/faults/test_schedules.py --seed $(or $(SEED),1) --schedules $(or $(SCHEDULES),3000)
+	$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) * 3)) tests/faults/test_schedules.py --seed $(or $(SEED),1) --schedules $(or $(SCHEDULES),3000)
 
-format: $(NEWEST)/made ## let ruff put the code in order
+format: $(NEWEST)/made ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-golden: $(NEWEST)/made ## write the golden files anew; read the diff
+golden: $(NEWEST)/made ## rewrite the golden files; read the diff
 	$(BIN)/python -m pytest tests/contracts --golden
 
 docs: $(NEWEST)/made ## the pages as HTML, in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-reference: $(NEWEST)/made ## write docs/reference.md anew
+reference: $(NEWEST)/made ## rewrite docs/reference.md
 	$(BIN)/python scripts/reference.py
 
-pictures: $(NEWEST)/made ## draw docs/pictures anew from real sessions
+pictures: $(NEWEST)/made ## redraw docs/pictures from real sessions
 	$(BIN)/python scripts/pictures.py --shell $(BIN)/duckdb-mistral
 
-bench: $(NEWEST)/made ## how fast and how small, as ratios, half an hour; CASES="read memory" measures some, and adds their tables
+bench: $(NEWEST)/made ## speed and memory as ratios, in half an hour; CASES="read memory" measures only these, and adds their tables
 	$(BIN)/python -m pip --disable-pip-version-check -q install --group bench
 	$(BIN)/python -m benchmarks $(if $(CASES),--cases $(CASES) --add,--write)
 

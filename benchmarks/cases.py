@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from benchmarks import data
+from benchmarks.caps import FILE_ID, LONG_BYTES
 from benchmarks.cells import Scratch, each, megabytes, memory_of, ratio, seconds, steps
 from benchmarks.disk import PeakDisk
-from benchmarks.processes import run_contender, server, take_turns, witness
+from benchmarks.hostile import ANSWERS, hostile
+from benchmarks.processes import Measured, run_contender, server, take_turns, witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +32,17 @@ SCALES = (
     (1_000_000, 1_000, 100_000, 10),
     (10_000_000, 100_000, 1_000_000, 0),
 )
+#: How long the case caps lets an answer be silent.
+CAPS_DEADLINE = 3.0
+CAPPED = {
+    "endless": "a file without end, as fast as it is taken",
+    "trickling": "a file without end, 80 kB a second",
+    "packed": "3.2 MB of gzip that hold 3.3 GB",
+    "line": "one line of 2.2 GB",
+    "dripping": "headers that do not end",
+    "deep": "JSON of 100,000 levels",
+    "long": "a line of 130 MB among the results",
+}
 BARE = "import duckdb, pyarrow; duckdb.default_connection().execute('SELECT 1')"
 REGISTERED = f"{BARE}; import duckdb_mistral; duckdb_mistral.register()"
 
@@ -263,8 +276,33 @@ def scale(sizes: Sizes) -> Iterator[Row]:
         )
 
 
+def caps(sizes: Sizes) -> Iterator[Row]:
+    """Meet answers beyond all measure: what they take of a client's memory, disk and time."""
+    for kind in ANSWERS:
+        with Scratch(sizes.scratch) as scratch, hostile(kind) as url:
+            given = {"scratch": str(scratch), "url": url, "lists": kind == "deep", "deadline_seconds": CAPS_DEADLINE}
+            yield _cap(kind, run_contender("caps_answer", given))
+    with Scratch(sizes.scratch) as scratch:
+        yield _cap("long", run_contender("caps_line", {"scratch": str(scratch), "line_bytes": LONG_BYTES}))
+
+
+def _cap(kind: str, found: Measured) -> Row:
+    return Row(
+        case="caps",
+        rows=2,
+        length=0,
+        cells={
+            "answer": CAPPED[kind],
+            "time": seconds(found.total),
+            "memory added": megabytes(found.added_bytes),
+            "left on the disk": megabytes(found.figures["bytes"]),
+            "what is told": found.figures["said"].replace(FILE_ID, "…")[:120] or "nothing: it is read",
+        },
+    )
+
+
 CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
-    function.__name__: function for function in (build, read, whole, start, status, memory, scale)
+    function.__name__: function for function in (build, read, whole, start, status, memory, scale, caps)
 }
 
 
@@ -282,10 +320,11 @@ def _fill_ledger(home: Path, url: str, count: int) -> None:
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Part, Step, Submission, now
     from duckdb_mistral.settings import Settings
+    from duckdb_mistral.state.home import Home
     from duckdb_mistral.state.ledger import Ledger
 
     settings = Settings.resolve({"api_key": "a-key-of-the-benchmarks", "server_url": url, "home": home}, {})
-    ledger = Ledger(home)
+    ledger = Ledger(Home(home))
     requests = home / "requests.jsonl"
     data.make_request_file(requests, 1, 300)
     size = requests.stat().st_size

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.building import build_copy, build_spool
+from benchmarks.caps import caps_answer, caps_line
 from benchmarks.growing import memory, scale, status
 from benchmarks.many_jobs import ledger_reports, sqlite_reports, sqlite_status, statements, status_many
 from benchmarks.reading import read_detected, read_everything, read_floor, read_verified
@@ -47,6 +48,8 @@ CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
         status_many,
         sqlite_status,
         statements,
+        caps_answer,
+        caps_line,
     )
 }
 

@@ -95,7 +95,8 @@ def make_request_file(path: Path, rows: int, length: int) -> None:
 
 def make_keys_file(requests: Path, rows: int) -> None:
     """Write the keys beside the input file of `make_request_file`, as a submit does."""
-    from duckdb_mistral.requests.keys import KEYS, keys_path
+    from duckdb_mistral.requests.keys import KEYS
+    from duckdb_mistral.state.names import keys_path
 
     with pa.OSFile(str(keys_path(requests)), "wb") as file, pa.ipc.new_file(file, KEYS) as writer:
         for start in range(0, rows, VECTOR):

@@ -20,7 +20,7 @@ from benchmarks.shared import KEY, import_the_rest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from duckdb_mistral.jobs.job import JobReport
+    from duckdb_mistral.jobs.report import JobReport
     from duckdb_mistral.state.ledger import Ledger
 
 #: Parts of one submission.
@@ -114,9 +114,10 @@ def fill(home: Path, jobs: int) -> None:
 def _running(home: Path, count: int, *, status: str = "RUNNING") -> tuple[Ledger, list[JobReport]]:
     """Add a submission of so many parts, whose jobs are as `status` says; return what was told of them."""
     from duckdb_mistral.jobs.job import Part, Submission, now
+    from duckdb_mistral.state.home import Home
     from duckdb_mistral.state.ledger import Ledger
 
-    ledger = Ledger(home)
+    ledger = Ledger(Home(home))
     made = Submission(
         submission_id=str(uuid4()),
         identity=str(uuid4()),
@@ -143,7 +144,7 @@ def _running(home: Path, count: int, *, status: str = "RUNNING") -> tuple[Ledger
 
 
 def _report(job_id: str, status: str) -> JobReport:
-    from duckdb_mistral.jobs.job import JobReport
+    from duckdb_mistral.jobs.report import JobReport
 
     return JobReport(
         job_id=job_id,

@@ -54,7 +54,8 @@ def _read_verified(work: Path, given: dict[str, Any], statement: str) -> Clock:
     from duckdb_mistral.duck.engine import own_engine
     from duckdb_mistral.functions.statements import results_statement
     from duckdb_mistral.results.convert import ResultFiles, write_results
-    from duckdb_mistral.results.responses import line_path, register_lines
+    from duckdb_mistral.results.responses import register_lines
+    from duckdb_mistral.state.names import line_path
 
     pa.array([1])  # Arrow's first list imports pandas, where that is installed
     target = work / "results.parquet"

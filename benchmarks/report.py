@@ -22,6 +22,7 @@ TITLES = {
     "jobs": "Many jobs in the ledger",
     "memory": "Memory as the number of prompts grows",
     "scale": "Up to ten million requests under a pending limit",
+    "caps": "Answers beyond all measure",
 }
 ABOUT = {
     "build": (
@@ -58,6 +59,10 @@ ABOUT = {
     "scale": (
         "Short prompts through submit, wait and results, on a server that also refuses what exceeds the limit. Every "
         "custom_id comes back once, which is checked at the end of each run."
+    ),
+    "caps": (
+        "A client that has sent two requests, with deadline_seconds at 3 in place of 30, and a server whose answers no "
+        "honest one sends. What is told is the beginning of the sentence."
     ),
 }
 READING = (

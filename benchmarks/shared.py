@@ -50,7 +50,8 @@ def import_the_rest() -> None:
 
 def ended_job(rows: int) -> Job:
     """Return a job of chat requests that has ended well."""
-    from duckdb_mistral.jobs.job import Job, JobReport, Step
+    from duckdb_mistral.jobs.job import Job, Step
+    from duckdb_mistral.jobs.report import JobReport
 
     report = JobReport(
         job_id="11111111-0000-4000-8000-000000000000",

@@ -152,7 +152,7 @@ class MacroCalls:
 
         `given` has endpoint and model, and wanted: the name of a table with the wanted hashes in a column `request`.
         """
-        from duckdb_mistral.batches.reuse import answered_sql
+        from duckdb_mistral.batches.answers import answered_sql
         from duckdb_mistral.results.responses import kept_rows
 
         context = self._session.context()
@@ -216,14 +216,10 @@ def _pending_ids(context: Context, jobs: Sequence[Job]) -> str | None:
 
 
 def _ids_of_jobs(context: Context, jobs: Sequence[Job]) -> Iterator[str]:
-    from duckdb_mistral.batches.create import spool_path
-    from duckdb_mistral.batches.hashes import hashes_path
-    from duckdb_mistral.batches.reuse_files import copies_path, found_path
-
     home = context.home
     for job in jobs:
-        hashes = hashes_path(home, job)
-        requests = spool_path(home, job.submission_id or "", job.part)
+        hashes = home.hashes(job)
+        requests = home.part(job.submission_id or "", job.part)
         if hashes.exists():
             yield _ids_of(hashes)
         elif requests.exists():
@@ -232,7 +228,7 @@ def _ids_of_jobs(context: Context, jobs: Sequence[Job]) -> Iterator[str]:
                 "columns = {custom_id: 'VARCHAR'}, maximum_object_size = 67108864)"
             )
     for submission_id in dict.fromkeys(job.submission_id for job in jobs if job.submission_id):
-        for path in (copies_path(home, submission_id), found_path(home, submission_id)):
+        for path in (home.copies(submission_id), home.found(submission_id)):
             if path.exists():
                 yield _ids_of(path)
 

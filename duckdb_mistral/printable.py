@@ -1,16 +1,16 @@
-"""Text from anywhere, as a terminal may show it."""
+"""Text from anywhere, made safe for a terminal."""
 
 from __future__ import annotations
 
 import re
 
-#: Controls but tab and line feed, with which text could move the cursor, set the title or hide what is there, and what
-#: changes the direction of everything that follows it.
+#: Control characters other than tab and line feed, with which text could move the cursor, set the title or hide other
+#: text, and characters that change the direction of all text after them.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with each control character as its escape, such as \x1b, and half a surrogate pair as ?."""
+    r"""Return `text` with control characters as escapes, such as \x1b, and half surrogate pairs as ?."""
     return _CONTROLS.sub(_escaped, text).encode(errors="replace").decode()
 
 

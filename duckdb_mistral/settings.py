@@ -1,4 +1,4 @@
-"""The settings of a connection: what `register()` was given, else the environment, else the default.
+"""The settings of a connection: from `register()`, or else the environment, or else the default.
 
 No other module of the package reads `os.environ`; the emulator, which shares no code with it, reads its own key.
 """
@@ -37,9 +37,9 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the functions of one database work; made by `Settings.resolve`.
+    """The settings of one database's functions; made by `Settings.resolve`.
 
-    The key is kept out of `repr`, and is only checked by `required_key`, when a call needs it.
+    The key is kept out of `repr`, and is checked only by `required_key`, when a call needs it.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -50,23 +50,23 @@ class Settings:
     model: str = "mistral-small-latest"
     max_requests_per_job: int = 100_000
     max_bytes_per_file: int = 512_000_000
-    #: Requests of jobs that have not ended, counted over the whole workspace.
+    #: The most requests in jobs that have not ended, counted across the whole workspace.
     max_pending_requests: int = 1_000_000
-    #: How long a create whose answer was lost is looked for, from when it was given up, till it counts as not accepted;
-    #: where the API kept silent, not shorter than `deadline_seconds`. With 0 it is not looked for again.
+    #: How long to look for a job whose create got no answer, from when the create was given up, before it counts as not
+    #: accepted; at least `deadline_seconds` if the API was silent. With 0 it is not looked for again.
     reconcile_seconds: float = 60.0
-    #: The first interval between two polls; it grows to thirty times itself, at most a minute.
+    #: The first interval between two polls; it grows to thirty times that, at most a minute.
     poll_seconds: float = 2.0
-    #: A price table that goes over the package's own.
+    #: A price table that overrides the package's own.
     prices: Path | None = None
-    #: How long a read is repeated that the API does not answer, and how long it may send nothing.
+    #: How long a read that the API does not answer is repeated, and how long the API may send nothing.
     deadline_seconds: float = 30.0
 
     @classmethod
     def resolve(cls, given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
         """Return the settings of `given`, completed from `environment` (the process's own by default).
 
-        Raises SettingError where a value cannot be used, and names the setting or the variable.
+        Raises SettingError, naming the setting or the variable, if a value cannot be used.
         """
         check_names(given)
         environment = os.environ if environment is None else environment
@@ -80,19 +80,19 @@ class Settings:
         return cls(**values)
 
     def required_key(self) -> str:
-        """Return the API key; raise MissingKeyError or SettingError where there is none that can be sent."""
+        """Return the API key; raise MissingKeyError or SettingError if there is none that can be sent."""
         if not self.api_key:
             raise MissingKeyError
         if not all("!" <= character <= "~" for character in self.api_key):
             raise SettingError(
-                "The API key (MISTRAL_API_KEY or api_key) holds a space, a line break or another character "
+                "The API key (MISTRAL_API_KEY or api_key) contains a space, a line break or another character "
                 "that no key has; it was not sent. Set it again without it."
             )
         return self.api_key
 
 
 def variable(name: str) -> str | None:
-    """Return a variable of the environment that is no setting; None where it is empty or not there."""
+    """Return an environment variable that is not a setting; None if it is empty or not set."""
     return os.environ.get(name) or None
 
 
@@ -102,7 +102,7 @@ def environment_without(names: Collection[str]) -> dict[str, str]:
 
 
 def check_names(given: Mapping[str, Any]) -> None:
-    """Raise SettingError for a name that is no setting."""
+    """Raise SettingError for a name that is not a setting."""
     known = [setting.name for setting in fields(Settings)]
     for name in given:
         if name not in known:
@@ -117,7 +117,7 @@ def _default_home() -> Path:
 
 
 def _converted(name: str, value: Any, what: str) -> Any:
-    """Return `value` as the setting `name` holds it, or raise SettingError, starting with `what`."""
+    """Return `value` converted for the setting `name`, or raise SettingError with a message about `what`."""
     match name:
         case "api_key":
             return str(value)
@@ -154,7 +154,7 @@ def _seconds(name: str, value: Any, what: str) -> float:
 
 
 def _server_url(value: str, what: str) -> str:
-    """Check an address: https anywhere, http only on this machine, where nobody can listen for the key."""
+    """Check an address: https anywhere, http only on this machine, where nobody can intercept the key."""
     parts = urlsplit(value)
     try:
         host, _ = parts.hostname, parts.port
@@ -167,7 +167,7 @@ def _server_url(value: str, what: str) -> str:
             f"{what} is {value!r}: plain http would show the API key to the network, so it is only "
             "allowed to this machine (127.0.0.1 or localhost). Use https."
         )
-    return value.rstrip("/").removesuffix("/v1").rstrip("/")  # which every path begins with
+    return value.rstrip("/").removesuffix("/v1").rstrip("/")  # every path begins with /v1
 
 
 def is_loopback(host: str) -> bool:

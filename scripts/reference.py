@@ -19,8 +19,8 @@ from duckdb_mistral import errors
 from duckdb_mistral.api.endpoints import USUAL_MODELS, all_endpoints
 from duckdb_mistral.cli.commands import cli
 from duckdb_mistral.cli.outcomes import ExitCode
-from duckdb_mistral.duck.sql_files import macro_files
-from duckdb_mistral.jobs.job import Status
+from duckdb_mistral.duck.sql_files import macro_files, macro_text
+from duckdb_mistral.jobs.report import Status
 from duckdb_mistral.settings import ENVIRONMENT, Settings
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def functions() -> Iterator[str]:
                 "WHERE function_name LIKE 'mistral%' AND NOT internal GROUP BY ALL ORDER BY ALL"
             ).fetchall()
         )
-        signatures = dict(signatures_of("\n".join(path.read_text(encoding="utf-8") for path in macro_files())))
+        signatures = dict(signatures_of("\n".join(macro_text(path) for path in macro_files())))
         if not set(CALLS) == set(found) == set(signatures):
             raise ValueError(f"The functions are {sorted(found)}; CALLS has {sorted(CALLS)}.")
         used = set()

@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import pkgutil
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,23 +43,75 @@ def fork(
     code: str, environment: dict[str, str], *arguments: str, directory: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run code in a forked process, whose whole environment is `environment`."""
+    with tempfile.TemporaryDirectory() as folder:
+        asked = _request(code, environment, folder, arguments, directory)
+        status, _ = _ask(asked)
+        out, err = (Path(name).read_text(encoding="utf-8") for name in asked["files"])
+    return subprocess.CompletedProcess(["python", *arguments], status, out, err)
+
+
+class Stopped:
+    """A forked process that has stopped itself."""
+
+    def __init__(self, pid: int, folder: str, files: list[str]) -> None:
+        """Know where it writes to, which is removed with `folder` at its end."""
+        self.pid = pid
+        self._folder = folder
+        self._files = files
+
+    def go_on(self) -> str:
+        """Let it go on to its end; return what it said on standard error."""
+        return self._end(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it where it stands."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: int) -> str:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+        _ask({"wait": self.pid})
+        said = Path(self._files[1]).read_text(encoding="utf-8")
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return said
+
+
+def fork_to_stop(code: str, environment: dict[str, str]) -> Stopped | None:
+    """Run code in a forked process until it stops itself; return None where it came to its end instead."""
+    folder = tempfile.mkdtemp()
+    asked = _request(code, environment, folder) | {"stops": True}
+    _, stopped = _ask(asked)
+    if stopped is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return Stopped(stopped, folder, asked["files"])
+
+
+def _request(
+    code: str,
+    environment: dict[str, str],
+    folder: str,
+    arguments: tuple[str, ...] = (),
+    directory: Path | None = None,
+) -> dict[str, Any]:
+    return {
+        "code": code,
+        "arguments": arguments,
+        "environment": environment,
+        "directory": str(directory or Path.cwd()),
+        "files": [str(Path(folder, name)) for name in ("out", "err")],
+    }
+
+
+def _ask(request: dict[str, Any]) -> tuple[int, int | None]:
+    """Let the server do something; return a child's exit status, or the id of one that stopped itself."""
     server = _server()
     assert server.stdin is not None
     assert server.stdout is not None
-    with tempfile.TemporaryDirectory() as folder:
-        files = [str(Path(folder, name)) for name in ("out", "err")]
-        asked = {
-            "code": code,
-            "arguments": arguments,
-            "environment": environment,
-            "directory": str(directory or Path.cwd()),
-            "files": files,
-        }
-        server.stdin.write(json.dumps(asked) + "\n")
-        server.stdin.flush()
-        status = int(server.stdout.readline())
-        out, err = (Path(name).read_text(encoding="utf-8") for name in files)
-    return subprocess.CompletedProcess(["python", *arguments], status, out, err)
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    status, stopped = json.loads(server.stdout.readline())
+    return status, stopped
 
 
 @functools.cache
@@ -91,12 +144,13 @@ def _import_all() -> None:
 def _serve() -> dict[str, Any] | None:
     """Fork for each request; return it in the child, and None in the server once there are no more."""
     while line := sys.stdin.readline():
-        child = os.fork()
+        request: dict[str, Any] = json.loads(line)
+        child = request.get("wait") or os.fork()
         if child == 0:
-            request: dict[str, Any] = json.loads(line)
             return request
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        _, status = os.waitpid(child, os.WUNTRACED if request.get("stops") else 0)
+        ended = (0, child) if os.WIFSTOPPED(status) else (os.waitstatus_to_exitcode(status), None)
+        sys.stdout.write(f"{json.dumps(ended)}\n")
         sys.stdout.flush()
     return None
 

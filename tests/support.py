@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import resource
 import signal
@@ -68,7 +69,8 @@ def ended_job(
     requests: int, *, completed: int | None = None, endpoint: str = "/v1/chat/completions", **report: Any
 ) -> Job:
     """Return an ended job of so many requests, all completed unless told otherwise; `report` is what the API said."""
-    from duckdb_mistral.jobs.job import Job, JobReport, Step
+    from duckdb_mistral.jobs.job import Job, Step
+    from duckdb_mistral.jobs.report import JobReport
 
     told: dict[str, Any] = {
         "job_id": "job",
@@ -152,6 +154,16 @@ def environment_of(emulator: Emulator, home: Path) -> dict[str, str]:
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what configures the package."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("MISTRAL_", "DUCKDB_MISTRAL_"))}
+
+
+def load_script(path: Path) -> Any:
+    """Return a file that is no part of the package, such as a script, as a module."""
+    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def children_of(parent: int) -> dict[int, bytes]:

@@ -8,8 +8,8 @@ from duckdb_mistral.api.pacing import OversizedError
 from duckdb_mistral.api.refusals import refusal
 from duckdb_mistral.api.secrets import body_without_key, without_key
 from duckdb_mistral.errors import ApiError, OversleptError, UnreachableError
-from duckdb_mistral.jobs.job import read_json
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.runtime.json_text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from duckdb_mistral.api.listing import PAGE_SIZE, read_pages
 from duckdb_mistral.api.secrets import account_of
 from duckdb_mistral.api.transport import NeverAsync, Transport
 from duckdb_mistral.errors import ApiError, NotFoundError
-from duckdb_mistral.jobs.job import JobReport
+from duckdb_mistral.jobs.report import JobReport
 from duckdb_mistral.runtime import interrupts
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.runtime.retry_policy import Retry
     from duckdb_mistral.settings import Settings
+
+#: A list of files is not read for ever, where it repeats.
+MOST_FILE_PAGES = 10
 
 
 class BatchClient:
@@ -101,6 +104,21 @@ class BatchClient:
             if isinstance(entry, dict) and (entry.get("filename"), entry.get("bytes")) == (name, size):
                 return entry.get("id") or None
         return None
+
+    def files(self, search: str) -> Iterator[tuple[str, int]]:
+        """Yield the names of the uploaded batch files that hold a text, and when they were made (API: `GET /v1/files`).
+
+        The time is the server's, in seconds since 1970; 0 where it is not told.
+        """
+        for number in range(MOST_FILE_PAGES):
+            options = {"search": search, "purpose": "batch", "page": number, "page_size": PAGE_SIZE}
+            body = self._read("list the files", lambda: self._sdk.files.list(**options, retries=None))  # noqa: B023
+            entries = [entry for entry in body.get("data") or [] if isinstance(entry, dict)]
+            for entry in entries:
+                created_at = entry.get("created_at")
+                yield str(entry.get("filename")), created_at if isinstance(created_at, int) else 0
+            if len(entries) < PAGE_SIZE:
+                return
 
     def create(
         self,

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from duckdb_mistral.jobs.job import ENDED, PENDING, SUBMISSION_KEY
+from duckdb_mistral.jobs.report import ENDED, PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from duckdb_mistral.jobs.job import JobReport
+    from duckdb_mistral.jobs.report import JobReport
+    from duckdb_mistral.jobs.tags import Tags
 
 PAGE_SIZE = 100
 #: After this many pages in a row with nothing new, the rest is assumed to hold nothing new either.
@@ -63,7 +64,7 @@ class Listing:
     def _by_submission(self) -> dict[str, list[JobReport]]:
         found: dict[str, list[JobReport]] = {}
         for report in self.reports.values():
-            found.setdefault(report.tags.get(SUBMISSION_KEY, ""), []).append(report)
+            found.setdefault(report.tags.submission_id or "", []).append(report)
         return found
 
     @cached_property
@@ -84,7 +85,7 @@ class Listing:
 class Sought:
     """A job that may be in the list: the tags, the file and the model that it was created with."""
 
-    tags: Mapping[str, str]
+    tags: Tags
     model: str
     file_id: str | None
     #: How many models run on that file.
@@ -93,12 +94,8 @@ class Sought:
     def among(self, reports: Iterable[JobReport]) -> list[JobReport]:
         """Return the jobs that carry the tags or, if none does, those created with the file and the model."""
         by_id = {report.job_id: report for report in reports}
-        tagged = [report for report in by_id.values() if self._is_tagged(report)]
+        tagged = [report for report in by_id.values() if self.tags.finds(report.tags)]
         return tagged or [report for report in by_id.values() if self._is_made_of(report)]
-
-    def _is_tagged(self, report: JobReport) -> bool:
-        told = report.tags
-        return all(told.get(key, "").casefold() == value.casefold() for key, value in self.tags.items())
 
     def _is_made_of(self, report: JobReport) -> bool:
         if self.file_id is None or self.file_id not in report.input_files:

@@ -28,8 +28,9 @@ PIECE_BYTES = 1 << 20
 PACKED = ("gzip", "x-gzip", "deflate")
 
 
-#: The longest line that is kept whole, and how much is kept of a longer one: enough for its id.
-LONGEST_LINE = 512 << 20
+#: The longest line that is kept whole, and how much is kept of a longer one: enough for its id. Checking a line takes
+#: about twenty times its size in memory: with longer ones, a whole job could not be read.
+LONGEST_LINE = 128 << 20
 KEPT_OF_LINE = 1 << 20
 #: If a file's size is unknown, the time allowed grows by its base amount for every this many requests.
 REQUESTS_IN_TIME = 1_000

@@ -14,7 +14,7 @@ from duckdb_mistral.errors import (
     LimitError,
     NotFoundError,
 )
-from duckdb_mistral.jobs.job import read_json
+from duckdb_mistral.runtime.json_text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

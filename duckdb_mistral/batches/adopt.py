@@ -7,22 +7,25 @@ still being created elsewhere, a part would be read as the whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import read
-from duckdb_mistral.batches.repair import FAILING, place_of, restore, rows_of, told_number
-from duckdb_mistral.batches.reuse_files import copies_path, found_path
+from duckdb_mistral.batches.restore import restore, rows_of
+from duckdb_mistral.batches.submissions import FAILING, by_submission, place_of
 from duckdb_mistral.errors import OutcomeUnknownError
-from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, SUBMISSION_KEY
+from duckdb_mistral.jobs.tags import counted
+from duckdb_mistral.state.names import REPAIR_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import JobReport, Plan, Submission
+    from duckdb_mistral.jobs.job import Submission
+    from duckdb_mistral.jobs.plan import Plan
+    from duckdb_mistral.jobs.report import JobReport
+    from duckdb_mistral.jobs.tags import Tags
+    from duckdb_mistral.state.home import Home
 
 #: While jobs go on being created elsewhere they are waited for; so long without another one, and it is told.
 STILL_SECONDS = 10.0
@@ -45,17 +48,22 @@ class Found:
     @property
     def expected(self) -> int:
         """How many jobs it has; the rows that it found answered are counted as one there."""
-        return told_number(JOBS_KEY, self.jobs) - bool(told_number(ANSWERED_KEY, self.jobs))
+        return self.told.jobs - bool(self.told.answered)
+
+    @property
+    def told(self) -> Tags:
+        """What its jobs tell of its numbers."""
+        return counted(report.tags for report in self.jobs)
 
     @property
     def may_do(self) -> bool:
         """Whether any job, or one of its retries, has answers or may come to have them."""
         return any(report.status not in FAILING for report in (*self.jobs, *self.retries))
 
-    def lacks_files(self, home: Path) -> bool:
+    def lacks_files(self, home: Home) -> bool:
         """Tell whether some of its rows are known by files alone that are not here."""
-        lacks_copies = rows_of(copies_path(home, self.submission_id)) < told_number(COPIES_KEY, self.jobs)
-        return lacks_copies or rows_of(found_path(home, self.submission_id)) < told_number(ANSWERED_KEY, self.jobs)
+        lacks_copies = rows_of(home.copies(self.submission_id)) < self.told.copies
+        return lacks_copies or rows_of(home.found(self.submission_id)) < self.told.answered
 
 
 def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Submission | None:
@@ -66,8 +74,7 @@ def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Sub
     """
     most, waited = 0, 0.0
     while True:
-        found = [one for one in _found(context, identity, listed.reports.values()) if one.may_do]
-        found = [one for one in found if not one.lacks_files(context.home)]
+        found = found_elsewhere(context, identity, listed)
         whole = [one for one in found if one.places >= one.expected]
         if whole:
             return _restored(context, plan, identity, whole)
@@ -88,26 +95,26 @@ def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Sub
         listed = read(context.client)
 
 
+def found_elsewhere(context: Context, identity: str, listed: Listing) -> list[Found]:
+    """Return what the workspace lists of the same content, that the ledger does not know, and that can stand for it."""
+    found = [one for one in _found(context, identity, listed.reports.values()) if one.may_do]
+    return [one for one in found if not one.lacks_files(context.home)]
+
+
 def _restored(context: Context, plan: Plan, identity: str, whole: Sequence[Found]) -> Submission | None:
     reports = [report for one in whole for report in (*one.jobs, *one.retries)]
-    with context.locks.waiting("repair"):
+    with context.locks.waiting(REPAIR_LOCK):
         restore(context, reports, plan)
     return context.ledger.live_submission(identity)
 
 
 def _found(context: Context, identity: str, reports: Iterable[JobReport]) -> list[Found]:
     """Return the submissions of an identity that the ledger does not know."""
-    tagged = sorted(
-        (report for report in reports if SUBMISSION_KEY in report.tags), key=lambda report: report.tags[SUBMISSION_KEY]
-    )
-    by_id = {
-        submission_id: tuple(jobs)
-        for submission_id, jobs in groupby(tagged, key=lambda report: report.tags[SUBMISSION_KEY])
-    }
+    by_id = {submission_id: tuple(jobs) for submission_id, jobs in by_submission(reports)}
     return [
         Found(submission_id=submission_id, jobs=jobs, retries=tuple(_retries(submission_id, by_id)))
         for submission_id, jobs in by_id.items()
-        if jobs[0].tags.get(IDENTITY_KEY) == identity and context.ledger.submission(submission_id) is None
+        if jobs[0].tags.identity == identity and context.ledger.submission(submission_id) is None
     ]
 
 
@@ -117,7 +124,7 @@ def _retries(submission_id: str, by_id: dict[str, tuple[JobReport, ...]]) -> lis
     wanted = {submission_id, *(report.job_id for report in by_id[submission_id])}
     others = {one: jobs for one, jobs in by_id.items() if one != submission_id}
     while True:
-        next_ones = [one for one, jobs in others.items() if jobs[0].tags.get(RETRY_KEY) in wanted]
+        next_ones = [one for one, jobs in others.items() if jobs[0].tags.retry_of in wanted]
         if not next_ones:
             return found
         for one in next_ones:

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.access import check_account, check_server
-from duckdb_mistral.batches.create import Sender
 from duckdb_mistral.batches.lookup import find, reread
+from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.errors import ApiError, ArgumentError, AuthenticationError, MistralBatchError, NotFoundError
 from duckdb_mistral.jobs.job import LOST, Step
 

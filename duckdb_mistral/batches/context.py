@@ -9,6 +9,7 @@ from typing import Self
 from duckdb_mistral.api.client import BatchClient
 from duckdb_mistral.runtime.retry_policy import Retry
 from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.locks import Locks
 
@@ -19,9 +20,9 @@ class Context:
     def __init__(self, settings: Settings, *, retry: Retry | None = None) -> None:
         """Open nothing yet; `retry` takes the place of the policy that the settings ask for."""
         self.settings = settings
-        self.home = settings.home
+        self.home = Home(settings.home)
         self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
-        self.locks = Locks(settings.home, self.retry)
+        self.locks = Locks(self.home, self.retry)
         self._opening = threading.Lock()
         self._ledger: Ledger | None = None
         self._client: BatchClient | None = None

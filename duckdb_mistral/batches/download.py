@@ -24,6 +24,7 @@ from duckdb_mistral.errors import (
 from duckdb_mistral.results.convert import ResultFiles, Written, write_results
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.runtime.retry_policy import is_passing
+from duckdb_mistral.state.names import answers_path, scratch_spill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,7 +170,7 @@ class Downloader:
         return Attempt(files=files, lost=lost, made=made)
 
     def _write(self, job: Job, files: ResultFiles, target: Path, *, partial: bool = False) -> Written:
-        with self._engine.one(target.parent / "spill") as engine:
+        with self._engine.one(scratch_spill(target.parent)) as engine:
             return write_results(engine, job, files, target, partial=partial)
 
     def _refreshed(self, job: Job) -> Job:
@@ -196,7 +197,7 @@ class Downloader:
         lost: list[Lost] = []
         requests = max(job.request_count, 0 if report is None else report.total_requests) or None
         for number, file_id in enumerate(file_id for file_id in named if file_id):
-            path = scratch / f"answers-{number}.jsonl"
+            path = answers_path(scratch, number)
             path.unlink(missing_ok=True)
             failpoint("before-download", writes=True)
             try:

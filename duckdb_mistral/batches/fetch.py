@@ -12,10 +12,11 @@ from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.retention import drop_requests, requests_needed
 from duckdb_mistral.duck.engine import SharedEngine
 from duckdb_mistral.errors import LedgerError, MistralBatchError, NotEndedError
-from duckdb_mistral.jobs.job import Step, results_name
+from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.results.generations import left_in
-from duckdb_mistral.results.responses import kept_results, line_path, lines_of, size_of
+from duckdb_mistral.results.responses import kept_results, lines_of, size_of
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state.names import fetched_path, line_path, results_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
-
-#: Prefix of directories in `home`/results for unfinished results: after it comes the job's key in the ledger, or the
-#: spool of a retry.
-SCRATCH = "scratch-"
-RETRY_SCRATCH = f"{SCRATCH}retry-"
-#: Prefix of results files that hold less than all results of their job.
-PARTIAL = "partial-"
 
 
 class Fetcher:
@@ -39,7 +33,7 @@ class Fetcher:
         """Keep results under the `home` of `context`."""
         self.engine = SharedEngine()
         self._context = context
-        self._directory = context.home / "results"
+        self._home = context.home
         self._downloader = Downloader(context, self.engine)
         #: Submissions whose workspace this connection sees.
         self._seen: set[str | None] = set()
@@ -50,17 +44,17 @@ class Fetcher:
 
     def file(self, job: Job, missing: Missing) -> Path:
         """Return the Parquet file of a job's results, whole but for what may be missing."""
-        kept = kept_results(self._context.home, job)
+        kept = kept_results(self._home, job)
         if kept is not None and not self._is_outdated(job, missing):
             return kept
         if job.step is Step.ANSWERED:
             raise LedgerError(
-                f"The answers that submission {job.submission_id} found again are gone from {self._directory}, or "
+                f"The answers that submission {job.submission_id} found again are gone from {self._home.results}, or "
                 "damaged. Submit the same rows with force := true: what is still kept is not sent again."
             )
-        with self._context.locks.waiting(f"results-{job.key}"):
+        with self._context.locks.waiting(results_lock(job)):
             (job,) = reread(self._context, [job])
-            kept = kept_results(self._context.home, job)
+            kept = kept_results(self._home, job)
             if kept is None:
                 return self._fetch(job, missing)
             return self._fetch_again(job, missing, kept) if self._is_outdated(job, missing) else kept
@@ -68,7 +62,7 @@ class Fetcher:
     def left(self, job: Job) -> int:
         """Return how many rows of a job, whose results were fetched to retry it, are left to be sent again."""
         (job,) = reread(self._context, [job])
-        file = kept_results(self._context.home, job) or self._directory / f"{PARTIAL}{results_name(job)}"
+        file = kept_results(self._home, job) or self._home.partial(job)
         with self.engine.one() as engine:
             return left_in(engine, [file])
 
@@ -101,35 +95,35 @@ class Fetcher:
 
     def _fetch(self, job: Job, missing: Missing, before: int | None = None) -> Path:
         """Fetch the results of a job; where some are kept, with `before` rows missing, only what is no worse."""
-        name = results_name(job)
+        final = self._home.results_of(job)
         # One process at a time is here, so what lies there is what a killed one has left.
-        scratch = self._directory / f"{SCRATCH}{job.key}"
+        scratch = self._home.scratch(job)
         self._check_workspace(job)
         shutil.rmtree(scratch, ignore_errors=True)
         try:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
+            self._home.results.mkdir(mode=0o700, exist_ok=True)
             scratch.mkdir(mode=0o700)
-            fetched = scratch / name
+            fetched = fetched_path(scratch, job)
             job, written = self._downloader.download(job, scratch, fetched, missing)
             failpoint("before-keep", writes=True)
             whole = written is not None and job.ended  # what is gone from the workspace may come back
             if before is not None and (written is None or not whole or written.tally.missing > before):
-                return self._directory / name
-            kept = self._directory / (name if whole else f"{PARTIAL}{name}")
+                return final
+            kept = final if whole else self._home.partial(job)
             _put(fetched, () if written is None else written.lines, kept)
             failpoint("after-keep")
         except OSError as error:
             raise LedgerError(
-                f"The results of job {job.job_id} could not be written to {self._directory} ({error.strerror}). "
+                f"The results of job {job.job_id} could not be written to {self._home.results} ({error.strerror}). "
                 "Nothing is lost: free some space there and run the statement again."
             ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         if whole and written is not None:
             self._context.ledger.keep_results(
-                job, name, size_of(kept), written.tally.missing, strangers=written.strangers
+                job, kept.name, size_of(kept), written.tally.missing, strangers=written.strangers
             )
-            (self._directory / f"{PARTIAL}{name}").unlink(missing_ok=True)
+            self._home.partial(job).unlink(missing_ok=True)
             self._drop_answered(job)
         return kept
 

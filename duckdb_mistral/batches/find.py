@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.api.listing import Sought, probed, read
 from duckdb_mistral.errors import LedgerError, OutcomeUnknownError
-from duckdb_mistral.jobs.job import (
-    IDENTITY_KEY,
-    LOST,
-    PART_KEY,
-    SUBMISSION_KEY,
-    Job,
-    JobReport,
-    Status,
-    Step,
-    Submission,
-    now,
-)
+from duckdb_mistral.jobs.job import LOST, Job, Step, Submission, now
+from duckdb_mistral.jobs.report import JobReport, Status
+from duckdb_mistral.jobs.tags import Tags, place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +25,8 @@ if TYPE_CHECKING:
 Files = dict[int, str]
 #: In the ledger's microseconds.
 SECOND = 1_000_000
+#: A server's clock has whole seconds.
+CLOCK_SECONDS = 1.0
 #: Narrower lists are asked for from this long before a job was sent.
 CLOCK_MARGIN = 600 * SECOND
 #: A job that is on its way out does not stand for its part where another one does.
@@ -67,12 +60,6 @@ class Finder:
                 problem = problem or error
         if problem is not None:
             raise problem
-
-    def look_for_unsent(self, submission: Submission) -> None:
-        """Adopt what the workspace has of jobs that count as not sent; the caller holds the submission's lock."""
-        unsent = self._at(submission, Step.PLANNED, Step.HELD)
-        if unsent:
-            self.adopt_listed(submission, unsent, read(self._client))
 
     def reconcile(self, submission: Submission, job: Job, listed: Listing, files: Files) -> None:
         """Adopt the job of a create whose answer was lost, or let it be sent again once it was looked for long enough.
@@ -108,22 +95,46 @@ class Finder:
 
     def _waited(self, job: Job) -> float:
         """Return how many seconds ago a create was sent, or its answer lost, by the clock that says the least."""
-        times = self.times(job.least_wait)
-        waited = [times["sent_at"] - (job.sent_at or 0)]
-        if job.sent_here_at is not None:
-            waited.append(times["sent_here_at"] - job.sent_here_at)
-        if min(waited) < -SECOND:  # a clock was set back, or is another machine's: the time starts again
-            self._ledger.move(job, job.step, **times)
+        waited = min(self._told_waits(job))
+        if waited < -CLOCK_SECONDS:  # a clock was set back, or is another machine's: the time starts again
+            self._ledger.move(job, job.step, **self.times(job.least_wait))
             return 0.0
-        return float(max(0.0, min(waited) / SECOND))  # a server's clock has whole seconds
+        return max(0.0, waited)
 
-    def adopt_listed(self, submission: Submission, jobs: Sequence[Job], listed: Listing) -> None:
-        """Take over jobs that were to be sent, where the workspace has them: after a refusal, or behind the ledger."""
+    def _told_waits(self, job: Job) -> list[float]:
+        """Return how many seconds ago a create was sent, or its answer came or was lost, by each clock."""
+        times = self.times(job.least_wait)
+        told = [times["sent_at"] - (job.sent_at or 0)]
+        if job.sent_here_at is not None:
+            told.append(times["sent_here_at"] - job.sent_here_at)
+        return [microseconds / SECOND for microseconds in told]
+
+    def adopt_listed(self, submission: Submission, jobs: Sequence[Job], listed: Listing) -> bool:
+        """Take over jobs that were to be sent, where the workspace has them: after a refusal, or behind the ledger.
+
+        Returns whether the list was whole, as far as it was needed.
+        """
         files = self.files(submission)
+        all_whole = True
         for job in jobs:
-            found, _ = self.found(submission, job, listed, files)
+            found, is_whole = self.found(submission, job, listed, files)
+            all_whole = all_whole and is_whole
             if found is not None and self._ledger.move(job, Step.SENDING):
                 self._ledger.created(job.evolve(step=Step.SENDING), found)
+        return all_whole
+
+    def unsent(self, keys: Sequence[int]) -> list[Job]:
+        """Return those of some jobs that are still to be sent, by their keys in the ledger."""
+        return [job for job in self._ledger.jobs_by_key(keys) if job.step in (Step.PLANNED, Step.HELD)]
+
+    def left(self, job: Job) -> float:
+        """Return for how many seconds more the job of a refused create is looked for before it may be sent again.
+
+        One whose answer was lost was looked for before it came to be unsent. A clock that was set back tells nothing.
+        """
+        window = min((job.least_wait or 0) / SECOND, self._settings.reconcile_seconds)
+        waited = [seconds for seconds in self._told_waits(job) if seconds >= -CLOCK_SECONDS]
+        return max(0.0, window - min(waited)) if waited else 0.0
 
     def files(self, submission: Submission) -> Files:
         """Return the file of each part that was uploaded."""
@@ -172,10 +183,6 @@ class Finder:
         return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]
 
 
-def tags(submission: Submission, job: Job) -> dict[str, str]:
-    """Return the metadata by which a job is found again."""
-    return {
-        SUBMISSION_KEY: submission.submission_id,
-        PART_KEY: f"{job.part} {job.model}",
-        IDENTITY_KEY: submission.identity,
-    }
+def tags(submission: Submission, job: Job) -> Tags:
+    """Return what a job tells by which it is found again."""
+    return Tags(submission_id=submission.submission_id, place=place(job.part, job.model), identity=submission.identity)

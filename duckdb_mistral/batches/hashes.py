@@ -13,12 +13,14 @@ from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.requests.keys import read_keys
 from duckdb_mistral.results.convert import PARQUET
 from duckdb_mistral.results.provenance import is_of, option, said_by
+from duckdb_mistral.state.names import unfinished_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.state.home import Home
 
 
 def keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> str:
@@ -35,13 +37,13 @@ def keys_sql(engine: duckdb.DuckDBPyConnection, requests: Sequence[Path]) -> str
     return " UNION ALL ".join(selects)
 
 
-def keep_hashes(engine: duckdb.DuckDBPyConnection, requests: Path, home: Path, job: Job) -> bool:
+def keep_hashes(engine: duckdb.DuckDBPyConnection, requests: Path, home: Home, job: Job) -> bool:
     """Keep the hashes of a job's request file, before the file goes; False where they cannot be written.
 
     The engine is one of our own. The caller holds the lock of the job's results.
     """
-    target = hashes_path(home, job)
-    scratch = target.with_suffix(f".job-{job.key}.unfinished")
+    target = home.hashes(job)
+    scratch = unfinished_path(target, job)
     try:
         target.parent.mkdir(mode=0o700, exist_ok=True)
         options = f"{PARQUET}, {option(_requests_said(job))}"
@@ -55,14 +57,9 @@ def keep_hashes(engine: duckdb.DuckDBPyConnection, requests: Path, home: Path, j
     return True
 
 
-def hashes_path(home: Path, job: Job) -> Path:
-    """Return the file that keeps the hashes of a job's requests, (custom_id, request), once the requests are gone."""
-    return home / "requests" / f"{job.submission_id}-{job.part}.parquet"
-
-
-def kept_hashes(home: Path, job: Job) -> Path | None:
-    """Return the file that `hashes_path` names, where it is there and is that of the job's requests."""
-    path = hashes_path(home, job)
+def kept_hashes(home: Home, job: Job) -> Path | None:
+    """Return the file that `home.hashes` names, where it is there and is that of the job's requests."""
+    path = home.hashes(job)
     try:
         return path if is_of(path, **_requests_said(job)) else None
     except FileNotFoundError:

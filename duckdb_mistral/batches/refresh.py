@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import Job, JobReport
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.jobs.report import JobReport
 
 #: Up to this many jobs are read one by one; more are read from the list's pages.
 FEW_JOBS = 3

@@ -1,64 +1,25 @@
-"""Building the ledger anew from the workspace's jobs: each carries what it was submitted as in its metadata."""
+"""Repairing: a damaged ledger is put aside, and another one built from the workspace's jobs."""
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
-import time
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-from pyarrow import parquet
-
 from duckdb_mistral.api.listing import read
-from duckdb_mistral.batches.create import spool_path
-from duckdb_mistral.batches.find import CANCELLING
-from duckdb_mistral.batches.reuse_files import copies_path, found_path
+from duckdb_mistral.batches.restore import restore
 from duckdb_mistral.batches.spools import forgive
-from duckdb_mistral.jobs.job import (
-    COPIES_KEY,
-    ENDED_BADLY,
-    IDENTITY_KEY,
-    JOBS_KEY,
-    LOST,
-    MODELS_KEY,
-    PART_KEY,
-    RETRY_KEY,
-    SUBMISSION_KEY,
-    Part,
-    Status,
-    Step,
-    Submission,
-    given_metadata,
-    results_name,
-)
-from duckdb_mistral.results.convert import COLUMNS, LINED
-from duckdb_mistral.results.responses import lines_of, size_of
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.ledger import Ledger
-from duckdb_mistral.state.sqlite import ASIDE, LEDGER_FILES, DamagedLedgerError
+from duckdb_mistral.state.names import REPAIR_LOCK
+from duckdb_mistral.state.sqlite import DamagedLedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import Job, JobReport, Plan
-
-#: How the files of spooled parts are called.
-PART = re.compile(r"part-(\d+)\.jsonl")
-#: The directory that a ledger is built in where there is none that is sound.
-BUILDING = "ledger-unfinished"
-#: No answers are to be hoped for from a job with one of these.
-FAILING = ENDED_BADLY | {Status.CANCELLATION_REQUESTED}
-#: In the ledger's microseconds.
-SECOND = 1_000_000
-#: The jobs of a submission, each by the part and the model that it is of.
-Jobs = dict[tuple[int, str], "JobReport"]
+    from duckdb_mistral.state.home import Home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,15 +42,15 @@ def repair(context: Context) -> Repair:
     """
     home = context.home
     listed = read(context.client)
-    with context.locks.waiting("repair"):
-        there = home / LEDGER_FILES[0]
+    with context.locks.waiting(REPAIR_LOCK):
+        there = home.ledger
         sound = _sound(home) if there.exists() else None
         if sound is not None:
             return _repaired(context.over(sound), listed)
         damaged = there.exists()
-        building = home / BUILDING
+        building = home.building
         # One process at a time is here, so what lies there is what a killed one has left.
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(building.path, ignore_errors=True)
         ledger = Ledger(building)
         done = _repaired(context.over(ledger), listed)
         ledger.settle()
@@ -99,42 +60,8 @@ def repair(context: Context) -> Repair:
             put_aside = _put_aside(home)
             failpoint("after-aside")
             ledger.path.replace(there)
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(building.path, ignore_errors=True)
         return replace(done, put_aside=put_aside)
-
-
-def restore(context: Context, reports: Iterable[JobReport], plan: Plan | None = None) -> Repair:
-    """Restore into the ledger what it does not know; `plan` tells what the jobs do not, of submissions like it."""
-    home, ledger = context.home, context.ledger
-    submissions = jobs = unsent = 0
-    told = [report for report in reports if SUBMISSION_KEY in report.tags]
-    # Oldest first: of two submissions of the same content, the later one is the one that counts.
-    for submission, entries in _in_order(list(_submissions(context, told))):
-        known = ledger.submission(submission.submission_id)
-        if known is not None:
-            jobs += _caught_up(context, known, entries)
-        if known is None and plan is not None:
-            submission = replace(submission, output=plan.output, timeout_hours=plan.timeout_hours)
-        if known is None:
-            parts = _parts(home, submission, entries)
-            found = found_path(home, submission.submission_id)
-            answered = _answered(found)
-            # What is known to be incomplete must not stand for its content.
-            whole = [part.part for part in parts] == list(range(1, len(parts) + 1))
-            whole = whole and (answered is not None or not found.exists())
-            counted = len(parts) * len(submission.models) + (answered is not None)
-            whole = whole and counted >= told_number(JOBS_KEY, entries.values())
-            whole = whole and rows_of(copies_path(home, submission.submission_id)) >= told_number(
-                COPIES_KEY, entries.values()
-            )
-            live = whole and _is_later(ledger, submission, entries)
-            submission = replace(submission, request_count=sum(part.request_count for part in parts))
-            cancelled = all(report.status in CANCELLING for report in entries.values())
-            unsent += ledger.restore(submission, parts, entries, answered, live=live, cancelled=cancelled)
-            submissions += 1
-            jobs += len(entries)
-    _keep_results(context)
-    return Repair(put_aside=None, restored_submissions=submissions, restored_jobs=jobs, unsent_jobs=unsent)
 
 
 def _repaired(context: Context, listed: Listing) -> Repair:
@@ -143,99 +70,15 @@ def _repaired(context: Context, listed: Listing) -> Repair:
     if listed.is_whole:
         client = context.client
         forgive(context.home, context.ledger, server_url=client.server_url, account=client.account)
-    return done
+    return Repair(
+        put_aside=None,
+        restored_submissions=done.submissions,
+        restored_jobs=done.jobs,
+        unsent_jobs=done.unsent_jobs,
+    )
 
 
-def _caught_up(context: Context, submission: Submission, entries: Jobs) -> int:
-    """Take over the jobs of a submission that an older ledger still has to send; return their number."""
-    jobs, ledger = 0, context.ledger
-    with context.locks.trying(submission.submission_id) as held:
-        for job in ledger.jobs(submission.submission_id) if held else ():
-            report = entries.get((job.part, job.model))
-            if report is None or ledger.job(report.job_id) is not None:
-                continue
-            if job.step in (Step.PLANNED, Step.HELD) and ledger.move(job, Step.SENDING):
-                job = job.evolve(step=Step.SENDING)
-            jobs += job.step in LOST and ledger.created(job, report)
-    return jobs
-
-
-def _in_order(
-    found: Sequence[tuple[Submission, Jobs]],
-) -> list[tuple[Submission, Jobs]]:
-    """Return submissions with their jobs by age, a retry after what it retries: the API's times are whole seconds."""
-    parents = {submission.submission_id: submission.retry_of for submission, _ in found}
-
-    def generation(submission_id: str) -> int:
-        parent = parents.get(submission_id)
-        return 0 if parent is None else 1 + generation(parent)
-
-    aged = [
-        (replace(submission, created_at=submission.created_at + generation(submission.submission_id)), entries)
-        for submission, entries in found
-    ]
-    return sorted(aged, key=lambda pair: (pair[0].created_at, _may_do(pair[1].values())))
-
-
-def _is_later(ledger: Ledger, submission: Submission, entries: Jobs) -> bool:
-    """Tell whether a submission was made after the one that stands for its content, by the server's clock.
-
-    It tells whole seconds: of two in the same one, the one that did not end badly counts as made after the other.
-    """
-    known = ledger.live_submission(submission.identity)
-    if known is None:
-        return True
-    jobs = [job for job in ledger.jobs(known.submission_id) if job.step is not Step.ANSWERED]
-    times = [job.report.created_at for job in jobs if job.report and job.report.created_at]
-    before = min(times, default=known.created_at) // SECOND, _may_do(jobs)
-    return before < (submission.created_at // SECOND, _may_do(entries.values()))
-
-
-def _may_do(jobs: Iterable[Job | JobReport]) -> bool:
-    """Tell whether any of the jobs has not ended badly, and is not about to."""
-    return any(job.status not in FAILING for job in jobs)
-
-
-def _answered(found: Path) -> tuple[int, str, int] | None:
-    """Return the rows that a submission found answered before, as the ledger records them; None without any."""
-    try:
-        return parquet.read_metadata(found).num_rows, found.name, found.stat().st_size
-    except (OSError, pa.ArrowInvalid):
-        return None
-
-
-def _keep_results(context: Context) -> None:
-    """Record the results that lie under `home` as kept: the server may not have them any more."""
-    ledger = context.ledger
-    for job in ledger.jobs():
-        path = context.home / "results" / results_name(job)
-        if job.job_id is None or not job.ended or job.results is not None or not path.exists():
-            continue
-        # Whoever collects them now records them.
-        with context.locks.trying(f"results-{job.key}") as held:
-            if held and _is_whole(path):
-                ledger.keep_results(job, path.name, size_of(path))
-
-
-def _is_whole(results: Path) -> bool:
-    """Tell whether a file of results can be read: it got its name once it was whole, but may be damaged since."""
-    try:
-        columns = parquet.read_schema(results).names
-    except (OSError, pa.ArrowInvalid):
-        return False
-    # Columns that it leaves out are in the lines beside it.
-    return bool(lines_of(results)) or (LINED not in columns and COLUMNS.keys() <= set(columns))
-
-
-def rows_of(copies: Path) -> int:
-    """Return how many rows a Parquet file has, 0 where it is not here."""
-    try:
-        return int(parquet.read_metadata(copies).num_rows)
-    except (OSError, pa.ArrowInvalid):
-        return 0
-
-
-def _sound(home: Path) -> Ledger | None:
+def _sound(home: Home) -> Ledger | None:
     """Return the ledger to go on with, None where it is damaged.
 
     One that is locked, or of a newer version, raises LedgerError.
@@ -246,102 +89,13 @@ def _sound(home: Path) -> Ledger | None:
         return None
 
 
-def _put_aside(home: Path) -> Path | None:
+def _put_aside(home: Home) -> Path | None:
     """Move what there is of a damaged ledger into a directory of its own: SQLite would take its log for a new one's."""
-    found = [name for name in LEDGER_FILES if (home / name).exists()]
+    directory, files = home.new_aside()
+    found = [file for file in files if file.exists()]
     if not found:
         return None
-    target = home / f"{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
-    target.mkdir(mode=0o700, exist_ok=True)
-    for name in found:
-        (home / name).replace(target / name)
-    return target
-
-
-def _submissions(context: Context, reports: Iterable[JobReport]) -> Iterable[tuple[Submission, Jobs]]:
-    """Yield each submission that the jobs tell of, with its jobs: of two for one part and model, the better one."""
-    by_submission = sorted(reports, key=lambda report: report.tags[SUBMISSION_KEY])
-    for submission_id, group in groupby(by_submission, key=lambda report: report.tags[SUBMISSION_KEY]):
-        entries: Jobs = {}
-        for report in sorted(group, key=_worth):
-            entries.setdefault(place_of(report), report)
-        first = entries[min(entries)]
-        yield (
-            Submission(
-                submission_id=submission_id,
-                identity=first.tags.get(IDENTITY_KEY, submission_id),
-                server_url=context.settings.server_url,
-                account=context.client.account,
-                endpoint=first.endpoint or "",
-                models=tuple(dict.fromkeys((*_models(first), *(model for _, model in sorted(entries))))),
-                timeout_hours=24,  # only matters for parts that are still to be created, and these are lost
-                metadata=given_metadata(first.metadata),
-                request_count=0,  # counted by the parts
-                input_bytes=0,
-                created_at=min(report.created_at or 0 for report in entries.values()),
-                retry_of=first.tags.get(RETRY_KEY),
-            ),
-            entries,
-        )
-
-
-def place_of(report: JobReport) -> tuple[int, str]:
-    """Return the part and the model that a job was created for; the API may call the model otherwise."""
-    number, _, model = report.tags.get(PART_KEY, "1").partition(" ")
-    if report.model is not None and report.model.casefold() == model.casefold():
-        model = report.model
-    return int(number) if number.isdecimal() else 1, model or report.model or ""
-
-
-def _worth(report: JobReport) -> tuple[int, int, int, str]:
-    """Return what sorts jobs of the same requests, the one first that stands for them."""
-    ends_well = report.word == Status.SUCCESS
-    may_end_well = not report.ended and report.word not in CANCELLING
-    order = 0 if ends_well else 1 if may_end_well else 2
-    return order, -report.succeeded_requests, report.created_at or 0, report.job_id
-
-
-def told_number(key: str, reports: Iterable[JobReport]) -> int:
-    """Return a number that a submission's jobs tell of it, 0 where none does."""
-    numbers = (report.tags.get(key, "") for report in reports)
-    return max((int(number) for number in numbers if number.isdecimal()), default=0)
-
-
-def _models(report: JobReport) -> tuple[str, ...]:
-    """Return the models of a job's submission, nothing where the job does not tell."""
-    try:
-        told = json.loads(report.tags.get(MODELS_KEY, "[]"))
-    except ValueError:
-        return ()
-    return tuple(model for model in told if isinstance(model, str)) if isinstance(told, list) else ()
-
-
-def _parts(home: Path, submission: Submission, entries: Jobs) -> list[Part]:
-    """Return the parts that the jobs stand for, and those whose requests wait here and were not sent."""
-    reports = {number: report for (number, _), report in entries.items()}
-    waiting = {
-        int(found[1])
-        for path in (home / "spool" / submission.submission_id).glob("*")
-        if (found := PART.fullmatch(path.name))
-    }
-    parts = []
-    for number in sorted(reports.keys() | waiting):
-        report = reports.get(number)
-        path = spool_path(home, submission.submission_id, number)
-        counted = _lines(path) if number in waiting else 0
-        parts.append(
-            Part(
-                submission_id=submission.submission_id,
-                part=number,
-                request_count=counted or (report.total_requests if report else 0),
-                input_bytes=path.stat().st_size if number in waiting else 0,
-                file_id=report.input_files[0] if report and report.input_files else None,
-                upload_began=None,
-            )
-        )
-    return parts
-
-
-def _lines(path: Path) -> int:
-    with path.open("rb") as file:
-        return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for file in found:
+        file.replace(files[file])
+    return directory

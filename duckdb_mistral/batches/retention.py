@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.batches.create import spool_path
 from duckdb_mistral.batches.hashes import keep_hashes
 from duckdb_mistral.batches.spools import leave
-from duckdb_mistral.requests.keys import keys_path
 from duckdb_mistral.results.generations import left_in
 from duckdb_mistral.results.responses import kept_results
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state.names import keys_path
 
 if TYPE_CHECKING:
     from duckdb_mistral.batches.context import Context
@@ -32,7 +31,7 @@ def drop_requests(context: Context, engine: SharedEngine, job: Job) -> bool:
 
     False where the hashes cannot be written: the requests stay instead. The caller holds the lock of the results.
     """
-    path = spool_path(context.home, job.submission_id or "", job.part)
+    path = context.home.part(job.submission_id or "", job.part)
     if path.exists():
         with engine.one() as opened:
             if not keep_hashes(opened, path, context.home, job):

@@ -11,15 +11,17 @@ from duckdb_mistral.batches import late
 from duckdb_mistral.batches.access import check_workspace
 from duckdb_mistral.batches.collect import collect_to_retry
 from duckdb_mistral.batches.describe import describe, not_sent
-from duckdb_mistral.batches.fetch import RETRY_SCRATCH, Fetcher
+from duckdb_mistral.batches.fetch import Fetcher
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.batches.submit import Submitter
 from duckdb_mistral.batches.submitted import submitted
 from duckdb_mistral.batches.track import status, unsent
 from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
-from duckdb_mistral.jobs.job import Plan, given_metadata
+from duckdb_mistral.jobs.plan import Plan
+from duckdb_mistral.jobs.tags import given_metadata
 from duckdb_mistral.results.generations import spool_left
+from duckdb_mistral.state.names import retry_lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +52,7 @@ class Retrier:
         identifier = checked_id(identifier)
         root = self._root(identifier)
         check_workspace(self._context, find(self._context, root))
-        with self._context.locks.waiting(f"retry-{root}"), closing(self._fetcher):
+        with self._context.locks.waiting(retry_lock(root)), closing(self._fetcher):
             jobs = late.ask_to_pay(self._context, self._fetcher.engine, status(self._context, root).jobs)
             first = [job for job in jobs if (job.submission_id or job.job_id) == root]
             if not all(job.ended for job in first):
@@ -103,7 +105,7 @@ class Retrier:
     def _spool_left(self, jobs: Sequence[Job], family: Family, spool: Spool) -> str | None:
         """Write what the jobs left into `spool`; return its fingerprint, None where nothing is left."""
         # Named after the spool, whose lock tells that somebody is at both.
-        scratch = self._context.home / "results" / f"{RETRY_SCRATCH}{spool.directory.name}"
+        scratch = self._context.home.retry_scratch(spool.directory.name)
         try:
             scratch.mkdir(mode=0o700)
             requests = self._requests(jobs, scratch)

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from duckdb_mistral.batches.create import spool_path
+from duckdb_mistral.batches.access import check_account
+from duckdb_mistral.batches.answers import answered_sql, jobs_of, keep_answers
 from duckdb_mistral.batches.download import Missing
 from duckdb_mistral.batches.fetch import Fetcher
-from duckdb_mistral.batches.hashes import has_hashes, hashes_path, keep_hashes, keys_sql
+from duckdb_mistral.batches.hashes import has_hashes, keys_sql
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.refresh import refresh, refresh_ended
-from duckdb_mistral.batches.reuse_files import Reused, copies_path, found_path
+from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.batches.track import unsent
-from duckdb_mistral.duck.engine import disk_is_full, keep_build_sides, own_engine
+from duckdb_mistral.duck.engine import keep_build_sides, own_engine
 from duckdb_mistral.duck.jsonl import register_requests
 from duckdb_mistral.duck.qualifying import qualified
 from duckdb_mistral.duck.quoting import literal
@@ -28,38 +29,37 @@ from duckdb_mistral.duck.sql_files import template
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
-    LedgerError,
     MistralBatchError,
     NotEndedError,
     NotFoundError,
 )
-from duckdb_mistral.results.convert import PARQUET
-from duckdb_mistral.results.provenance import option
-from duckdb_mistral.results.responses import kept_results, kept_rows, register_lines, stored_rows
+from duckdb_mistral.jobs.job import Step
+from duckdb_mistral.results.responses import kept_results, register_lines
+from duckdb_mistral.state.names import pending_path
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
     from pathlib import Path
 
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import Job, Plan
+    from duckdb_mistral.batches.reuse_files import Reused
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.requests.spool import Spool
 
 _PAID_TWICE = (
     "Nothing was sent: requests that were answered may be paid for twice. Run the statement again, or leave reuse := "
     "'requests' out to pay for them."
 )
-#: Answers are looked for again where a file went meanwhile: another process collected a job, whose requests then leave
-#: their hashes in their place.
-LOOKS = 5
+UNSENT = (Step.PLANNED, Step.HELD)
 
 
 def divide(context: Context, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
     """Return a spool of the requests that have to be sent, and what is reused for the rest of `spool`.
 
     Of requests that are the same, one is sent. Results that nobody has read yet are fetched first. The new spool's
-    directory names the submission that its files are of. Raises NotEndedError where a
-    request waits for its answer in a job that has not ended, unless the plan is forced.
+    directory names the submission that its files are of. Raises NotEndedError where a request waits for its answer in
+    a job that has not ended, unless the plan is forced.
     """
     (model,) = plan.models
     requests = [part.path for part in spool.finish()]
@@ -70,7 +70,7 @@ def divide(context: Context, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
             keep_build_sides(engine)
             engine.execute(f"CREATE TEMP TABLE wanted AS {keys_sql(engine, requests)}")
             gone = _fetch_unread(engine, context, plan.endpoint, model)
-            reused = _keep(engine, context, plan.endpoint, model, fresh.directory.name)
+            reused = keep_answers(engine, context, plan.endpoint, model, fresh.directory.name)
             if not plan.force:
                 _refuse_pending(engine, context, plan.endpoint, model, gone, fresh.directory)
             fresh.create_function(engine)
@@ -91,29 +91,6 @@ def unsent_sql(context: Context, plan: Plan) -> str:
     return qualified(f"row_number() OVER (PARTITION BY md5(body)) = 1{known}")
 
 
-def answered_sql(context: Context, endpoint: str, model: str) -> Iterator[tuple[Path, str]]:
-    """Yield the files of answers that are kept, newest job first, each with a SELECT of what they answer.
-
-    Its columns are request and answered_as, the answer's own custom_id.
-    """
-    for job in _jobs_of(context, endpoint, model):
-        results = kept_results(context.home, job)
-        requests = None if results is None else _requests_of(context, job)
-        if requests is not None and results is not None:
-            select = (
-                f"SELECT requests.request, results.custom_id AS answered_as FROM ({requests}) AS requests "
-                f"JOIN {stored_rows([results])} AS results USING (custom_id) WHERE results.outcome = 'ok'"
-            )
-            yield results, select
-
-
-def _jobs_of(context: Context, endpoint: str, model: str) -> Iterator[Job]:
-    """Yield the jobs whose answers may be used, newest first."""
-    for job in reversed(context.ledger.jobs()):
-        if (job.endpoint, job.model, job.server_url) == (endpoint, model, context.settings.server_url):
-            yield job
-
-
 def _fetch_unread(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str) -> set[int]:
     """Keep the results of ended jobs that nobody has read yet, where they may answer what is wanted.
 
@@ -124,7 +101,7 @@ def _fetch_unread(engine: duckdb.DuckDBPyConnection, context: Context, endpoint:
     """
     unread = [
         job
-        for job in _jobs_of(context, endpoint, model)
+        for job in jobs_of(context, endpoint, model)
         if job.job_id is not None and _may_answer_more(context, job) and _wanted(engine, context, job)
     ]
     read = [job for job in unread if job.results is not None]
@@ -157,7 +134,8 @@ def _refuse_pending(
 
     What a submit did not come to counts where some process is at it; a job that is gone from the workspace does not.
     """
-    open_jobs = [job for job in _jobs_of(context, endpoint, model) if job.submission_id is not None and not job.ended]
+    _look_for_refused(engine, context, endpoint, model)
+    open_jobs = [job for job in jobs_of(context, endpoint, model) if job.submission_id is not None and not job.ended]
     left_out = {job.key for job in unsent(context, open_jobs)} | set(gone)
     pending = {job: _asked(engine, context, job, directory) for job in open_jobs if job.key not in left_out}
     running = [job for job, count in pending.items() if count]
@@ -174,14 +152,28 @@ def _refuse_pending(
     )
 
 
+def _look_for_refused(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str) -> None:
+    """Adopt the jobs of creates of what is wanted that were refused, where the workspace has them all the same."""
+    sent_once = [job for job in jobs_of(context, endpoint, model) if job.step in UNSENT and job.sent_at is not None]
+    for job in unsent(context, sent_once):
+        submission = context.ledger.submission(job.submission_id or "")
+        if submission is not None and _wanted(engine, context, job):
+            with context.locks.waiting(submission.submission_id):
+                try:
+                    check_account(context, submission)
+                except ArgumentError:  # of another workspace
+                    continue
+                Sender(context).look_for_unsent(submission)
+
+
 def _asked(engine: duckdb.DuckDBPyConnection, context: Context, job: Job, directory: Path) -> int:
     """Return how many of the wanted requests that have no answer a job was sent."""
-    spooled = spool_path(context.home, job.submission_id or "", job.part)
+    spooled = context.home.part(job.submission_id or "", job.part)
     if spooled.exists():
         return _unanswered(engine, spooled)
     # It was found in the workspace, whose file tells what it was sent.
     inputs = job.report.input_files if job.report is not None else ()
-    path = directory / "pending.jsonl"
+    path = pending_path(directory)
     try:
         if not inputs:
             return 0
@@ -212,8 +204,8 @@ def _wanted(engine: duckdb.DuckDBPyConnection, context: Context, job: Job) -> bo
     """Tell whether a job was sent some request that is wanted; its requests or their hashes may be gone."""
     if job.submission_id is None:
         return False
-    hashes = hashes_path(context.home, job)
-    spooled = spool_path(context.home, job.submission_id, job.part)
+    hashes = context.home.hashes(job)
+    spooled = context.home.part(job.submission_id, job.part)
     try:
         if has_hashes(hashes, job):
             requests = f"SELECT request FROM read_parquet({literal(hashes)})"
@@ -228,94 +220,3 @@ def _wanted(engine: duckdb.DuckDBPyConnection, context: Context, job: Job) -> bo
     except (OSError, duckdb.IOException, duckdb.InvalidInputException):
         return True
     return bool(found[0][0])
-
-
-def _requests_of(context: Context, job: Job) -> str | None:
-    """Return the SELECT of a job's request hashes, where its requests or their hashes are here."""
-    if job.submission_id is None:
-        return None
-    home = context.home
-    hashes = hashes_path(home, job)
-    if not has_hashes(hashes, job):
-        spooled = spool_path(home, job.submission_id, job.part)
-        with context.locks.waiting(f"results-{job.key}"):
-            if not has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
-                return None
-    return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
-
-
-def _hashed(requests: Path, home: Path, job: Job) -> bool:
-    with own_engine() as engine:
-        return keep_hashes(engine, requests, home, job)
-
-
-def _keep(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str) -> Reused:
-    """Write the rows that were answered before and the list of copies; both are read with the submission's results.
-
-    The table `answered` then says which requests have an answer, and where.
-    """
-    home = context.home
-    found, copies = found_path(home, submission_id), copies_path(home, submission_id)
-    try:
-        for path in (found, copies):
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-        rows = _found(engine, context, endpoint, model, submission_id)
-        copied = _written(engine, template("copied_requests").substitute(), copies, submission_id)
-    except (OSError, duckdb.IOException) as error:
-        reason = str(error).splitlines()[0]
-        raise LedgerError(
-            f"What can be reused could not be written to {home} ({reason}), so nothing was sent. Free some space "
-            "there and run the statement again."
-        ) from error
-    return Reused(found=rows, copies=copied, results=found if rows else None)
-
-
-def _found(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str) -> int:
-    """Write the rows that were answered before, as rows of a submission; return their number."""
-    target = found_path(context.home, submission_id)
-    engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
-    for left in range(LOOKS - 1, -1, -1):
-        try:
-            select = _found_sql(engine, context, endpoint, model, submission_id)
-            return _written(engine, select, target, submission_id)
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            if disk_is_full(error) or str(target) in str(error):
-                raise
-            if not left:
-                raise LedgerError(
-                    f"What was answered before could not be read ({str(error).splitlines()[0]}), so nothing was sent. "
-                    "Without reuse := 'requests' it is not needed."
-                ) from error
-    raise AssertionError("the last look returns or raises")
-
-
-def _found_sql(
-    engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str
-) -> str:
-    """Return the SELECT of one answer per wanted row that has one; only where the answers lie is held in memory."""
-    engine.execute("DELETE FROM answered")
-    selects = []
-    for number, (file, select) in enumerate(answered_sql(context, endpoint, model)):
-        ((added,),) = engine.execute(
-            f"INSERT INTO answered SELECT DISTINCT ON (request) request, answered_as, {number} FROM ({select}) "
-            "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
-        ).fetchall()
-        if added:
-            selects.append(
-                template("found_results").substitute(
-                    submission_id=literal(submission_id), results=kept_rows([file]), file=number
-                )
-            )
-    return " UNION ALL ".join(f"({select})" for select in selects)
-
-
-def _written(engine: duckdb.DuckDBPyConnection, select: str, target: Path, submission_id: str) -> int:
-    """Write the rows of a SELECT as Parquet, where there are any; return their number."""
-    if not select:
-        return 0
-    options = f"{PARQUET}, {option({'submission': submission_id})}"
-    ((count,),) = engine.execute(f"COPY ({select}) TO {literal(target)} ({options})").fetchall()
-    target.chmod(0o600)
-    if not count:
-        target.unlink()
-    return int(count)

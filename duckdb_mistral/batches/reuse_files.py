@@ -11,8 +11,7 @@ from duckdb_mistral.results.provenance import is_of, said_by
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: How the files begin that a submission's reuse leaves, after which comes its id.
-FOUND, COPIES = "found-", "copies-"
+    from duckdb_mistral.state.home import Home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,27 +20,22 @@ class Reused:
 
     found: int
     copies: int
-    #: The file, under `home`/results, of the rows answered before; None where there are none.
+    #: The file, under `home`, of the rows answered before; None where there are none.
     results: Path | None
 
 
-def forget(home: Path, submission_id: str) -> None:
+def forget(home: Home, submission_id: str) -> None:
     """Remove what a reuse kept for a submission that was not recorded in the end."""
-    for path in (found_path(home, submission_id), copies_path(home, submission_id)):
+    for path in (home.found(submission_id), home.copies(submission_id)):
         path.unlink(missing_ok=True)
 
 
-def copies_path(home: Path, submission_id: str) -> Path:
-    """Return the file that says which custom_ids of a submission share the request of another: (custom_id, sent_as)."""
-    return home / "requests" / f"{COPIES}{submission_id}.parquet"
-
-
-def kept_copies(home: Path, submission_id: str) -> Path | None:
-    """Return the file that `copies_path` names, None where there is none.
+def kept_copies(home: Home, submission_id: str) -> Path | None:
+    """Return the file that `home.copies` names, None where there is none.
 
     Raises LedgerError where it is another submission's: rows would get answers to what they did not ask.
     """
-    path = copies_path(home, submission_id)
+    path = home.copies(submission_id)
     if not path.exists():
         return None
     if said_by(path) is not None and not is_of(path, submission=submission_id):
@@ -50,8 +44,3 @@ def kept_copies(home: Path, submission_id: str) -> Path | None:
             "right file back, or submit the same rows with force := true: what is still kept is not sent again."
         )
     return path
-
-
-def found_path(home: Path, submission_id: str) -> Path:
-    """Return the file of the results that a submission found answered before."""
-    return home / "results" / f"{FOUND}{submission_id}.parquet"

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.requests.spool import SPILL, Spool
+from duckdb_mistral.requests.spool import Spool
+from duckdb_mistral.state.inventory import entries
+from duckdb_mistral.state.names import mark_path, spool_lock, spool_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,11 +23,9 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Submission
+    from duckdb_mistral.state.home import Home
     from duckdb_mistral.state.ledger import Ledger
     from duckdb_mistral.state.locks import Locks
-
-#: The file that marks a directory; it holds the server and the account that the submission is sent with.
-MARK = "recorded.json"
 
 
 def new_spool(context: Context) -> Spool:
@@ -48,25 +48,28 @@ def new_spool(context: Context) -> Spool:
             return True  # it cannot be told now; the next spool removes what nobody owns
 
     return Spool(
-        home / "spool" / submission_id,
+        home.spool(submission_id),
         max_requests=min(settings.max_requests_per_job, settings.max_pending_requests),
         max_bytes=settings.max_bytes_per_file,
-        release=context.locks.held(f"spool-{submission_id}"),
+        release=context.locks.held(spool_lock(submission_id)),
         owned=recorded,
     )
 
 
-def mark_recorded(home: Path, submission: Submission) -> None:
+def mark_recorded(home: Home, submission: Submission) -> None:
     """Mark the directory of a submission, if its requests are still here; the ledger knows it from before.
+
+    The mark holds the server and the account that the submission is sent with.
 
     Raises LedgerError where that cannot be written.
     """
-    directory = home / "spool" / submission.submission_id
-    if not directory.exists() or (directory / MARK).exists():
+    directory = home.spool(submission.submission_id)
+    mark = mark_path(directory)
+    if not directory.exists() or mark.exists():
         return
     try:
-        (directory / MARK).touch(mode=0o600)
-        (directory / MARK).write_text(
+        mark.touch(mode=0o600)
+        mark.write_text(
             json.dumps({"server_url": submission.server_url, "account": submission.account}), encoding="utf-8"
         )
     except OSError as error:
@@ -76,34 +79,38 @@ def mark_recorded(home: Path, submission: Submission) -> None:
         ) from error
 
 
+def unmark(directory: Path) -> None:
+    """Take the mark off a directory, of whose submission nothing was sent and nothing will be."""
+    mark_path(directory).unlink(missing_ok=True)
+
+
 def leave(directory: Path) -> None:
     """Remove a directory whose last part has gone, with its mark."""
     with suppress(OSError):  # other parts are still there, or another process was quicker
-        if all(path.name == MARK for path in directory.iterdir()):
-            (directory / MARK).unlink(missing_ok=True)
+        mark = mark_path(directory)
+        if all(path == mark for path in directory.iterdir()):
+            mark.unlink(missing_ok=True)
             directory.rmdir()
 
 
-def unknown_spools(home: Path, ledger: Ledger) -> list[Path]:
-    """Return what lies under `home`/spool that is of no submission of the ledger."""
-    directory = home / "spool"
-    names = {path.name for path in directory.glob("*")} if directory.exists() else set()
-    if not names:
-        return []
-    return [directory / name for name in names - {submission.submission_id for submission in ledger.submissions()}]
+def unknown_spools(home: Home, ledger: Ledger) -> list[Path]:
+    """Return what lies among the spools that is of no submission of the ledger."""
+    paths = entries(home.spools)
+    known = {home.spool(submission.submission_id) for submission in ledger.submissions()} if paths else set()
+    return [path for path in paths if path not in known]
 
 
-def forgotten_spools(home: Path, ledger: Ledger) -> list[Path]:
+def forgotten_spools(home: Home, ledger: Ledger) -> list[Path]:
     """Return the directories of submissions that were recorded, and that the ledger does not know."""
     return [
         path
         for path in unknown_spools(home, ledger)
         # Recorded by another process meanwhile, which marks it after that.
-        if (path / MARK).exists() and ledger.submission(path.name) is None
+        if mark_path(path).exists() and ledger.submission(path.name) is None
     ]
 
 
-def check_memory(home: Path, ledger: Ledger) -> None:
+def check_memory(home: Home, ledger: Ledger) -> None:
     """Raise LedgerError where the ledger is older than what lies beside it."""
     forgotten = forgotten_spools(home, ledger)
     if forgotten:
@@ -116,24 +123,24 @@ def check_memory(home: Path, ledger: Ledger) -> None:
         )
 
 
-def abandoned_spools(home: Path, ledger: Ledger, locks: Locks) -> Iterator[Path]:
-    """Yield what lies under `home`/spool that no submission owns and no process is at, holding its lock meanwhile.
+def abandoned_spools(home: Home, ledger: Ledger, locks: Locks) -> Iterator[Path]:
+    """Yield what lies among the spools that no submission owns and no process is at, holding its lock meanwhile.
 
     What was recorded once is never among it, whatever the ledger knows.
     """
     for path in unknown_spools(home, ledger):
         # A spool's lock is held from before it is made until it is recorded; what spills beside it is under it too.
-        with locks.trying(f"spool-{path.name.removesuffix(SPILL)}") as held:
-            if held and ledger.submission(path.name) is None and not (path / MARK).exists():
+        with locks.trying(spool_lock(spool_of(path))) as held:
+            if held and ledger.submission(path.name) is None and not mark_path(path).exists():
                 yield path
 
 
-def forgive(home: Path, ledger: Ledger, *, server_url: str, account: str) -> None:
+def forgive(home: Home, ledger: Ledger, *, server_url: str, account: str) -> None:
     """Take the mark off directories of which this workspace has no job: nothing of them was created there."""
     for path in forgotten_spools(home, ledger):
         try:
-            told = json.loads((path / MARK).read_text(encoding="utf-8"))
+            told = json.loads(mark_path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             told = {"server_url": server_url, "account": account}  # cut short before anything was sent
         if told == {"server_url": server_url, "account": account}:
-            (path / MARK).unlink(missing_ok=True)
+            unmark(path)

@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.access import check_account
-from duckdb_mistral.batches.adopt import adopted
-from duckdb_mistral.batches.create import OvertakenError, Sender, spool_path
+from duckdb_mistral.batches.adopt import adopted, found_elsewhere
 from duckdb_mistral.batches.late import ask_anew
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.refresh import refresh
 from duckdb_mistral.batches.reuse import divide
 from duckdb_mistral.batches.reuse_files import forget
+from duckdb_mistral.batches.send import Sender
+from duckdb_mistral.batches.spools import mark_recorded, unmark
+from duckdb_mistral.batches.turns import OvertakenError
 from duckdb_mistral.errors import ApiError
-from duckdb_mistral.jobs.job import ANSWERED_KEY, COPIES_KEY, Job, Part, Plan, Step, Submission, now
+from duckdb_mistral.jobs.job import Job, Part, Step, Submission, now
+from duckdb_mistral.jobs.tags import Tags
 from duckdb_mistral.requests.spool import SpooledPart
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state.names import REUSE_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.batches.reuse_files import Reused
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.requests.spool import Spool
 
 
@@ -54,15 +59,16 @@ class Submitter:
 
     def _submitted(self, plan: Plan, spool: Spool, identity: str) -> list[tuple[Job, bool]]:
         known, listed = self._ledger.live_submission(identity), None
-        if known is None and not plan.force:
+        if not plan.force and (known is None or self._is_unsent(known)):
             listed = read(self._context.client)
-            known = adopted(self._context, plan, identity, listed)
+            if known is None or self._gives_way(known, listed):
+                known = adopted(self._context, plan, identity, listed)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
             unsent = self._unsent(known)
             if unsent:
                 self._check_cost(plan, unsent)
             # A ledger that was built anew does not know it.
-            return self.resume(replace(known, timeout_hours=plan.timeout_hours))
+            return self._resume(plan, replace(known, timeout_hours=plan.timeout_hours), listed)
         if not plan.reuse_requests:
             self._check_cost(plan, spool.finish())
             self._retire(known)
@@ -81,7 +87,7 @@ class Submitter:
         """Record and send those requests of a spool that nobody has sent before; `known` gives way to them."""
         with ExitStack() as stack:
             # Of two at once, the later one has to see what the other one is about to send.
-            stack.enter_context(self._context.locks.waiting("reuse"))
+            stack.enter_context(self._context.locks.waiting(REUSE_LOCK))
             fresh, reused = divide(self._context, plan, spool)
             stack.callback(fresh.discard)
             stack.callback(self._forget_unrecorded, fresh.directory.name)
@@ -98,6 +104,48 @@ class Submitter:
         with self._context.locks.waiting(submission.submission_id):
             return self._advance(submission)
 
+    def _resume(self, plan: Plan, submission: Submission, listed: Listing | None) -> list[tuple[Job, bool]]:
+        """Resume a submission, or take over what another home has created since `listed` in its place."""
+        with self._context.locks.waiting(submission.submission_id):
+            try:
+                return self._advance(submission, listed if self._is_unsent(submission) else None)
+            except OvertakenError:
+                if not self._forget(submission):
+                    return self._advance(submission)
+        return self._taken_over(plan, submission.identity)
+
+    def _is_unsent(self, submission: Submission) -> bool:
+        """Tell whether no create of a submission has left so far: a killed process had come to its uploads at most."""
+        jobs = [job for job in self._jobs(submission) if job.step is not Step.ANSWERED]
+        return bool(jobs) and all(job.step in (Step.PLANNED, Step.HELD) and job.sent_at is None for job in jobs)
+
+    def _gives_way(self, known: Submission, listed: Listing) -> bool:
+        """Forget a submission of which nothing was sent, where another home has created its jobs since."""
+        if not found_elsewhere(self._context, known.identity, listed):
+            return False
+        with self._context.locks.waiting(known.submission_id):
+            return self._is_unsent(known) and self._forget(known)
+
+    def _forget(self, submission: Submission) -> bool:
+        """Forget a submission that another home was quicker with, and its requests; False where anything was sent."""
+        directory = self._context.home.spool(submission.submission_id)
+        unmark(directory)  # first: a directory with a mark that the ledger does not know tells of a lost ledger
+        if not self._ledger.forget(submission.submission_id):
+            mark_recorded(self._context.home, submission)
+            return False
+        shutil.rmtree(directory, ignore_errors=True)
+        forget(self._context.home, submission.submission_id)
+        return True
+
+    def _taken_over(self, plan: Plan, identity: str) -> list[tuple[Job, bool]]:
+        """Return the jobs of the same content that another process was quicker with, or another home."""
+        first = self._ledger.live_submission(identity) or adopted(
+            self._context, plan, identity, read(self._context.client)
+        )
+        if first is None:  # retired between the two looks
+            raise ApiError("Another process submitted the same requests and gave them up. Run the statement again.")
+        return self.resume(first)
+
     def _unsent(self, submission: Submission) -> list[SpooledPart]:
         """Return the requests of a submission that a resume would send."""
         wanted = {job.part for job in self._jobs(submission) if job.step in (Step.PLANNED, Step.HELD)}
@@ -105,7 +153,7 @@ class Submitter:
         parts = [
             SpooledPart(
                 part=part.part,
-                path=spool_path(home, submission.submission_id, part.part),
+                path=home.part(submission.submission_id, part.part),
                 request_count=part.request_count,
                 input_bytes=part.input_bytes,
             )
@@ -169,20 +217,14 @@ class Submitter:
                 try:
                     return self._advance(submission, listed)
                 except OvertakenError:
-                    if not self._ledger.forget(submission.submission_id):
+                    if not self._forget(submission):
                         return self._advance(submission)
-                    shutil.rmtree(spool.directory, ignore_errors=True)
-        first = self._ledger.live_submission(identity) or adopted(
-            self._context, plan, identity, read(self._context.client)
-        )
-        if first is None:  # retired between the two looks
-            raise ApiError("Another process submitted the same requests and gave them up. Run the statement again.")
-        return self.resume(first)
+        return self._taken_over(plan, identity)
 
     def _planned(self, plan: Plan, identity: str, spool: Spool, reused: Reused | None) -> tuple[Submission, list[Part]]:
         submission_id = spool.directory.name
         # What is known by files here alone is told with the jobs, so that nobody else takes these for the whole.
-        files = () if reused is None else ((COPIES_KEY, reused.copies), (ANSWERED_KEY, reused.found))
+        files = Tags() if reused is None else Tags(copies=reused.copies, answered=reused.found)
         parts = [
             Part(
                 submission_id=submission_id,
@@ -200,7 +242,7 @@ class Submitter:
             endpoint=plan.endpoint,
             models=plan.models,
             timeout_hours=plan.timeout_hours,
-            metadata=plan.metadata + tuple((key, str(count)) for key, count in files if count),
+            metadata=plan.metadata + tuple(files.to_metadata().items()),
             request_count=sum(part.request_count for part in parts),
             input_bytes=sum(part.input_bytes for part in parts),
             created_at=now(),

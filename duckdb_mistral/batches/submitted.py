@@ -6,10 +6,10 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.batches.create import spool_path
 from duckdb_mistral.batches.hashes import kept_hashes
 from duckdb_mistral.errors import NotFoundError
 from duckdb_mistral.results.provenance import said_by
+from duckdb_mistral.state.names import joined_path, piece_path, submitted_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +25,12 @@ def submitted(context: Context, job: Job, scratch: Path) -> Path | None:
     What is downloaded comes into the directory `scratch`.
     """
     if job.submission_id is not None:
-        path = spool_path(context.home, job.submission_id, job.part)
+        path = context.home.part(job.submission_id, job.part)
         with suppress(FileNotFoundError):
             if job.input_bytes in (path.stat().st_size, 0):  # 0 where the ledger was built anew; else it is damaged
                 return path
     inputs = job.report.input_files if job.report is not None else ()
-    path = scratch / f"submitted-{job.key}.jsonl"
+    path = submitted_path(scratch, job)
     if not inputs:
         return None
     if not path.exists():
@@ -55,7 +55,7 @@ def _download_joined(context: Context, file_ids: Sequence[str], target: Path) ->
     if len(file_ids) == 1:
         context.client.download(file_ids[0], target)
         return
-    joined, piece = target.with_suffix(".joined"), target.with_suffix(".piece")
+    joined, piece = joined_path(target), piece_path(target)
     with joined.open("wb") as whole:
         for file_id in file_ids:
             context.client.download(file_id, piece)

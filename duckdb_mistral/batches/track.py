@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.access import check_account
-from duckdb_mistral.batches.create import Sender
 from duckdb_mistral.batches.describe import not_known
 from duckdb_mistral.batches.lookup import find, reread
 from duckdb_mistral.batches.refresh import Refreshed, refresh
+from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,

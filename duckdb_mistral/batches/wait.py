@@ -13,7 +13,7 @@ from duckdb_mistral.batches.track import status, unsent
 from duckdb_mistral.errors import WaitTimeoutError
 from duckdb_mistral.jobs.job import Job
 from duckdb_mistral.settings import LONGEST_POLL_SECONDS, Settings
-from duckdb_mistral.state.home import read_only
+from duckdb_mistral.state.owner import read_only
 
 if TYPE_CHECKING:
     from duckdb_mistral.batches.context import Context
@@ -33,7 +33,7 @@ def wait(
     for ever. A poll that fails ends nothing.
     """
     if not context.ledger.writable and not all(job.ended for job in find(context, identifier)):
-        raise read_only(context.home)
+        raise read_only(context.home.path)
     clock = context.retry.clock
     until = clock() + (math.inf if timeout_seconds is None else timeout_seconds)
     for interval in intervals(context.settings):

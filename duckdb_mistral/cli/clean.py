@@ -14,9 +14,9 @@ from duckdb_mistral.state.inventory import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from duckdb_mistral.maintenance.clean import Asked
+    from duckdb_mistral.state.home import Home
     from duckdb_mistral.state.inventory import Heap
 
 
@@ -41,7 +41,7 @@ def run(asked: Asked, *, free: bool, shown: str) -> None:
     click.echo(" ".join(_sentences(heaps, asked, context.home, free=free)), err=True)
 
 
-def _sentences(heaps: list[Heap], asked: Asked, home: Path, *, free: bool) -> Iterable[str]:
+def _sentences(heaps: list[Heap], asked: Asked, home: Home, *, free: bool) -> Iterable[str]:
     if not heaps:
         yield f"There is nothing under {home} yet."
         return

@@ -79,8 +79,9 @@ def _state(settings: Settings) -> Iterator[str]:
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.batches.spools import check_memory
 
-    ledger = Context(settings).ledger
-    check_memory(settings.home, ledger)
+    context = Context(settings)
+    ledger = context.ledger
+    check_memory(context.home, ledger)
     submissions, jobs = ledger.submissions(), ledger.jobs()
     open_jobs = sum(not job.ended for job in jobs)
     writable = "is writable" if ledger.writable else "is read-only for this user, who can only read kept results"

@@ -8,7 +8,7 @@ import click
 
 from duckdb_mistral.duck.quoting import literal, literals
 from duckdb_mistral.jobs.failures import MOST_NAMED, sentence
-from duckdb_mistral.jobs.job import ENDED, PENDING, Status
+from duckdb_mistral.jobs.report import ENDED, PENDING, Status
 
 if TYPE_CHECKING:
     import duckdb

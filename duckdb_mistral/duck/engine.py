@@ -1,4 +1,4 @@
-"""DuckDB engines of our own, for work on our own files."""
+"""Our own DuckDB engines, for work on our own files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def disk_is_full(error: duckdb.Error) -> bool:
-    """Tell whether DuckDB found no room to write to."""
+    """Tell whether DuckDB found no room to write."""
     return isinstance(error, duckdb.IOException) and os.strerror(errno.ENOSPC) in str(error)
 
 
 class Engines:
-    """An engine of our own for one work after another: the caller's connection is busy with the caller's statement.
+    """An engine for one task after another, because the caller's connection is busy with the caller's statement.
 
-    Opening one takes longer than a small work does, so it is kept until `close`.
+    Opening one takes longer than a small task, so it is kept until `close`.
     """
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class Engines:
 
     @contextmanager
     def one(self, spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Yield a connection with temporary tables and views of its own, for one thread at a time.
+        """Yield a connection with its own temporary tables and views, for one thread at a time.
 
-        What does not fit into memory goes to the directory `spill`, which is there only while it is needed; without
-        it nothing may. Raises LedgerError where there is no room for it.
+        Data that does not fit into memory goes to the directory `spill`, which exists only while it is needed; without
+        `spill`, nothing may exceed memory. Raises LedgerError if there is no room.
         """
-        # A cursor shows no progress bar; what was connected does, where Python is interactive.
+        # A cursor shows no progress bar; the connection itself does if Python is interactive.
         with self._spilling_to("" if spill is None else str(spill)).cursor() as connection:
             connection.execute("SET preserve_insertion_order = false")
             try:
@@ -56,7 +56,7 @@ class Engines:
                 ) from error
 
     def close(self) -> None:
-        """Let go of the engine; the next work opens another."""
+        """Close the engine; the next task opens another."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -65,7 +65,7 @@ class Engines:
         if self._engine is not None:
             try:
                 self._engine.execute("SET temp_directory = $directory", {"directory": directory})
-            except duckdb.Error:  # something was spilled, so that engine keeps its directory; or it failed for good
+            except duckdb.Error:  # the engine has spilled, so it keeps its directory; or it has failed for good
                 self.close()
             else:
                 return self._engine
@@ -77,7 +77,7 @@ class Engines:
 
 
 class SharedEngine:
-    """An engine that threads take in turn: one work at a time has the memory and the cores."""
+    """An engine that threads take turns with: one task at a time has the memory and the cores."""
 
     def __init__(self) -> None:
         """Open nothing yet."""
@@ -86,14 +86,14 @@ class SharedEngine:
 
     @contextmanager
     def one(self, spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Yield a connection as `Engines.one` does, once no other thread has one; an interrupt ends it before that."""
+        """Yield a connection as `Engines.one` does, once no other thread has one; raise if interrupted by then."""
         with self._taken:
             interrupts.check()
             with self._engines.one(spill) as connection:
                 yield connection
 
     def close(self) -> None:
-        """Let go of the engine, unless an interrupt came and a thread is still at its work with it."""
+        """Close the engine, unless, after an interrupt, a thread is still working with it."""
         if self._taken.acquire(blocking=False):
             try:
                 self._engines.close()
@@ -103,7 +103,7 @@ class SharedEngine:
 
 @contextmanager
 def own_engine(spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an engine of our own for a single work."""
+    """Open our own engine for a single task."""
     engines = Engines()
     try:
         with engines.one(spill) as connection:
@@ -113,8 +113,8 @@ def own_engine(spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]
 
 
 def keep_build_sides(engine: duckdb.DuckDBPyConnection) -> None:
-    """Let joins of an engine of our own hold in memory what is written second, however large DuckDB takes it for.
+    """Make joins hold their second side in memory, however large DuckDB thinks it is.
 
-    It would hold the lines of requests: it guesses their number from the size of their file.
+    Otherwise it would hold the lines of requests, whose number it guesses from the size of their file.
     """
     engine.execute("SET disabled_optimizers = 'build_side_probe_side,join_order'")

@@ -1,4 +1,4 @@
-"""Lines as they came: cut at newline bytes, whatever is in them."""
+"""Raw lines, split at newline bytes, whatever they contain."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 
 #: Raw lines are handed to DuckDB in batches of about this many bytes.
 BATCH_BYTES = 16 << 20
-#: Request lines are handed over in smaller ones: DuckDB's work on JSON takes many times the memory of its batch.
+#: Request lines come in smaller batches, because DuckDB's work on JSON takes many times the memory of its batch.
 REQUEST_BYTES = 1 << 20
-#: What some programs write before UTF-8.
+#: The byte order mark that some programs write before UTF-8.
 BOM = b"\xef\xbb\xbf"
+#: How read_json reads of lines the custom_id alone. Unless told that they are records, it reads lines of which a single
+#: column is asked for in more than twice the time.
+JUST_IDS = "format = 'newline_delimited', records = true, columns = {custom_id: 'VARCHAR'}"
 LINES = pa.schema([("line", pa.string()), ("start", pa.int64())])
 
 
 def raw_lines(path: Path) -> Iterator[pa.RecordBatch]:
-    """Yield a file's lines, cut at newline bytes alone, with the byte each starts at.
+    """Yield a file's lines, split only at newline bytes, with the byte at which each starts.
 
-    A line that is not UTF-8 comes with its bad bytes replaced, and a byte order mark is left out.
+    In a line that is not UTF-8 the bad bytes are replaced. A byte order mark is left out.
     """
     if not path.stat().st_size:
         return
@@ -41,7 +44,7 @@ def raw_lines(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def cut_to_lines(path: Path) -> None:
-    """Cut a file after its last newline; one that has none, or that is not there, is gone after it."""
+    """Truncate a file after its last newline; a file without newlines is removed, and a missing one is ignored."""
     try:
         with path.open("r+b") as file:
             end = file.seek(0, SEEK_END)
@@ -59,14 +62,14 @@ def cut_to_lines(path: Path) -> None:
 
 
 def register_requests(engine: duckdb.DuckDBPyConnection, name: str, paths: Iterable[Path]) -> None:
-    """Let a connection of our own read the lines of request files, once, as `name`, in whatever size they come."""
+    """Let one of our own connections read the lines of request files, once, as `name`, whatever their size."""
     engine.register(name, pa.RecordBatchReader.from_batches(LINES, _request_lines(paths)))
 
 
 def _request_lines(paths: Iterable[Path]) -> Iterator[pa.RecordBatch]:
     for path in paths:
         start = 0
-        with path.open("rb") as file:  # read, not mapped: the pages of a map would count as memory of this process
+        with path.open("rb") as file:  # read, not mapped, because mapped pages count as memory of this process
             while block := file.read(REQUEST_BYTES):
                 block += file.readline()
                 yield _batch(block, start)
@@ -74,7 +77,7 @@ def _request_lines(paths: Iterable[Path]) -> Iterator[pa.RecordBatch]:
 
 
 def _batch(block: bytes, start: int) -> pa.RecordBatch:
-    """Return the lines of a block, each with the newline that ends it; no line is handled by itself."""
+    """Return the lines of a block, each with its newline; no line is handled on its own."""
     ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + 1
     bounds = np.concatenate(([0], ends, [] if block.endswith(b"\n") else [len(block)])).astype(np.int64)
     lines = pa.StringArray.from_buffers(len(bounds) - 1, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(block))

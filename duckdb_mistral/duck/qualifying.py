@@ -1,9 +1,9 @@
-"""The names in our own SQL: they mean DuckDB's functions and types, whatever the caller has named so.
+"""Names in our own SQL: they mean DuckDB's functions and types, even if the caller has something of the same name.
 
-A plain name of a function means the caller's macro, where there is one of that name, and so does an operator: `||`,
-`[…]` and `{…}` are functions too. What the caller's connection runs is written without such operators, in calls of
-functions, and `qualified` says of each that DuckDB's is meant. Comparisons, CASE, IN, casts, coalesce and COLLATE
-cannot be redefined, nor can types other than JSON, which comes with an extension.
+A function's plain name means the caller's macro if there is one of that name. The same goes for operators: `||`, `[…]`
+and `{…}` are functions too. So SQL for the caller's connection is written without such operators, as function calls,
+and `qualified` makes each of them mean DuckDB's own. Comparisons, CASE, IN, casts, coalesce and COLLATE cannot be
+redefined, nor can types other than JSON, which comes with an extension.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-#: Where DuckDB's functions live, and ours that are made by create_function; no database can be attached by that name.
+#: Where DuckDB's functions live, and ours made by create_function; no database can be attached under that name.
 OWN = "system.main."
-#: The type, as both DuckDB 1.5 and 2 take it.
+#: The type, in a form that both DuckDB 1.5 and 2 accept.
 JSON = '"system".main."JSON"'
 
-#: What touches its bracket as a function does, and is none.
+#: Words that stand directly before a bracket like a function, but are none.
 _NO_FUNCTIONS = frozenset({"cast", "try_cast", "try", "coalesce", "exists", "struct", "map", "enum", "decimal"})
 _TOKENS = re.compile(
     r"""
@@ -31,16 +31,16 @@ _TOKENS = re.compile(
 
 @lru_cache(64)
 def qualified(sql: str) -> str:
-    """Return SQL of ours with every function, and the type JSON, named in full.
+    """Return our SQL with every function, and the type JSON, named in full.
 
-    A name that touches its bracket is a function's, and JSON in capitals is the type. Texts, comments, other names in
-    quotes and `$placeholders` stay as they are, and so does what is named in full.
+    A name directly before a bracket is a function's, and JSON in capitals is the type. Strings, comments, other quoted
+    names and `$placeholders` stay as they are, and so do names that are already in full.
     """
     return _TOKENS.sub(_named, sql)
 
 
 def call(function: str, *arguments: str) -> str:
-    """Return a call of a function, or of an operator by its sign, as `qualified` takes it."""
+    """Return a call of a function, or of an operator by its sign, in the form that `qualified` expects."""
     name = function if function.isidentifier() else f'"{function}"'
     return f"{name}({', '.join(arguments)})"
 

@@ -53,6 +53,8 @@ class Rule:
     jobs: dict[str, Any] | None = None
     #: Use these query parameters instead of those that were sent.
     query: dict[str, str] | None = None
+    #: Leave out of a list, and out of its total, what was created less than this many seconds ago.
+    lag: float = 0.0
     #: Let the answer's clock be this many seconds ahead.
     ahead: float = 0.0
 
@@ -109,8 +111,8 @@ class Faults:
             await _say(send, rule.status, rule.headers, rule.body.encode())
         elif rule.cut is not None:
             await self._app(scope, receive, _cutting(receive, send, rule.cut))
-        elif rule.change is not None or rule.jobs is not None:
-            await self._app(scope, receive, _changing(send, rule.change or {}, rule.jobs or {}))
+        elif rule.change is not None or rule.jobs is not None or rule.lag:
+            await self._app(scope, receive, _changing(send, rule))
         else:
             await self._app(scope, receive, send)
 
@@ -199,8 +201,9 @@ def _dated(send: Send, ahead: float) -> Send:
     return dated
 
 
-def _changing(send: Send, changes: dict[str, Any], of_jobs: dict[str, Any]) -> Send:
-    """Return a send that changes a JSON answer, and each job in it."""
+def _changing(send: Send, rule: Rule) -> Send:
+    """Return a send that changes a JSON answer, and each job in it, as a rule says."""
+    changes, of_jobs = rule.change or {}, rule.jobs or {}
     start: Message = {}
     parts: list[bytes] = []
 
@@ -211,7 +214,10 @@ def _changing(send: Send, changes: dict[str, Any], of_jobs: dict[str, Any]) -> S
         parts.append(bytes(message.get("body", b"")))
         if message.get("more_body"):
             return
-        document: dict[str, Any] = json.loads(b"".join(parts)) | changes
+        document: dict[str, Any] = json.loads(b"".join(parts))
+        if rule.lag:
+            document = _lagging(document, time.time() - rule.lag)
+        document |= changes
         if isinstance(document.get("data"), list):
             document["data"] = [_changed(job, of_jobs) for job in document["data"]]
         else:
@@ -220,6 +226,13 @@ def _changing(send: Send, changes: dict[str, Any], of_jobs: dict[str, Any]) -> S
         await _say(send, start["status"], {}, body)
 
     return changing
+
+
+def _lagging(document: dict[str, Any], until: float) -> dict[str, Any]:
+    """Return a list without what was created after a moment, by the server's clock."""
+    entries = document.get("data", [])
+    there = [entry for entry in entries if entry["created_at"] <= until]
+    return document | {"data": there, "total": document.get("total", len(entries)) - len(entries) + len(there)}
 
 
 def _changed(document: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.api.endpoints import OUTPUT_FIELDS, Endpoint, endpoint_of, usual_model
+from duckdb_mistral.duck.quoting import quoted
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.jobs.job import OWN_KEYS, Plan
+from duckdb_mistral.jobs.plan import Plan
+from duckdb_mistral.jobs.tags import KEYS
 from duckdb_mistral.results.output import Output, declared
 from duckdb_mistral.runtime.json_text import given_json
 from duckdb_mistral.settings import Settings
@@ -85,7 +87,7 @@ def metadata(value: Any) -> tuple[tuple[str, str], ...]:
         if isinstance(entry, dict | list):
             raise ArgumentError(f"metadata {key!r} is a list or a struct; a job's metadata is text. Nothing was sent.")
         text = entry if isinstance(entry, str) else json.dumps(entry)
-        if key in OWN_KEYS:
+        if key in KEYS:
             raise ArgumentError(f"metadata cannot use the key {key!r}: jobs are found again by it. Nothing was sent.")
         if not 1 <= len(key) <= LONGEST_METADATA_KEY:
             raise ArgumentError(
@@ -218,7 +220,7 @@ def _shown(value: Any, most: int = 120) -> str:
     """Return an argument in SQL's words, for a sentence about it."""
     if value is None:
         return "NULL"
-    text = "'" + value.replace("'", "''") + "'" if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = quoted(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= most else text[:most] + "…"
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from duckdb_mistral.functions.session import Session
-    from duckdb_mistral.jobs.job import Job, Plan
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.jobs.plan import Plan
 
 NULL_ID = "The id is NULL; give the submission_id or the job_id that mistral_batch_submit returned."
 
@@ -25,7 +26,7 @@ NULL_ID = "The id is NULL; give the submission_id or the job_id that mistral_bat
 def check(_: Session, plan: str, names: list[str]) -> str | None:
     """Return what is wrong with the columns of a source, or None."""
     try:
-        _check_columns(plan, names)
+        _checked_plan(plan, names)
     except MistralBatchError as error:
         return str(error)
     return None
@@ -41,12 +42,12 @@ def open_spool(
     from duckdb_mistral.batches.spools import new_spool
     from duckdb_mistral.functions.reach import refuse_out_of_reach
 
-    _check_columns(plan, names)
+    checked = _checked_plan(plan, names)
     context = session.context()
-    refuse_out_of_reach(context.home, allowed)
+    refuse_out_of_reach(context.home.path, allowed)
     context.settings.required_key()
     session.spools.discard_earlier(connection, query)
-    return session.spools.add(OpenSpool(context, new_spool(context), plan, connection, query))
+    return session.spools.add(OpenSpool(context, new_spool(context), checked, connection, query))
 
 
 def refuse_spools(session: Session, tokens: Iterable[int]) -> None:
@@ -70,17 +71,21 @@ def submit(session: Session, token: int, summary: Mapping[str, Any]) -> Iterable
     try:
         check_spooled(summary, spool)
         check_rows(summary, spool)
-        jobs = Submitter(opened.context).submit(_plan(opened.plan), spool, summary["fingerprint"])
+        jobs = Submitter(opened.context).submit(opened.plan, spool, summary["fingerprint"])
         return [row_types.submit_row(job, reused) for job, reused in jobs]
     finally:
         spool.discard()
 
 
-def _check_columns(plan: str, names: list[str]) -> None:
+def _checked_plan(text: str, names: list[str]) -> Plan:
+    """Return the plan of a statement whose source has these columns; raises an error for columns it cannot use."""
     from duckdb_mistral.api.endpoints import endpoint_of
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.requests.checks import check_columns
 
-    check_columns(endpoint_of(json.loads(plan)["endpoint"]), names)
+    plan = Plan.from_json(text)
+    check_columns(endpoint_of(plan.endpoint), names)
+    return plan
 
 
 def estimate(
@@ -96,12 +101,13 @@ def estimate(
     `names` are the columns of the source.
     """
     from duckdb_mistral.api.endpoints import endpoint_of
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.pricing.plans import estimate_plan
     from duckdb_mistral.requests.checks import check_rows
     from duckdb_mistral.requests.field_names import unsent_columns
 
     check_rows(summary)
-    planned = _plan(plan)
+    planned = Plan.from_json(plan)
     unsent = unsent_columns(endpoint_of(planned.endpoint), names)
     row = estimate_plan(planned, measured or [], session.settings, unsent)
     return [_piloted(session, row, planned, pilot) if pilot else row]
@@ -218,19 +224,6 @@ def models(session: Session, _: bool | None) -> Iterable[dict[str, Any]]:
     from duckdb_mistral.functions import row_types
 
     return map(row_types.model_row, session.context().client.models())
-
-
-def _plan(text: str) -> Plan:
-    from duckdb_mistral.jobs.job import Plan
-
-    fields = json.loads(text)
-    return Plan(
-        **fields
-        | {
-            "models": tuple(fields["models"]),
-            "metadata": tuple(tuple(pair) for pair in fields["metadata"]),
-        }
-    )
 
 
 def _required(identifier: str | None) -> str:

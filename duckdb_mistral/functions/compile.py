@@ -84,7 +84,7 @@ def _results(session: Session, given: Mapping[str, Any]) -> str:
     if not isinstance(identifier, str):
         raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
     context = session.context()
-    refuse_out_of_reach(context.home, given.get("allowed"))
+    refuse_out_of_reach(context.home.path, given.get("allowed"))
     collected = collect(context, None if identifier == EVERY else identifier, partial=partial)
     return results_statement(collected.families, collected.output)
 

@@ -12,8 +12,10 @@ from duckdb_mistral.batches.track import MOVING
 from duckdb_mistral.duck.engine import own_engine
 from duckdb_mistral.duck.sql_files import template
 from duckdb_mistral.functions.row_types import COUNT, STATUS, TEXT
-from duckdb_mistral.jobs.job import Job, JobReport, Status, Step, now, read_json
+from duckdb_mistral.jobs.job import Job, Step, now
+from duckdb_mistral.jobs.report import JobReport, Status
 from duckdb_mistral.results.strangers import counted
+from duckdb_mistral.runtime.json_text import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

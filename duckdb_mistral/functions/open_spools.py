@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.requests.spool import Spool
 
 #: Spools of statements that failed, whose connections are gone.
@@ -20,7 +21,7 @@ class OpenSpool(NamedTuple):
 
     context: Context
     spool: Spool
-    plan: str
+    plan: Plan
     connection: int
     query: int
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from duckdb_mistral.jobs.job import Job, JobReport, Status, Step
+from duckdb_mistral.jobs.job import Job, Step
+from duckdb_mistral.jobs.report import JobReport, Status
 from duckdb_mistral.results.strangers import counted
 
 TEXT = pa.string()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
 from functools import cache
 from hashlib import md5
 from typing import TYPE_CHECKING, Any
@@ -56,7 +55,7 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
         source=source_sql(arguments.source),
         own=_own_names(arguments.source),
         kept="MATERIALIZED" if len(re.findall(r"\bUNION\b", arguments.source, re.IGNORECASE)) > MOST_BRANCHES else "",
-        plan=literal(json.dumps(asdict(arguments.plan))),
+        plan=literal(arguments.plan.to_json()),
         known_columns=requests.known_columns,
         problem=qualified(requests.problem),
         body=qualified(requests.body),

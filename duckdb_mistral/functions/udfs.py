@@ -11,8 +11,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
-from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from duckdb_mistral.duck.arrow_function import create_arrow_function
 from duckdb_mistral.duck.vectors import numbers
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.functions import calls, row_types
@@ -85,15 +85,8 @@ class Functions:
         functions = table()
         self._given = tuple(_Vectors(self.session, each.vectors, len(each.parameters)) for each in functions)
         for function, given in zip(functions, self._given, strict=True):
-            connection.create_function(
-                function.name,
-                given,
-                list[Any](function.parameters),
-                row_types.sql_type(function.kind),
-                type=PythonUDFType.ARROW,
-                null_handling=FunctionNullHandling.SPECIAL,
-                side_effects=not function.pure,
-            )
+            returned = row_types.sql_type(function.kind)
+            create_arrow_function(connection, function.name, given, function.parameters, returned, pure=function.pure)
 
 
 class _Vectors:

@@ -1,63 +1,16 @@
-"""The values that pass between the layers: a job, what the API says of it, and when it has ended."""
+"""A job of the ledger and the submission that it is of, and the steps between this package and the API."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from duckdb_mistral.jobs.report import ENDED_BADLY, Status
 
-class Status(StrEnum):
-    """The API's words for a job (schema BatchJobStatus), and HELD and UNKNOWN, which are this package's.
-
-    Any other word that the API may come to use is kept as text: JobReport.ended decides what it means.
-    """
-
-    #: Not created at the API yet: it waits for room under the pending limit.
-    HELD = "HELD"
-    #: A create was sent and its answer was lost; it is being looked for.
-    UNKNOWN = "UNKNOWN"
-    QUEUED = "QUEUED"
-    RUNNING = "RUNNING"
-    SUCCESS = "SUCCESS"
-    FAILED = "FAILED"
-    TIMEOUT_EXCEEDED = "TIMEOUT_EXCEEDED"
-    CANCELLATION_REQUESTED = "CANCELLATION_REQUESTED"
-    CANCELLED = "CANCELLED"
-
-
-#: No job leaves these, but for a server that takes back what it said.
-ENDED = frozenset({Status.SUCCESS, Status.FAILED, Status.TIMEOUT_EXCEEDED, Status.CANCELLED})
-WORDS = frozenset(Status)
-#: Ended, and not as the user wished.
-ENDED_BADLY = ENDED - {Status.SUCCESS}
-#: What counts against the workspace's pending limit.
-PENDING = (Status.QUEUED, Status.RUNNING, Status.CANCELLATION_REQUESTED)
-
-#: Job metadata keys that find a job again when the answer to its create was lost.
-SUBMISSION_KEY = "duckdb_mistral_submission"
-PART_KEY = "duckdb_mistral_part"
-#: What makes two submissions the same, so that a lost ledger can be rebuilt from the workspace's jobs.
-IDENTITY_KEY = "duckdb_mistral_identity"
-#: How many jobs the submission has, and what it sends again what was left of: for the same purpose.
-JOBS_KEY = "duckdb_mistral_jobs"
-RETRY_KEY = "duckdb_mistral_retry_of"
-#: Its models, where they are several: those of which no job was created are known by it alone.
-MODELS_KEY = "duckdb_mistral_models"
-#: How many of its rows share the request of another one, where any do: which ones is told by a file here alone.
-COPIES_KEY = "duckdb_mistral_copies"
-#: How many of its rows were answered before, where any were: the answers lie here alone.
-ANSWERED_KEY = "duckdb_mistral_answered"
-OWN_KEYS = frozenset(
-    {SUBMISSION_KEY, PART_KEY, IDENTITY_KEY, JOBS_KEY, RETRY_KEY, MODELS_KEY, COPIES_KEY, ANSWERED_KEY}
-)
-#: The values of these are ids and hashes, of small letters.
-HASHED_KEYS = frozenset({SUBMISSION_KEY, IDENTITY_KEY, RETRY_KEY})
+if TYPE_CHECKING:
+    from duckdb_mistral.jobs.report import JobReport
 
 
 class Step(StrEnum):
@@ -81,11 +34,6 @@ class Step(StrEnum):
     ANSWERED = "answered"
 
 
-#: The first second of the year 10000, which neither Python's times nor the API's filters know.
-END_OF_TIME = 253_402_300_800
-#: The largest number that a BIGINT and the ledger hold.
-LARGEST_NUMBER = (1 << 63) - 1
-
 #: Whether the API has such a job is not known.
 LOST = (Step.SENDING, Step.GIVEN_UP)
 
@@ -98,85 +46,6 @@ ARROWS = {
     Step.DROPPED: frozenset[Step](),
     Step.ANSWERED: frozenset[Step](),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobReport:
-    """What the API says of one job (schema BatchJobOut), read tolerantly from its JSON.
-
-    Times are microseconds since 1970 in UTC, as the ledger keeps them.
-    """
-
-    job_id: str
-    status: str
-    endpoint: str | None = None
-    model: str | None = None
-    total_requests: int = 0
-    completed_requests: int = 0
-    succeeded_requests: int = 0
-    failed_requests: int = 0
-    created_at: int | None = None
-    started_at: int | None = None
-    completed_at: int | None = None
-    errors: tuple[tuple[str, int], ...] = ()
-    metadata: tuple[tuple[str, str], ...] = ()
-    input_files: tuple[str, ...] = ()
-    output_file: str | None = None
-    error_file: str | None = None
-
-    @property
-    def word(self) -> str:
-        """The status as one of Status, where it is one but for its case and its spaces; else as the API says it."""
-        word = re.sub(r"[\s-]+", "_", self.status.strip()).upper()
-        return word if word in WORDS else self.status
-
-    @property
-    def ended(self) -> bool:
-        """Whether the job has ended: by its word, or by its time of completion where we do not know the word."""
-        return self.word in ENDED or (self.word not in PENDING and bool(self.completed_at))
-
-    @property
-    def told(self) -> str:
-        """What results are made from: the status, the counts and the files, as one text."""
-        counts = (self.total_requests, self.completed_requests, self.succeeded_requests, self.failed_requests)
-        return json.dumps([self.word, *counts, self.output_file, self.error_file])
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """What we told of the job's submission in its metadata, also where a server changed the case of it."""
-        told = {key.lower(): value for key, value in self.metadata if key.lower() in OWN_KEYS}
-        return {key: value.lower() if key in HASHED_KEYS else value for key, value in told.items()}
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> JobReport:
-        """Read a BatchJobOut; what is missing, null or of another type is left at its default.
-
-        Raises ValueError where there is no id: then it is no job.
-        """
-        job_id = body.get("id")
-        if not isinstance(job_id, str) or not job_id:
-            raise ValueError("no job id")
-        metadata = body.get("metadata")
-        return cls(
-            job_id=job_id,
-            status=_text(body.get("status")) or Status.UNKNOWN,
-            endpoint=_text(body.get("endpoint")),
-            model=_text(body.get("model")),
-            total_requests=_whole(body.get("total_requests")) or 0,
-            completed_requests=_whole(body.get("completed_requests")) or 0,
-            succeeded_requests=_whole(body.get("succeeded_requests")) or 0,
-            failed_requests=_whole(body.get("failed_requests")) or 0,
-            created_at=_microseconds(body.get("created_at")),
-            started_at=_microseconds(body.get("started_at")),
-            completed_at=_microseconds(body.get("completed_at")),
-            errors=_errors(body.get("errors")),
-            metadata=tuple((str(key), _scalar(value)) for key, value in metadata.items())
-            if isinstance(metadata, Mapping)
-            else (),
-            input_files=tuple(file for file in _list(body.get("input_files")) if isinstance(file, str)),
-            output_file=_text(body.get("output_file")),
-            error_file=_text(body.get("error_file")),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,24 +123,6 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The checked arguments of one mistral_batch_submit."""
-
-    endpoint: str
-    models: tuple[str, ...]
-    timeout_hours: int = 24
-    metadata: tuple[tuple[str, str], ...] = ()
-    output: str | None = None
-    #: US dollars; a submission that may cost more is refused.
-    max_cost: float | None = None
-    #: Whether requests that are the same, or were answered before, are left out.
-    reuse_requests: bool = False
-    force: bool = False
-    #: The submission or job of which this sends again what it left.
-    retry_of: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Part:
     """One input file of a submission; every model of the submission runs on it."""
 
@@ -308,65 +159,3 @@ class Submission:
 def now() -> int:
     """Return this machine's time in microseconds since 1970, UTC."""
     return int(datetime.now(UTC).timestamp() * 1_000_000)
-
-
-def given_metadata(metadata: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """Return the metadata that somebody gave, without what we tell of a submission, which is true of that one alone."""
-    return tuple(pair for pair in metadata if pair[0].lower() not in OWN_KEYS)
-
-
-def read_json(text: str | bytes) -> Any:
-    """Return what JSON holds; half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark.
-
-    Raises ValueError where it is no JSON, or has more levels than Python can read.
-    """
-    try:
-        found = json.loads(text)
-    except RecursionError:
-        raise ValueError("too many levels") from None
-    content = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
-    if b"\\ud" not in content.lower() and b"\xed" not in content:  # which spares most texts to be read twice
-        return found
-    return json.loads(json.dumps(found, ensure_ascii=False).encode(errors="replace"))
-
-
-def results_name(job: Job) -> str:
-    """Return the name of the file in `home`/results that a job's results are kept in."""
-    return f"{job.job_id or f'{job.submission_id}-{job.part}-{job.key}'}.parquet"
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: Any) -> str | None:
-    """Return a text that says something, else None: an empty file id must not become a request."""
-    return value if isinstance(value, str) and value else None
-
-
-def _whole(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return int(value) if abs(value) <= LARGEST_NUMBER else None
-
-
-def _microseconds(value: Any) -> int | None:
-    seconds = _whole(value)
-    return None if seconds is None or abs(seconds) >= END_OF_TIME else seconds * 1_000_000
-
-
-def _scalar(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _errors(value: Any) -> tuple[tuple[str, int], ...]:
-    """Read the errors of a job: each an object with a message, or the message alone; one may come without a list."""
-    errors = value if isinstance(value, list) else [value]
-    return tuple(map(_error, (error for error in errors if error not in (None, "", {}))))
-
-
-def _error(value: Any) -> tuple[str, int]:
-    if not isinstance(value, Mapping):
-        return _scalar(value), 1
-    message = next((value[name] for name in ("message", "detail", "error") if value.get(name)), "")
-    return _scalar(message), _whole(value.get("count")) or 1

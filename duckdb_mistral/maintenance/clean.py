@@ -9,29 +9,41 @@ from __future__ import annotations
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
 
 from duckdb_mistral.batches.describe import describe
-from duckdb_mistral.batches.fetch import PARTIAL, RETRY_SCRATCH, SCRATCH
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.retention import drop_requests, requests_needed
-from duckdb_mistral.batches.reuse_files import COPIES, FOUND
-from duckdb_mistral.batches.spools import MARK, abandoned_spools
+from duckdb_mistral.batches.spools import abandoned_spools
 from duckdb_mistral.duck.engine import SharedEngine
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
-from duckdb_mistral.jobs.job import now, results_name
-from duckdb_mistral.requests.spool import part_name
-from duckdb_mistral.state.inventory import Kind, Thing, by_stem, entries, finished, heaped, is_unfinished, stem_of
-from duckdb_mistral.state.sqlite import ASIDE, DIRECTORIES, LEDGER_FILES, is_lost
+from duckdb_mistral.jobs.job import now
+from duckdb_mistral.state.inventory import Kind, Thing, by_stem, entries, finished, heaped
+from duckdb_mistral.state.names import (
+    copied_by,
+    found_by,
+    hashed_part,
+    is_scratch,
+    is_unfinished,
+    job_named,
+    mark_path,
+    part_path,
+    results_lock,
+    scratch_lock,
+    spool_lock,
+    stem_of,
+)
+from duckdb_mistral.state.sqlite import is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
+    from pathlib import Path
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.state.home import Home
     from duckdb_mistral.state.inventory import Heap
     from duckdb_mistral.state.ledger import Ledger
 
@@ -76,7 +88,7 @@ class Cleaner:
         self._locks = context.locks
         self._engine = engine
         self._oldest = None if asked.older_than_days is None else now() - asked.older_than_days * DAY
-        self._jobs = {stem_of(Path(job.results or results_name(job))): job for job in self._ledger.jobs()}
+        self._jobs = {stem_of(self._file_of(job)): job for job in self._ledger.jobs()}
         self._asked = {job.key for identifier in asked.identifiers for job in self._named(identifier)}
         self._asked |= {job.key for job in self._aged()}
         self._remembers = self._remembers_all()
@@ -116,6 +128,9 @@ class Cleaner:
             return job.ended
         return job.key in self._asked
 
+    def _file_of(self, job: Job) -> Path:
+        return self._home.results_of(job) if job.results is None else self._home.kept(job.results)
+
     # The directories
 
     def _spools(self) -> Generator[Thing, None, None]:
@@ -124,20 +139,20 @@ class Cleaner:
             if path.is_dir():
                 left.add(path)
                 yield Thing(kind=Kind.LEFTOVER, paths=(path,))
-        for path in entries(self._home / "spool"):
+        for path in entries(self._home.spools):
             if path in left:
                 continue
             if self._ledger.submission(path.name) is not None:
                 yield from self._parts(path)
-            elif (path / MARK).exists():  # of a submission that the ledger has forgotten
+            elif mark_path(path).exists():  # of a submission that the ledger has forgotten
                 yield Thing(kind=Kind.NEEDED, paths=(path,))
             else:
                 yield Thing(kind=Kind.BUSY if path.is_dir() else Kind.OTHER, paths=(path,))
 
     def _parts(self, directory: Path) -> Generator[Thing, None, None]:
         jobs = self._ledger.jobs(directory.name)
-        for stem, paths in by_stem([path for path in entries(directory) if path.name != MARK]):
-            its_jobs = [job for job in jobs if stem_of(Path(part_name(job.part))) == stem]
+        for stem, paths in by_stem([path for path in entries(directory) if path != mark_path(directory)]):
+            its_jobs = [job for job in jobs if stem_of(part_path(directory, job.part)) == stem]
             if not its_jobs or any(job.results is None for job in its_jobs):
                 yield Thing(kind=Kind.NEEDED, paths=paths)
                 continue
@@ -155,19 +170,20 @@ class Cleaner:
             return True
 
     def _results(self) -> Generator[Thing, None, None]:
-        found = entries(self._home / "results")
+        found = entries(self._home.results)
         for path in found:
             if not path.is_dir():
                 continue
-            if not path.name.startswith(SCRATCH):
+            if not is_scratch(path):
                 yield Thing(kind=Kind.OTHER, paths=(path,))
                 continue
-            with self._holding([_lock_of_scratch(path.name)]) as held:
+            with self._holding([scratch_lock(path)]) as held:
                 yield Thing(kind=Kind.LEFTOVER if held else Kind.BUSY, paths=(path,))
         yield from self._unfinished(found)
         for stem, paths in by_stem(finished(found)):
-            if stem.startswith(FOUND):
-                yield from self._reused(stem.removeprefix(FOUND), paths, Kind.RESULTS)
+            submission_id = found_by(stem)
+            if submission_id is not None:
+                yield from self._reused(submission_id, paths, Kind.RESULTS)
                 continue
             job = self._job_of(stem)
             if job is None:
@@ -179,13 +195,14 @@ class Cleaner:
                     yield Thing(kind=Kind.ASKED if held else Kind.BUSY, paths=paths)
 
     def _hashes(self) -> Generator[Thing, None, None]:
-        found = entries(self._home / "requests")
+        found = entries(self._home.hashed)
         yield from self._unfinished(found)
         for stem, paths in by_stem(finished(found)):
-            if stem.startswith(COPIES):
-                yield from self._reused(stem.removeprefix(COPIES), paths, Kind.HASHES)
-            else:
+            submission_id = copied_by(stem)
+            if submission_id is None:
                 yield Thing(kind=Kind.HASHES, paths=paths)
+            else:
+                yield from self._reused(submission_id, paths, Kind.HASHES)
 
     def _unfinished(self, found: Iterable[Path]) -> Generator[Thing, None, None]:
         """Yield files that were being written when their process was killed, or are being written now."""
@@ -196,7 +213,7 @@ class Cleaner:
 
     def _reused(self, submission_id: str, paths: tuple[Path, ...], kind: Kind) -> Generator[Thing, None, None]:
         """Yield the files of what a submission reuses, written before it is recorded, under the lock of its spool."""
-        with self._holding([f"spool-{submission_id}"]) as held:
+        with self._holding([spool_lock(submission_id)]) as held:
             if self._ledger.submission(submission_id) is not None:
                 yield Thing(kind=kind, paths=paths)
             elif not held:
@@ -211,22 +228,22 @@ class Cleaner:
 
         Otherwise the ledger may have forgotten submissions, and what they reused must stay for a repair.
         """
-        stems = [stem for stem, _ in by_stem(finished(entries(self._home / "results"))) if not stem.startswith(FOUND)]
-        aside = any(self._home.glob(f"{ASIDE}*"))
-        return not aside and bool(self._ledger.submissions()) and all(map(self._job_of, stems))
+        stems = [stem for stem, _ in by_stem(finished(entries(self._home.results))) if found_by(stem) is None]
+        return not self._home.asides and bool(self._ledger.submissions()) and all(map(self._job_of, stems))
 
     def _job_of(self, stem: str) -> Job | None:
         """Return the job whose results a file holds, whoever created the job."""
-        stem = stem.removeprefix(PARTIAL)
+        stem = job_named(stem)
         return self._jobs.get(stem) or self._ledger.job(stem)
 
     def _locks_of(self, stem: str) -> list[str]:
         """Return the locks of whoever may be writing files of this stem."""
-        if stem.startswith((FOUND, COPIES)):
-            return [f"spool-{stem.partition('-')[2]}"]
+        for submission_id in (found_by(stem), copied_by(stem)):
+            if submission_id is not None:
+                return [spool_lock(submission_id)]
         job = self._job_of(stem)
-        submission_id, _, part = stem.rpartition("-")
-        hashed = [job for job in self._ledger.jobs(submission_id or stem) if str(job.part) == part]
+        submission_id, part = hashed_part(stem)
+        hashed = [job for job in self._ledger.jobs(submission_id) if str(job.part) == part]
         return _collecting([job] if job is not None else hashed)
 
     @contextmanager
@@ -236,14 +253,14 @@ class Cleaner:
             yield all(stack.enter_context(self._locks.trying(name)) for name in names)
 
 
-def _has_ledger(home: Path) -> bool:
+def _has_ledger(home: Home) -> bool:
     """Tell whether there is a ledger; raise LedgerError if there is none, but files that only a ledger explains."""
     if is_lost(home):
         raise LedgerError(
             f"There is no ledger under {home} to say which of the files there are still needed, so nothing was "
             "removed. `duckdb-mistral doctor --repair` rebuilds it from the workspace's jobs."
         )
-    return (home / LEDGER_FILES[0]).exists()
+    return home.ledger.exists()
 
 
 def _opened(context: Context) -> Ledger:
@@ -253,27 +270,22 @@ def _opened(context: Context) -> Ledger:
         raise LedgerError(f"{error} Nothing was removed.") from error
 
 
-def _unknown(identifier: str, home: Path) -> str:
+def _unknown(identifier: str, home: Home) -> str:
     return f"There is no submission or job {identifier} in the ledger under {home}. Nothing was removed."
 
 
-def _others(home: Path) -> Generator[Thing, None, None]:
+def _others(home: Home) -> Generator[Thing, None, None]:
     """Yield what is beside the directories of requests and results."""
-    for path in entries(home):
-        if path.name in LEDGER_FILES:
+    asides = home.asides
+    for path in entries(home.path):
+        if path in home.ledger_files:
             yield Thing(kind=Kind.LEDGER, paths=(path,))
-        elif path.name.startswith(ASIDE):
+        elif path in asides:
             yield Thing(kind=Kind.ASIDE, paths=(path,))
-        elif path.name not in DIRECTORIES:
-            yield Thing(kind=Kind.LOCKS if path.name == "locks" else Kind.OTHER, paths=(path,))
+        elif path not in home.explained:
+            yield Thing(kind=Kind.LOCKS if path == home.locks else Kind.OTHER, paths=(path,))
 
 
 def _collecting(jobs: Iterable[Job]) -> list[str]:
     """Return the locks of whoever may be collecting the results of jobs."""
-    return [f"results-{job.key}" for job in jobs]
-
-
-def _lock_of_scratch(name: str) -> str:
-    """Return the lock of whoever may be using a scratch directory: a collector, or a retry that fills a spool."""
-    kind, lock = (RETRY_SCRATCH, "spool") if name.startswith(RETRY_SCRATCH) else (SCRATCH, "results")
-    return f"{lock}-{name.removeprefix(kind)}"
+    return [results_lock(job) for job in jobs]

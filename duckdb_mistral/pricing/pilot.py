@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from duckdb_mistral.api.client import BatchClient
-    from duckdb_mistral.jobs.job import Plan
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.pricing.prices import Prices
 
 #: Requests under way at a time.

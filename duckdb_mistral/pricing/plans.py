@@ -1,4 +1,4 @@
-"""What a plan will cost, and refusing one that may cost more than its caller allows."""
+"""What a plan will cost, and the refusal of one that may cost more than its caller allows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from duckdb_mistral.pricing.prices import load_prices
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from duckdb_mistral.jobs.job import Plan
+    from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.requests.spool import SpooledPart
     from duckdb_mistral.settings import Settings
 
@@ -27,6 +27,6 @@ def estimate_plan(
 
 
 def check_cost(plan: Plan, sent: Sequence[SpooledPart], settings: Settings) -> None:
-    """Raise ArgumentError where the requests that would be sent may cost more than the plan's `max_cost`."""
+    """Raise ArgumentError if the requests about to be sent may cost more than the plan's `max_cost`."""
     if plan.max_cost is not None:
         estimate_plan(plan, measure(plan.endpoint, sent), settings)

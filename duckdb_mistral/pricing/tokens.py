@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from duckdb.func import FunctionNullHandling, PythonUDFType
+
+from duckdb_mistral.duck.arrow_function import create_arrow_function
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,15 +50,7 @@ def count_tokens(texts: pa.Array, models: pa.Array) -> pa.Array:
 
 def create_function(engine: duckdb.DuckDBPyConnection) -> None:
     """Give one of our own connections a function that registered ones have: mistral_internal_tokens."""
-    engine.create_function(
-        "mistral_internal_tokens",
-        count_tokens,
-        ["VARCHAR", "VARCHAR"],
-        "BIGINT",
-        type=PythonUDFType.ARROW,
-        null_handling=FunctionNullHandling.SPECIAL,
-        side_effects=True,
-    )
+    create_arrow_function(engine, "mistral_internal_tokens", count_tokens, ["VARCHAR", "VARCHAR"], "BIGINT", pure=False)
 
 
 def _joined(words: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""What is refused before anything is sent: columns that cannot be what was meant, and rows that cannot be sent."""
+"""Refusals before anything is sent: columns that cannot be what was meant, and rows that cannot be sent."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ CORRELATED = (
 
 
 def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
-    """Refuse the columns of a source that cannot be what was meant; raise SourceError, naming them."""
+    """Refuse columns of a source that cannot be what was meant; raise SourceError, naming them."""
     names = list(names)
     given = {name.lower(): name for name in names}
     for name in dict.fromkeys((*endpoint.own_columns, *endpoint.option_fields)):
         same = [one for one in names if one.lower() == name]
         if len(same) > 1:
             raise SourceError(
-                f"The source has {len(same)} columns named {name} ({', '.join(same)}), of which only one can be meant. "
-                f"Leave all but one out (SELECT t.* EXCLUDE ({name})), or give them other names. Nothing was sent."
+                f"The source has {len(same)} columns named {name} ({', '.join(same)}), but only one can be sent. "
+                f"Leave out all but one (SELECT t.* EXCLUDE ({name})), or rename the others. Nothing was sent."
             )
     content = (*endpoint.content_columns, "body")
     if "custom_id" not in given:
         raise SourceError(
-            f"The source has no column custom_id{_meant('custom_id', given)}; each request needs one, to join its "
-            "answer by. Nothing was sent."
+            f"The source has no column custom_id{_meant('custom_id', given)}; each request needs one, by which its "
+            "answer is joined. Nothing was sent."
         )
     if not any(name in given for name in content):
         wanted = " or ".join((", ".join(content[:-1]), content[-1]))
         near = next((hint for name in content if (hint := _meant(name, given))), "")
         raise SourceError(f"The source has no column {wanted}{near}, so there is nothing to ask. Nothing was sent.")
-    # custom_id is there; customer_id beside it is another column
+    # custom_id is there, so customer_id is no misspelling of it
     known = {
         *endpoint.fields,
         *endpoint.own_columns,
@@ -69,7 +69,7 @@ def check_columns(endpoint: Endpoint, names: Iterable[str]) -> None:
 
 
 def check_spooled(summary: Mapping[str, Any], spool: Spool) -> None:
-    """Refuse a spool that holds other rows than were counted; what could not be written is told by its `finish`."""
+    """Refuse a spool that does not hold the rows that were counted; its `finish` reports rows it could not write."""
     if spool.failure is None:
         written = summary["rows"] - sum(dict(summary["problems"] or ()).values())
         if spool.request_count != written:
@@ -77,7 +77,7 @@ def check_spooled(summary: Mapping[str, Any], spool: Spool) -> None:
 
 
 def check_rows(summary: Mapping[str, Any], spool: Spool | None = None) -> None:
-    """Refuse the rows of a source that cannot be sent as they are; raise SourceError, naming them."""
+    """Refuse rows of a source that cannot be sent as they are; raise SourceError, naming them."""
     if not summary["rows"]:
         raise SourceError("The source has no rows, so there is nothing to send.")
     problems = dict(summary["problems"] or ())
@@ -91,7 +91,7 @@ def check_rows(summary: Mapping[str, Any], spool: Spool | None = None) -> None:
         named = f": {', '.join(names)}" if names else ""
         raise SourceError(
             f"The source repeats {repeated:,} of its {summary['rows']:,} custom_ids{named}. Answers are joined by "
-            "custom_id, so each must be there once. Nothing was sent."
+            "custom_id, so each must occur only once. Nothing was sent."
         )
 
 
@@ -105,8 +105,8 @@ def _example(text: str) -> str:
 
 
 def _repeated_ids(spool: Spool, most: int = 5) -> tuple[int, list[str]]:
-    """Return how many custom_ids of a spool are there once more, and some of them."""
-    # To count them takes several times their size; eight bytes of each tell nearly always that there are none.
+    """Return how many custom_ids of a spool are repeats, and some of them."""
+    # Counting them takes several times their size; eight bytes of each nearly always show that none repeats.
     if not spool.may_repeat():
         return 0, []
     with own_engine(spool.spill) as engine:

@@ -6,30 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from duckdb_mistral.state.names import keys_path
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Keys are written in pieces of so many bytes.
+#: Keys are written in pieces of this many bytes.
 KEYS_BUFFER = 1 << 20
-#: The keys of a part: `request` is the MD5 of the body as hexadecimal digits.
+#: The keys of a part; `request` is the MD5 of the body as hexadecimal digits.
 KEYS = pa.schema([("custom_id", pa.string()), ("request", pa.string())])
 
 
-def keys_path(part: Path) -> Path:
-    """Return where the keys of a part lie."""
-    return part.with_suffix(".arrow")
-
-
 def new_keys_file(path: Path) -> Any:
-    """Return a file that Arrow writes to on its own: a batch is ten pieces, and each would be a call of Python."""
-    # Not made before and then opened for writing: a file that was cut to nothing is written to the disk when it closes.
+    """Return a file that Arrow writes to itself: a batch is ten pieces, each of which would be a Python call."""
+    # Do not create it first and reopen it: a truncated file is flushed to the disk when it closes.
     file = pa.OSFile(str(path), "wb")
     path.chmod(0o600)
     return pa.BufferedOutputStream(file, KEYS_BUFFER)
 
 
 def read_keys(part: Path) -> pa.Table | None:
-    """Return the keys of a part as a table of the schema KEYS, mapped from disk; None where they cannot be read."""
+    """Return the keys of a part as a table of the schema KEYS, mapped from disk; None if they cannot be read."""
     try:
         with pa.memory_map(str(keys_path(part))) as source:
             keys = pa.ipc.open_file(source).read_all()

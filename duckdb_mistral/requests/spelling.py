@@ -9,16 +9,16 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.api.endpoints import Endpoint
 
-#: A column whose name is this near to a field's is taken for a misspelt one.
+#: A column whose name is at least this similar to a field's counts as a misspelling of it.
 NEAR = 0.85
-#: service_time is no misspelt service_tier, and n_tokens no min_tokens.
+#: Stricter, so that service_time is no misspelt service_tier, and n_tokens no misspelt min_tokens.
 NEARER = 0.93
-#: Shorter names than this are near to too much.
+#: Names shorter than this are similar to too many others.
 SHORTEST_NEAR = 6
 
 
 def misspelt(endpoint: Endpoint, name: str, others: Iterable[str] = ()) -> str | None:
-    """Return the field that a name was probably meant to be; of newer ones, which data is nearer to, if it is sure."""
+    """Return the field that a name was probably meant to be; for newer fields, whose names resemble data, be strict."""
     fields = [field for field in endpoint.option_fields if field not in endpoint.added]
     newer = [field for field in endpoint.option_fields if field in endpoint.added and field[0] == name[:1]]
     return nearest(name, [*others, *fields]) or nearest(name, newer, near=NEARER)

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from duckdb_mistral.duck.arrow_function import create_arrow_function
 from duckdb_mistral.duck.vectors import numbers
 from duckdb_mistral.errors import SourceError
-from duckdb_mistral.requests.keys import KEYS, keys_path, new_keys_file
+from duckdb_mistral.requests.keys import KEYS, new_keys_file
 from duckdb_mistral.requests.vectors import chunks, of_type, offsets_of, without_nulls
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state.names import keys_path, part_path, spill_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +37,6 @@ CHECKED_BYTES = 64 << 20
 #: Keep this many bytes of the disk free, but only a tenth of a small disk.
 SPARED_BYTES = 64_000_000
 FREE_SOME = "Nothing was sent. Free some space there, or set DUCKDB_MISTRAL_HOME to another directory."
-#: Suffix of the directory, named after its spool, that DuckDB spills to when memory is full.
-SPILL = "-spill"
 #: From this many hashes on, two threads sort one half each.
 HALVED = 100_000
 
@@ -91,7 +90,7 @@ class Spool:
     @property
     def spill(self) -> Path:
         """The directory that DuckDB may spill to when memory is full."""
-        return self.directory.with_name(f"{self.directory.name}{SPILL}")
+        return spill_path(self.directory)
 
     def write(
         self,
@@ -141,14 +140,8 @@ class Spool:
             self.write(lines, custom_ids, requests)
             return pa.Array.from_buffers(pa.int8(), len(lines), [None, pa.py_buffer(bytes(len(lines)))])
 
-        engine.create_function(
-            "mistral_internal_write",
-            write,
-            ["VARCHAR", "VARCHAR", "VARCHAR"],
-            "TINYINT",
-            type=PythonUDFType.ARROW,
-            null_handling=FunctionNullHandling.SPECIAL,
-            side_effects=True,
+        create_arrow_function(
+            engine, "mistral_internal_write", write, ["VARCHAR", "VARCHAR", "VARCHAR"], "TINYINT", pure=False
         )
 
     def finish(self) -> list[SpooledPart]:
@@ -245,7 +238,7 @@ class Spool:
         self._unchecked += len(data)
 
     def _path(self) -> Path:
-        return self.directory / part_name(len(self._parts) + 1)
+        return part_path(self.directory, len(self._parts) + 1)
 
     def _close_part(self) -> None:
         if self._file is None:
@@ -275,11 +268,6 @@ def _new_file(path: Path) -> Any:
     file = path.open("xb", buffering=0)
     path.chmod(0o600)
     return file
-
-
-def part_name(part: int) -> str:
-    """Return the file name of a part, counted from 1."""
-    return f"part-{part:05}.jsonl"
 
 
 def _too_long(line: str, max_bytes: int) -> str:

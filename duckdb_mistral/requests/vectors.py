@@ -1,4 +1,4 @@
-"""Vectors of text as DuckDB hands them over: their bytes lie in one buffer, and are sliced there."""
+"""Vectors of text as DuckDB hands them over: their bytes are in one buffer, and are sliced there."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pyarrow as pa
 
 
 def chunks(values: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
-    """Return the arrays that a vector is made of."""
+    """Return the arrays that make up a vector."""
     return values.chunks if isinstance(values, pa.ChunkedArray) else [values]
 
 
 def of_type(texts: pa.Array, *types: pa.DataType) -> pa.Array:
-    """Return texts of one of the types, of the last where they are of none."""
+    """Return texts of one of the types; texts of any other type are cast to the last."""
     return texts if texts.type in types else texts.cast(types[-1])
 
 
 def without_nulls(lines: pa.Array) -> pa.Array:
-    """Return the lines without NULLs, of a type whose bytes lie one after another."""
+    """Return the lines without NULLs, of a type whose bytes are contiguous."""
     lines = of_type(lines, pa.string(), pa.large_string())
     return lines.drop_null() if lines.null_count else lines
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from duckdb_mistral.api.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
 from duckdb_mistral.duck.engine import disk_is_full
-from duckdb_mistral.duck.jsonl import LINES, raw_lines
+from duckdb_mistral.duck.jsonl import JUST_IDS, LINES, raw_lines
 from duckdb_mistral.duck.quoting import literal, literals
 from duckdb_mistral.duck.sql_files import template
 from duckdb_mistral.errors import IncompleteResultsError
@@ -27,10 +27,13 @@ from duckdb_mistral.results.packed import register_floats
 from duckdb_mistral.results.provenance import digests, option
 from duckdb_mistral.results.reasons import is_error, told
 from duckdb_mistral.results.strangers import MOST, sentence
+from duckdb_mistral.state.names import read_path, unfinished_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import numpy as np
 
     from duckdb_mistral.jobs.job import Job
 
@@ -117,7 +120,7 @@ def write_results(
     Raises IncompleteResultsError where the files hold fewer rows than the job's counts promise, unless `partial`,
     and OSError where the disk is full; `target` then does not exist.
     """
-    read = target.with_suffix(".read")
+    read = read_path(target)
     submitted = _submitted(engine, job, files)
     if RESULT_FAMILIES.get(job.endpoint) == "embedding":
         register_floats(engine)
@@ -126,15 +129,15 @@ def write_results(
         if submitted is not None and large and _convert_large(engine, job, files, large, read):
             engine.execute(f"CREATE TEMP VIEW submitted AS {submitted.select}")
             same = _same_ids(engine, read, submitted)
-            if same is not None and _hashes_differ(engine, read):
+            if same is not None and _all_differ(same):
                 read.replace(target)
-                return Written(tally=_all_held(same), lines=large)
+                return Written(tally=_all_held(len(same)), lines=large)
             engine.execute("DROP VIEW submitted")
         _convert(engine, job, files, read)
         engine.execute(f"CREATE TEMP VIEW submitted AS {_ids_of(read) if submitted is None else submitted.select}")
         same = None if submitted is None else _same_ids(engine, read, submitted)
         if same is not None:
-            tally = _all_held(same)
+            tally = _all_held(len(same))
         else:
             tally = Tally(**_row(engine, template("verify").substitute(results=literal(read))))
         strangers = _strangers(engine, job, read) if tally.unknown else None
@@ -247,26 +250,23 @@ def _judged(job: Job, read: str, output: str | None, *, whole: bool = True) -> s
     )
 
 
-def _same_ids(engine: duckdb.DuckDBPyConnection, read: Path, submitted: _Submitted) -> int | None:
-    """Return how many custom_ids came back if they are exactly those submitted.
+def _same_ids(engine: duckdb.DuckDBPyConnection, read: Path, submitted: _Submitted) -> np.ndarray[Any, Any] | None:
+    """Return the hashes of the custom_ids that came back if these are exactly those submitted.
 
     They are if as many came back as were submitted, none of these twice, and each of these is among them.
     """
     returned = f"read_parquet({literal(read)})"
-    sent = "count(*)" if submitted.distinct else "count(DISTINCT custom_id)"
-    counts = f"SELECT (SELECT count(*) FROM {returned}), count(*), {sent} FROM submitted"
-    ((came, rows, ids),) = engine.execute(counts).fetchall()
-    if not came == rows == ids:
+    ((came,),) = engine.execute(f"SELECT count(*) FROM {returned}").fetchall()
+    if came != submitted.distinct_count(engine):
         return None
-    ((held,),) = engine.execute(
-        f"SELECT count(*) FROM (SELECT 1 FROM submitted SEMI JOIN {returned} AS returned USING (custom_id))"
-    ).fetchall()
-    return int(held) if held == ids else None
+    held: np.ndarray[Any, Any] = engine.execute(
+        f"SELECT hash(custom_id) AS hash FROM submitted SEMI JOIN {returned} AS returned USING (custom_id)"
+    ).fetchnumpy()["hash"]
+    return held if len(held) == came else None
 
 
-def _hashes_differ(engine: duckdb.DuckDBPyConnection, read: Path) -> bool:
+def _all_differ(hashes: np.ndarray[Any, Any]) -> bool:
     """Tell whether no two custom_ids share the hash by which their lines are found; nearly none do, unless made to."""
-    hashes = engine.execute(f"SELECT hash(custom_id) AS hash FROM read_parquet({literal(read)})").fetchnumpy()["hash"]
     hashes.sort()
     return not (hashes[1:] == hashes[:-1]).any()
 
@@ -285,7 +285,7 @@ def _strangers(engine: duckdb.DuckDBPyConnection, job: Job, read: Path) -> str:
 def _complete(
     engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path, strangers: str | None, lost: str | None
 ) -> None:
-    unfinished = target.with_suffix(".unfinished")
+    unfinished = unfinished_path(target)
     reason = f"no result: the job ended {job.status}" if job.ended else "no result: the workspace has no such job"
     if job.report is not None and job.report.errors:
         reason += f" ({'; '.join(message for message, _ in job.report.errors)})"
@@ -347,10 +347,17 @@ def _constants(job: Job) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Submitted:
-    """A SELECT of the submitted custom_ids; `distinct` where it is known that none is there twice."""
+    """A SELECT of the submitted custom_ids, and how many they are where it is known that none is there twice."""
 
     select: str
-    distinct: bool
+    count: int | None = None
+
+    def distinct_count(self, engine: duckdb.DuckDBPyConnection) -> int | None:
+        """Return how many custom_ids the view `submitted` has; None where one is there twice, or NULL."""
+        if self.count is not None:
+            return self.count
+        ((rows, ids),) = engine.execute("SELECT count(*), count(DISTINCT custom_id) FROM submitted").fetchall()
+        return int(rows) if rows == ids else None
 
 
 def _submitted(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles) -> _Submitted | None:
@@ -358,15 +365,13 @@ def _submitted(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles) 
     if files.submitted is None:
         return None
     if files.submitted.suffix == ".parquet":
-        return _Submitted(f"SELECT custom_id FROM read_parquet({literal(files.submitted)})", distinct=False)
+        return _Submitted(f"SELECT custom_id FROM read_parquet({literal(files.submitted)})")
     keys = read_keys(files.submitted)
     if keys is not None and len(keys) == job.request_count:
         engine.register("submitted_keys", keys)
-        return _Submitted("SELECT custom_id FROM submitted_keys", distinct=True)  # else the submit was refused
+        return _Submitted("SELECT custom_id FROM submitted_keys", len(keys))  # else the submit was refused
     return _Submitted(
-        f"SELECT custom_id FROM read_json({literal(files.submitted)}, format = 'newline_delimited', "
-        "columns = {custom_id: 'VARCHAR'}, maximum_object_size = 536870912)",
-        distinct=False,
+        f"SELECT custom_id FROM read_json({literal(files.submitted)}, {JUST_IDS}, maximum_object_size = 536870912)"
     )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from duckdb.func import FunctionNullHandling, PythonUDFType
+
+from duckdb_mistral.duck.arrow_function import create_arrow_function
 
 if TYPE_CHECKING:
     import duckdb
@@ -21,15 +22,7 @@ SMALLEST, LARGEST = 1e-30, 1e3
 
 def register_floats(engine: duckdb.DuckDBPyConnection) -> None:
     """Give an engine of our own the function that reads embeddings."""
-    engine.create_function(
-        FUNCTION,
-        floats,
-        ["BLOB"],
-        "FLOAT[]",
-        type=PythonUDFType.ARROW,
-        null_handling=FunctionNullHandling.SPECIAL,
-        side_effects=False,
-    )
+    create_arrow_function(engine, FUNCTION, floats, ["BLOB"], "FLOAT[]", pure=True)
 
 
 def floats(packed: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -17,20 +17,22 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from duckdb_mistral.duck.arrow_function import create_arrow_function
 from duckdb_mistral.duck.engine import own_engine
-from duckdb_mistral.duck.jsonl import BOM
+from duckdb_mistral.duck.jsonl import BOM, JUST_IDS
 from duckdb_mistral.duck.qualifying import qualified
 from duckdb_mistral.duck.quoting import literal, literals
 from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.results.convert import COLUMNS, LINED, said_of
 from duckdb_mistral.results.provenance import digests, said_by
+from duckdb_mistral.state.names import line_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.state.home import Home
 
 #: The function that finds the line of a row, by the name of a Parquet file and the hash of the row's custom_id.
 FUNCTION = "mistral_internal_line"
@@ -52,11 +54,6 @@ OTHER_LINES = (
 _building = threading.Lock()
 
 
-def line_path(results: Path, number: int) -> Path:
-    """Return where the result file `number`, counted from 0, of a Parquet file lies."""
-    return results.with_suffix(f".lines-{number}.jsonl")
-
-
 def lines_of(results: Path) -> list[Path]:
     """Return the result files that are kept beside a Parquet file; most have none."""
     return list(takewhile(Path.exists, (line_path(results, number) for number in count())))
@@ -67,11 +64,11 @@ def size_of(results: Path) -> int:
     return sum(path.stat().st_size for path in (results, *lines_of(results)))
 
 
-def kept_results(home: Path, job: Job) -> Path | None:
+def kept_results(home: Home, job: Job) -> Path | None:
     """Return the file of a job's results that are kept; one that is gone, damaged or another job's is not."""
     if job.results is None:
         return None
-    path = home / "results" / job.results
+    path = home.kept(job.results)
     try:
         size = size_of(path)
         # None in the ledger of an older version
@@ -182,15 +179,7 @@ def _found(name: str, wanted: np.ndarray[Any, Any]) -> pa.Array:
 
 def register_lines(engine: duckdb.DuckDBPyConnection) -> None:
     """Let an engine of our own read what `kept_rows` says."""
-    engine.create_function(
-        FUNCTION,
-        find_lines,
-        ["VARCHAR", "UBIGINT"],
-        "VARCHAR",
-        type=PythonUDFType.ARROW,
-        null_handling=FunctionNullHandling.SPECIAL,
-        side_effects=False,
-    )
+    create_arrow_function(engine, FUNCTION, find_lines, ["VARCHAR", "UBIGINT"], "VARCHAR", pure=True)
 
 
 class LineIndex:
@@ -253,8 +242,7 @@ def _hashes(path: Path) -> np.ndarray[Any, Any]:
         engine.execute("SET preserve_insertion_order = true")
         try:
             found = engine.execute(
-                f"SELECT hash(custom_id) AS hash FROM read_json({literal(path)}, format = 'newline_delimited', "
-                "columns = {custom_id: 'VARCHAR'})"
+                f"SELECT hash(custom_id) AS hash FROM read_json({literal(path)}, {JUST_IDS})"
             ).fetchnumpy()
         except (duckdb.InvalidInputException, duckdb.ConversionException):
             return np.empty(0, dtype=np.uint64)

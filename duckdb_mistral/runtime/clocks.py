@@ -1,4 +1,4 @@
-"""The clock by which this process measures how long ago something was: no one sets it, and a suspend counts."""
+"""The clock that measures how long ago something was: nobody can set it, and it includes time spent suspended."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 
 
 def awake() -> float:
-    """Return seconds since some moment in the past, those that this machine has slept among them."""
+    """Return the seconds since some moment in the past, including those for which this machine slept."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
-    if sys.platform == "darwin":  # where time.monotonic() stands still meanwhile, and this one does not
+    if sys.platform == "darwin":  # time.monotonic() stops during sleep there, and this one does not
         return time.clock_gettime(time.CLOCK_MONOTONIC)
     return time.monotonic()

@@ -9,8 +9,8 @@ import threading
 
 from duckdb_mistral.settings import variable
 
-#: `name`, `name:N` or `*:N`: the process kills itself when it comes by that point, or any, for the Nth time.
-#: `stop:name:N` and `stop:*:N`: it is stopped there instead, until it is told to continue.
+#: `name`, `name:N` or `*:N`: the process kills itself when it passes that point, or any point, for the Nth time.
+#: `stop:name:N` and `stop:*:N`: it is stopped there instead, until it receives SIGCONT.
 #: `full:name:N` and `full:*:N`: the disk is full from then on, at the points that write.
 VARIABLE = "DUCKDB_MISTRAL_FAILPOINT"
 
@@ -19,7 +19,7 @@ _counting = threading.Lock()
 
 
 def failpoint(name: str, *, writes: bool = False) -> None:
-    """Kill or stop this process here, or raise a full disk's OSError where the point `writes`, if asked to."""
+    """If asked to, kill or stop this process here or, at a point that `writes`, raise a full disk's OSError."""
     asked = variable(VARIABLE)
     if not asked:
         return
@@ -39,7 +39,7 @@ def failpoint(name: str, *, writes: bool = False) -> None:
 
 
 def _end_here(name: str) -> None:
-    """Send this process a signal, by this thread: with another one, this one could still go a step further."""
+    """Send a signal to this very thread: if another thread received it, this one could still go a step further."""
     number = getattr(signal, name, signal.SIGTERM)
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.get_ident(), number)

@@ -1,7 +1,7 @@
-"""Children of fork: what the parent has open is the parent's.
+"""Children of fork: what the parent has open belongs to the parent.
 
-DuckDB's threads and locks do not come along into a child. Where the child closed a connection of the parent's, or only
-let go of it when it ends, it would wait for them for ever, or die.
+DuckDB's threads do not exist in a child. If the child closed one of the parent's connections, or merely released it on
+exit, it would wait for those threads forever, or die.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _inherited: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def leave_to_parent(opened: Any) -> None:
-    """Let children of this process neither close something that is opened here, nor let go of it."""
+    """Make children of this process neither close nor release something that is opened here."""
     _opened.add(opened)
 
 
@@ -28,7 +28,7 @@ def _hold() -> None:
     import ctypes
 
     for opened in list(_opened):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(opened))  # for ever: a list of them would go when Python ends
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(opened))  # forever: a list of them would be freed on exit
         _inherited.add(opened)
     _opened.clear()
 

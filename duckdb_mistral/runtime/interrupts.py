@@ -1,6 +1,6 @@
-"""Ctrl-C while DuckDB runs a function on a thread of its own.
+"""Ctrl-C while DuckDB runs a function on one of its own threads.
 
-Python hears signals on the main thread, which sits in DuckDB meanwhile; the thread that waits has to be told.
+Python handles signals on the main thread, which is inside DuckDB at that time, so the waiting thread must be notified.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _calls = threading.local()
 
 
 def listen() -> None:
-    """Count interrupts from here on, and hand each to whoever handled them before; only the main thread can."""
+    """Count interrupts from here on, and pass each to the previous handler; only the main thread can do this."""
     if threading.current_thread() is not threading.main_thread():
         return
     before = signal.getsignal(signal.SIGINT)
@@ -36,28 +36,28 @@ def listen() -> None:
 
 
 def interrupt() -> None:
-    """End what waits in this process, as Ctrl-C does; for a server, whose calls are none of its own doing."""
+    """End whatever waits in this process, as Ctrl-C does; for a server, whose calls come from elsewhere."""
     global _heard
     _heard += 1
 
 
 def begin(heard: int | None = None, left: Callable[[], bool] = lambda: False) -> None:
-    """Begin a call on this thread: interrupts before it are not its own.
+    """Begin a call on this thread; interrupts from before do not concern it.
 
-    A thread that works for the call on another one gives `heard`, which is `begun` of that one, and `left`, which tells
-    whether nobody wants its work any more.
+    A thread that works for a call on another thread passes `heard`, the value of `begun` there, and `left`, which tells
+    whether its work is no longer wanted.
     """
     _calls.heard = _heard if heard is None else heard
     _calls.left = left
 
 
 def begun() -> int:
-    """Return what a thread begins with that works for the call on this one."""
+    """Return the value of `heard` for a thread that works for the call on this one."""
     return getattr(_calls, "heard", _heard)
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt where one came since the call on this thread began, or its work was left."""
+    """Raise KeyboardInterrupt if one came since the call on this thread began, or if its work is no longer wanted."""
     if _heard > getattr(_calls, "heard", _heard) or (hasattr(_calls, "left") and _calls.left()):
         begin()
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Whether a process that may not use all memory has enough of it left to work in."""
+"""Whether a process with limited memory has enough of it left to work in."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from duckdb_mistral.errors import SettingError
 
-#: With less, Arrow cannot start the threads that it then waits for without end.
+#: With less, Arrow cannot start its threads, and then waits for them forever.
 LEAST_BYTES = 160 << 20
 
 
 def check_room() -> None:
-    """Make sure that this process may still take LEAST_BYTES of addresses; raises SettingError.
+    """Raise SettingError unless this process may still take LEAST_BYTES of address space.
 
-    Only what a limit of the process itself (`ulimit -v`) leaves is looked at, and only where the system tells of it.
+    Only the process's own limit (`ulimit -v`) is checked, and only if the system reports it.
     """
     try:
         import resource

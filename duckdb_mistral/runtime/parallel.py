@@ -1,4 +1,4 @@
-"""The same work on several things at once, while the calling thread keeps the books and hears interrupts."""
+"""The same work on several things at once, while the calling thread keeps the results and handles interrupts."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def together(
     threads: int,
     daemon: bool,
 ) -> None:
-    """Call `work` with each of `things` on a few threads, and `keep` with what it returned on this one, at once.
+    """Call `work` with each of `things` on a few threads, and `keep` with each result at once, on this thread.
 
-    After a failure nothing new begins; what is under way is finished and kept, then the first failure is raised. An
-    interrupt is raised at once: what is under way hears it too, and is waited for only where Python ends, unless the
-    threads are daemons.
+    After a failure nothing new starts; work under way is finished and kept, and then the first failure is raised. An
+    interrupt is raised at once. It also reaches the work under way, which is waited for only when Python exits, unless
+    the threads are daemons.
     """
     waiting = list(things)[::-1]
     ended: SimpleQueue[tuple[Thing, Answer | None, BaseException | None]] = SimpleQueue()
@@ -53,7 +53,7 @@ def together(
         try:
             if error is not None:
                 raise error
-            keep(thing, answer)  # type: ignore[arg-type]  # an answer where there is no error
+            keep(thing, answer)  # type: ignore[arg-type]  # without an error there is an answer
         except Exception as problem:  # noqa: BLE001  raised below
             failure = failure or problem
     if failure is not None:

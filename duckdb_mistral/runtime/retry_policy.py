@@ -1,4 +1,4 @@
-"""The one retry policy, for what costs nothing, and the one place that sleeps."""
+"""The only retry policy, for calls that cost nothing, and the only place that sleeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-#: How long an address is tried where no connection is taken.
+#: How long to try an address that accepts no connections.
 NOBODY_SECONDS = 10.0
 #: Short enough that an interrupt is felt at once.
 SLEEP_STEP_SECONDS = 0.2
@@ -33,18 +33,18 @@ class Retry:
     longest_pause_seconds: float = 20.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    #: Until when, by `clock`, each thread repeats its reads at most.
+    #: The moment, by `clock`, after which each thread repeats no more reads.
     _limits: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def read(self, call: Callable[[], Answer]) -> Answer:
         """Return what `call` returns; it must be free of side effects at the server.
 
-        Raises the last error when the budget is used up, and at once what repeating cannot mend.
+        Raises the last error when the budget is used up; an error that repeating cannot fix is raised at once.
         """
         return self._repeat(call, is_passing)
 
     def refused(self, call: Callable[[], Answer]) -> Answer:
-        """Return what `call` returns, repeated only where a limit refused it: then nothing came of it.
+        """Return what `call` returns, repeated only if a limit refused it, because then it had no effect.
 
         Raises as `read` does.
         """
@@ -57,7 +57,7 @@ class Retry:
             try:
                 return call()
             except ApiError as error:
-                # A server that asks for no pause at all would be asked without end.
+                # Without a pause of our own, a server that asks for none would be asked without a break.
                 pause = min(max(next(pauses), error.retry_after or 0.0), self.longest_pause_seconds)
                 again = self.clock() + pause
                 if not again_after(error) or again > min(started + self._budget(error), self._limit):
@@ -66,7 +66,7 @@ class Retry:
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
-        """Let no read of this thread be repeated past so many seconds from now; each is tried once all the same."""
+        """Repeat no read of this thread later than `seconds` from now; each is still tried once."""
         before = self._limit
         self._limits.until = min(before, self.clock() + seconds)
         try:
@@ -75,7 +75,7 @@ class Retry:
             self._limits.until = before
 
     def pause(self, seconds: float) -> None:
-        """Sleep in short steps, so that Ctrl-C reaches a person's query within a moment."""
+        """Sleep in short steps, so that Ctrl-C ends a query within a moment."""
         interrupts.check()
         until = self.clock() + seconds
         while (left := until - self.clock()) > 0:
@@ -83,18 +83,23 @@ class Retry:
             interrupts.check()
 
     @property
+    def left(self) -> float:
+        """For how many seconds more this thread may repeat its reads: those of `within`, or without end."""
+        return max(0.0, self._limit - self.clock())
+
+    @property
     def _limit(self) -> float:
         return getattr(self._limits, "until", math.inf)
 
     def _budget(self, error: ApiError) -> float:
-        """Return how long to go on after an error; an address where nobody listens is mostly a wrong one."""
+        """Return how long to go on after an error; an address where nobody listens is usually a wrong one."""
         nobody_there = isinstance(error, UnreachableError) and not error.sent
         return min(self.budget_seconds, NOBODY_SECONDS) if nobody_there else self.budget_seconds
 
     def _pauses(self) -> Iterator[float]:
         pause = self.first_pause_seconds
         while True:
-            yield pause * random.uniform(0.75, 1.25)  # noqa: S311  spreads clients, guards no secret
+            yield pause * random.uniform(0.75, 1.25)  # noqa: S311  to spread load, not for secrecy
             pause = min(pause * 2, self.longest_pause_seconds)
 
 

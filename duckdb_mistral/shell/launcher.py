@@ -86,7 +86,7 @@ def _quoted(path: Path) -> str:
 
 
 def _supervised(command: Sequence[str], helper: HelperKeeper) -> int:
-    """Run the shell to its end: Ctrl-C is for it and the helper, and what ends this process ends it."""
+    """Run the shell to its end: Ctrl-C reaches it and the helper, and a signal that ends this process ends it too."""
     environment = environment_without(SECRETS)
     environment[SOCKET_VARIABLE] = str(helper.shells_end.fileno())
     shell: subprocess.Popen[bytes] | None = None

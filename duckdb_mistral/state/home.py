@@ -1,82 +1,155 @@
-"""The state directory: made for its owner alone, and used only where nobody else could have changed what is in it."""
+"""The one owner of every path under `home`: where a thing lies is asked here, and nobody else joins a path.
+
+```text
+ledger.sqlite, -wal, -shm            the ledger
+ledger-unfinished/                   a home whose ledger is being built, before it takes the place of a damaged one
+damaged-<time>/                      a damaged ledger that was put aside
+locks/<name>.lock                    locks between processes
+spool/<submission>/                  requests, until their answers are kept
+    part-00001.jsonl                 one input file
+    part-00001.arrow                 its keys: the custom_ids and the hashes of the bodies
+    recorded.json                    the mark of a submission that the ledger knows
+    pending.jsonl                    an input file of another job, while it is compared
+spool/<submission>-spill/            what DuckDB finds no room for in memory
+requests/<submission>-<part>.parquet the hashes of requests that are gone
+requests/copies-<submission>.parquet which rows share the request of another one
+results/<job>.parquet                the kept results of a job
+results/<job>.lines-0.jsonl          the result file that its responses are in, where it is large
+results/partial-<job>.parquet        what there is of results that are not whole
+results/found-<submission>.parquet   the rows of a submission that were answered before
+results/scratch-<key>/               results on their way, by the job's key in the ledger
+results/scratch-retry-<submission>/  the same, of what a retry sends again
+```
+
+These names are a format: a home of an earlier version is read as it is. How a single name is made, and what one tells,
+is in `names`.
+"""
 
 from __future__ import annotations
 
-import os
-import stat
-from contextlib import suppress
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.state import names
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OWN = "Make it yours alone, or set DUCKDB_MISTRAL_HOME to a directory of your own."
+    from duckdb_mistral.jobs.job import Job
 
 
-def open_home(home: Path) -> bool:
-    """Make the state directory where there is none; return whether it can be written.
+@dataclass(frozen=True)
+class Home:
+    """The state directory `path`, and where everything in it lies; nothing of it need be there."""
 
-    One that cannot be written can still be read: kept results are there for whoever may see them. Raises LedgerError
-    where it is no directory, cannot be made, or where others could change what this process pays by.
-    """
-    try:
-        _make(home)
-        found = home.stat()
-    except OSError as error:
-        raise unwritable(home, str(error.strerror)) from error
-    if not stat.S_ISDIR(found.st_mode):
-        raise unwritable(home, "it is no directory")
-    if not os.access(home, os.R_OK | os.X_OK):
-        raise unwritable(home, "this user may not even read it")
-    if not os.access(home, os.W_OK):
-        return False
-    if hasattr(os, "geteuid"):
-        _check_owner(home, found)
-    return True
+    path: Path
 
+    def __str__(self) -> str:
+        """Return the directory as sentences name it."""
+        return str(self.path)
 
-def unwritable(home: Path, reason: str) -> LedgerError:
-    """Return the error that tells why nothing can be written under `home`."""
-    return LedgerError(
-        f"The state directory {home} cannot be written ({reason}), so nothing was sent. "
-        "Make it writable, or set DUCKDB_MISTRAL_HOME to another directory."
-    )
+    # The ledger and the locks
 
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.ledger_files[0]
 
-def read_only(home: Path) -> LedgerError:
-    """Return the error that tells that `home` can be read and not written."""
-    return LedgerError(
-        f"The state directory {home} is read-only for this user. Results that are kept there can be read, and nothing "
-        "else can be done: nothing was sent. Make it writable, or set DUCKDB_MISTRAL_HOME to another directory."
-    )
+    @property
+    def ledger_log(self) -> Path:
+        """What SQLite has written and not brought into the ledger's file yet."""
+        return self.ledger_files[1]
 
+    @property
+    def ledger_files(self) -> tuple[Path, ...]:
+        """Everything that SQLite keeps of the ledger, its file first."""
+        return tuple(self.path / name for name in names.LEDGER_FILES)
 
-def _make(home: Path) -> None:
-    """Make a directory and those above it that are missing, each for its owner alone, whatever the umask."""
-    missing = [path for path in (home, *home.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)
+    @property
+    def building(self) -> Home:
+        """The home that a ledger is built in where there is none that is sound."""
+        return Home(self.path / names.BUILDING)
 
+    @property
+    def asides(self) -> list[Path]:
+        """The directories of damaged ledgers that were put aside."""
+        return sorted(self.path.glob(f"{names.ASIDE}*"))
 
-def _check_owner(home: Path, found: os.stat_result) -> None:
-    """Refuse a directory that belongs to another user than this one or root, or that everybody may write into."""
-    if found.st_uid not in (os.geteuid(), 0):
-        raise LedgerError(
-            f"The state directory {home} belongs to {_name(found.st_uid)}, who could change what is paid and read "
-            f"here, and nothing was sent. {OWN}"
-        )
-    if found.st_mode & stat.S_IWOTH:
-        raise LedgerError(
-            f"Everybody on this machine may write into the state directory {home}, and so change what is paid and read "
-            f"here. Nothing was sent. Run chmod go-w on it if that was never meant; otherwise choose a directory in it."
-        )
+    def new_aside(self) -> tuple[Path, dict[Path, Path]]:
+        """Return a directory for a ledger that is damaged now, and where each of its files goes in there."""
+        directory = self.path / f"{names.ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
+        return directory, {file: directory / file.name for file in self.ledger_files}
 
+    @property
+    def locks(self) -> Path:
+        """The directory of the locks."""
+        return self.path / "locks"
 
-def _name(user_id: int) -> str:
-    with suppress(ImportError, KeyError):
-        import pwd
+    def lock(self, name: str) -> Path:
+        """Return the file of the lock `name`."""
+        return self.locks / f"{name}.lock"
 
-        return f"the user {pwd.getpwuid(user_id).pw_name}"
-    return f"the user with the number {user_id}"
+    # Requests
+
+    @property
+    def explained(self) -> tuple[Path, ...]:
+        """The directories in which only the ledger says what a file is for."""
+        return (self.spools, self.results, self.hashed)
+
+    @property
+    def spools(self) -> Path:
+        """The directory of the spools."""
+        return self.path / "spool"
+
+    def spool(self, submission_id: str) -> Path:
+        """Return the directory of a submission's requests."""
+        return self.spools / submission_id
+
+    def part(self, submission_id: str, part: int) -> Path:
+        """Return where a part's requests lie until their results are whole."""
+        return names.part_path(self.spool(submission_id), part)
+
+    @property
+    def hashed(self) -> Path:
+        """The directory of what is kept of requests that are gone."""
+        return self.path / "requests"
+
+    def hashes(self, job: Job) -> Path:
+        """Return the file that keeps the hashes of a job's requests, (custom_id, request), once they are gone."""
+        return self.hashed / names.hashes_name(job.submission_id, job.part)
+
+    def copies(self, submission_id: str) -> Path:
+        """Return the file that says which rows of a submission share a request: (custom_id, sent_as)."""
+        return self.hashed / f"{names.COPIES}{submission_id}.parquet"
+
+    # Results
+
+    @property
+    def results(self) -> Path:
+        """The directory of the kept results."""
+        return self.path / "results"
+
+    def kept(self, name: str) -> Path:
+        """Return the results file that the ledger knows by `name`."""
+        return self.results / name
+
+    def results_of(self, job: Job) -> Path:
+        """Return where a job's whole results are kept."""
+        return self.kept(names.results_name(job))
+
+    def partial(self, job: Job) -> Path:
+        """Return where a job's results are kept that are not whole."""
+        return self.kept(f"{names.PARTIAL}{names.results_name(job)}")
+
+    def found(self, submission_id: str) -> Path:
+        """Return the file of the rows of a submission that were answered before."""
+        return self.kept(f"{names.FOUND}{submission_id}.parquet")
+
+    def scratch(self, job: Job) -> Path:
+        """Return the directory of a job's results on their way; whoever holds `names.results_lock` works there."""
+        return self.results / f"{names.SCRATCH}{job.key}"
+
+    def retry_scratch(self, submission_id: str) -> Path:
+        """Return the same for a retry, by the spool that it fills; whoever holds `names.spool_lock` works there."""
+        return self.results / f"{names.RETRY_SCRATCH}{submission_id}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -11,15 +10,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state.names import is_unfinished, stem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from pathlib import Path
-
-#: What DuckDB puts before the name of a file that it is about to replace.
-TEMPORARY = "tmp_"
-#: What follows the name that a file shares with those that it belongs to.
-ENDING = re.compile(r"(\.(lines|job)-\d+)?\.[^.]+$")
 
 
 class Kind(StrEnum):
@@ -111,20 +106,10 @@ def finished(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if path.is_file() and not is_unfinished(path)]
 
 
-def is_unfinished(path: Path) -> bool:
-    """Tell by its name whether a file gets its final name only once it is whole."""
-    return path.suffix in (".read", ".unfinished") or path.name.startswith(TEMPORARY)
-
-
 def by_stem(paths: Iterable[Path]) -> Iterator[tuple[str, tuple[Path, ...]]]:
     """Yield the files that belong together, the one first without which the others are not read."""
     for stem, group in groupby(sorted(paths, key=stem_of), key=stem_of):
         yield stem, tuple(sorted(group, key=lambda path: (path.suffix != ".parquet", path.name)))
-
-
-def stem_of(path: Path) -> str:
-    """Return what the names of files that belong together have in common."""
-    return ENDING.sub("", path.name.removeprefix(TEMPORARY))
 
 
 def _sizes(path: Path) -> Iterator[int]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.jobs.job import ARROWS, LOST, Job, JobReport, Part, Step, Submission, now
+from duckdb_mistral.jobs.job import ARROWS, LOST, Job, Part, Step, Submission, now
 from duckdb_mistral.state import reports
 from duckdb_mistral.state.reading import LedgerReader
 from duckdb_mistral.state.records import (
@@ -30,7 +30,9 @@ from duckdb_mistral.state.versions import prepare
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
+
+    from duckdb_mistral.jobs.report import JobReport
+    from duckdb_mistral.state.home import Home
 
 
 class OtherJobError(LedgerError):
@@ -40,7 +42,7 @@ class OtherJobError(LedgerError):
 class Ledger(LedgerReader):
     """The ledger of one `home` directory."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Home) -> None:
         """Open the ledger under `home`, and make both where they do not exist.
 
         Raises LedgerError where that cannot be done, or where the file is lost, damaged or of a newer version.
@@ -169,8 +171,8 @@ class Ledger(LedgerReader):
         """Move a job from the step that `job` shows, along an arrow of Step; False where it is no longer there.
 
         A create that was sent again since `job` was read, by its `sent_at`, counts as another step. `sent_at` is when
-        its create was sent, with `sent_here_at` and `least_wait` as `Job` has them; with `refused`, the API said that
-        nothing came of it, and nobody waits for it.
+        its create was sent, or refused, with `sent_here_at` and `least_wait` as `Job` has them; with `refused`, it
+        never left, and nobody waits for it.
         """
         values: dict[str, Any] = {"step": step, "message": message}
         if sent_at is not None or refused:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from duckdb_mistral.jobs.job import ENDED, Part, Step
+from duckdb_mistral.jobs.job import Part, Step
+from duckdb_mistral.jobs.report import ENDED
 from duckdb_mistral.state.records import JOB_COLUMNS, job_of, submission_of
 from duckdb_mistral.state.tables import jobs, parts, submissions
 

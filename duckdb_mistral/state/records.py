@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral.jobs.job import Job, JobReport, Step, Submission, now, read_json
+from duckdb_mistral.jobs.job import Job, Step, Submission, now
+from duckdb_mistral.jobs.report import JobReport
+from duckdb_mistral.runtime.json_text import read_json
 from duckdb_mistral.state.tables import jobs
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from duckdb_mistral.state.tables import jobs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from duckdb_mistral.jobs.job import JobReport
+    from duckdb_mistral.jobs.report import JobReport
     from duckdb_mistral.state.sqlite import Database
 
 #: A job of which nothing new is told is written once in so many microseconds, for the time alone.

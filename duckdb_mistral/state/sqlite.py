@@ -16,23 +16,19 @@ import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.runtime.failpoints import failpoint
-from duckdb_mistral.state.home import open_home, read_only, unwritable
 from duckdb_mistral.state.inventory import entries
+from duckdb_mistral.state.owner import open_home, read_only, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from duckdb_mistral.state.home import Home
+
 #: How long a write waits for another process's write.
 BUSY_SECONDS = 30
 #: What SQLite says where the disk has no room for the file of memory that its processes share.
 NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
-#: The files of a ledger under `home`.
-LEDGER_FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
-#: How the directories begin that damaged ledgers are put into.
-ASIDE = "damaged-"
-#: What lies in these only the ledger explains.
-DIRECTORIES = ("spool", "results", "requests")
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
@@ -41,36 +37,36 @@ class DamagedLedgerError(LedgerError):
     """The file is no ledger any more, and only a repair goes on from here."""
 
 
-def is_lost(home: Path) -> bool:
+def is_lost(home: Home) -> bool:
     """Tell whether there is no ledger under `home`, but files that only a ledger explains."""
-    path = home / LEDGER_FILES[0]
     # Another process may have made the ledger meanwhile, and files after it.
-    return not path.exists() and holds_more(home) and not path.exists()
+    return not home.ledger.exists() and holds_more(home) and not home.ledger.exists()
 
 
-def holds_more(home: Path) -> bool:
+def holds_more(home: Home) -> bool:
     """Tell whether there are files under `home` that only a ledger explains."""
-    return any(entries(home / name) for name in DIRECTORIES) or any(home.glob(f"{ASIDE}*"))
+    return any(map(entries, home.explained)) or bool(home.asides)
 
 
 class Database:
     """The database of one `home` directory; safe for several threads, each of which has connections of its own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Home) -> None:
         """Open the file under `home`, and make both where they do not exist.
 
         Raises LedgerError where that cannot be done, or where the file is lost.
         """
-        self.path = home / LEDGER_FILES[0]
+        self.home = home
+        self.path = home.ledger
         #: Whether more can be done than to read what is kept.
-        self.writable = open_home(home)
+        self.writable = open_home(home.path)
         if is_lost(home):
             raise LedgerError(lost(home))
         try:
             if self.writable or not self.path.exists():
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
-            raise unwritable(home, str(error.strerror)) from error
+            raise unwritable(home.path, str(error.strerror)) from error
         self._engine = sa.create_engine("sqlite://", poolclass=sa.NullPool, creator=self._connect)
         self._lock = threading.Lock()
         self._users = 0
@@ -147,7 +143,7 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         """Return a connection; the ledger on a full disk can still be read, by one process at a time."""
         if not self.writable:
-            return _connect_to_read(self.path)
+            return _connect_to_read(self.home)
         try:
             return _connected(self.path)
         except sqlite3.OperationalError as error:
@@ -165,7 +161,7 @@ class Database:
     @contextmanager
     def _to_write(self) -> Iterator[sa.Connection]:
         if not self.writable:
-            raise read_only(self.path.parent)
+            raise read_only(self.home.path)
         with self.reading() as connection:
             yield connection
 
@@ -184,7 +180,7 @@ class Database:
             raise LedgerError(_unusable(self.path, reason)) from error
 
 
-def lost(home: Path) -> str:
+def lost(home: Home) -> str:
     """Return what is told of a ledger that is not there any more."""
     return (
         f"There is no ledger under {home} any more, but files of what it knew, so nothing is sent. "
@@ -205,12 +201,12 @@ def _unusable(path: Path, reason: str) -> str:
     )
 
 
-def _connect_to_read(path: Path) -> sqlite3.Connection:
+def _connect_to_read(home: Home) -> sqlite3.Connection:
     """Return a connection to a ledger whose directory this process cannot write into."""
-    log = path.with_name(LEDGER_FILES[1])
+    log = home.ledger_log
     # SQLite reads a log only beside its index, which others may hold; without a log, the file is all there is.
     alone = not log.exists() or not log.stat().st_size
-    given = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+    given = f"{home.ledger.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
     return sqlite3.connect(given, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
 

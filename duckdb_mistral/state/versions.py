@@ -26,8 +26,8 @@ def prepare(database: Database) -> None:
         written = _version(connection)
         if written is None:
             # One that is made anew has nothing beside it: a full disk or a failed copy leaves an empty file.
-            if holds_more(database.path.parent):
-                raise DamagedLedgerError(lost(database.path.parent))
+            if holds_more(database.home):
+                raise DamagedLedgerError(lost(database.home))
             tables.create_all(connection)
             connection.execute(meta.insert(), {"name": "schema_version", "value": str(SCHEMA_VERSION)})
             return

@@ -1,16 +1,12 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_status(id := NULL) AS TABLE
-SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
-  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
-END, recursive := true)
+$answered_rows
 FROM (SELECT mistral_internal_status(id::VARCHAR) AS answer)
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_status IS
 'Asks the API for the progress of the jobs of a submission or job id; without an id, of every submission. One row per job.';
 
 CREATE OR REPLACE TEMP MACRO mistral_batch_wait(id, timeout_seconds := NULL) AS TABLE
-SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
-  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
-END, recursive := true)
+$answered_rows
 FROM (
   -- In short calls: between two of them DuckDB sees that the query was interrupted, and ends it.
   WITH RECURSIVE polls AS (

@@ -1,7 +1,5 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_cost(id) AS TABLE
-SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
-  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
-END, recursive := true)
+$answered_rows
 FROM (SELECT mistral_internal_cost(id::VARCHAR) AS answer)
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_cost IS

@@ -1,9 +1,7 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_jobs(
   status := NULL, model := NULL, metadata := NULL, created_after := NULL
 ) AS TABLE
-SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
-  THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))
-END, recursive := true)
+$answered_rows
 FROM (
   SELECT mistral_internal_jobs(
     to_json(status)::VARCHAR,

@@ -44,11 +44,11 @@ SELECT
   content,
   CASE WHEN misfit IS NULL THEN parsed END AS output,
   embedding,
-  CASE outcome
-    WHEN 'error' THEN failure
-    WHEN 'truncated' THEN 'the model ran out of tokens'
+  CASE
+    WHEN failure IS NOT NULL THEN failure
+    WHEN finish_reason IN ('length', 'model_length') THEN 'the model ran out of tokens'
       || coalesce(' after ' || answer.usage.completion_tokens || ' of them', '') || ' (finish_reason ' || finish_reason || ')'
-    WHEN 'invalid_output' THEN 'the answer does not fit the declared output: ' || misfit
+    WHEN misfit IS NOT NULL THEN 'the answer does not fit the declared output: ' || misfit
   END AS error,
   status_code,
   false AS reused,

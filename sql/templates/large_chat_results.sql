@@ -3,21 +3,23 @@
 -- they end this way, and the file is read as others are. (A text that is a list by chance is read so as well;
 -- and so is a line that is longer than DuckDB is told here, since the smaller buffers that go with it are quicker.)
 SELECT
-  *,
-  answer.choices[1].message.content AS text,
-  coalesce(answer.choices[1].message.tool_calls NOT IN ('null', '[]'), false) AS calls,
+  * EXCLUDE (choice),
+  choice.message.content AS text,
+  coalesce(choice.message.tool_calls NOT IN ('null', '[]'), false) AS calls,
   CASE
     WHEN status_code >= 400 OR text LIKE '[{%' OR text = '[]'
     THEN error('this line needs the text of its response')
     WHEN NOT calls THEN text
     WHEN trim(text, E' \n') <> '' THEN text
   END AS content,
-  answer.choices[1].finish_reason AS finish_reason,
+  choice.finish_reason AS finish_reason,
   NULL::FLOAT[] AS embedding,
   text IS NOT NULL OR calls AS answered
 FROM (
   SELECT
     custom_id, error, response.status_code AS status_code, response.body AS answer,
+    -- Here once, and not once for each of its fields: to look into a list takes time.
+    response.body.choices[1] AS choice,
     NULL::JSON AS body, NULL::VARCHAR AS problem
   FROM read_json(
     $file,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bodies import BODIES
 from openapi import SAMPLES, document, request_problems
-from support import rows
+from support import load_script, rows
 
 import duckdb_mistral
 from duckdb_mistral.api.endpoints import CONTENT_COLUMNS, RESULT_FAMILIES, all_endpoints, endpoint_of
@@ -68,19 +67,9 @@ def test_values_of_other_types(
         assert messages == [{"role": "user", "content": said}]
 
 
-def _script() -> Any:
-    """Return the script that makes the tables."""
-    spec = importlib.util.spec_from_file_location("endpoints_script", ROOT / "scripts" / "endpoints.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
-
-
 def test_table_is_the_api_text() -> None:
     """The table of fields is what the API's text says, with the SDK's model where that text has none."""
-    script = _script()
+    script = load_script(ROOT / "scripts" / "endpoints.py")
     kept = json.loads((ROOT / "duckdb_mistral" / "api" / "endpoints.json").read_text(encoding="utf-8"))
     extracted = script.from_extract(document())
     assert list(kept) == list(extracted)
@@ -96,7 +85,7 @@ def test_table_is_the_api_text() -> None:
 @pytest.mark.newest
 def test_added_fields_are_the_sdks() -> None:
     """The fields that are newer than the API's text are those of the newest SDK, with their types."""
-    script = _script()
+    script = load_script(ROOT / "scripts" / "endpoints.py")
     kept, added = (
         json.loads((ROOT / "duckdb_mistral" / "api" / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("endpoints", "added_fields")

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from duckdb_mistral.api.listing import PASSES, REPEATS, Listing, Sought, newer, probed, read, read_pages
-from duckdb_mistral.jobs.job import IDENTITY_KEY, PART_KEY, SUBMISSION_KEY, JobReport
+from duckdb_mistral.jobs.report import JobReport
+from duckdb_mistral.jobs.tags import Tags, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-TAGS = {SUBMISSION_KEY: "5ab", PART_KEY: "1 model-latest", IDENTITY_KEY: "1dentity"}
+TAGS = Tags(submission_id="5ab", place=place(1, "model-latest"), identity="1dentity")
+METADATA = TAGS.to_metadata()
 
 
 def jobs(*numbers: int) -> list[JobReport]:
@@ -121,16 +123,16 @@ def report(**fields: Any) -> JobReport:
 @pytest.mark.parametrize(
     ("found", "is_ours"),
     [
-        (report(metadata=tuple(TAGS.items())), True),
-        (report(metadata=tuple((key.upper(), value.upper()) for key, value in TAGS.items())), True),
-        (report(metadata=(("other", "x"), *TAGS.items()), model="another"), True),
-        (report(metadata=tuple(TAGS.items())[:2], input_files=("file",), model="model-latest"), True),
-        (report(metadata=tuple((key, value[:2]) for key, value in TAGS.items()), input_files=("file",)), True),
+        (report(metadata=tuple(METADATA.items())), True),
+        (report(metadata=tuple((key.upper(), value.upper()) for key, value in METADATA.items())), True),
+        (report(metadata=(("other", "x"), *METADATA.items()), model="another"), True),
+        (report(metadata=tuple(METADATA.items())[:2], input_files=("file",), model="model-latest"), True),
+        (report(metadata=tuple((key, value[:2]) for key, value in METADATA.items()), input_files=("file",)), True),
         (report(input_files=("file",), model="MODEL-LATEST"), True),
         (report(input_files=("file",), model="model-2506"), True),
         (report(input_files=("file",), model="model-other"), False),
         (report(input_files=("other",), model="model-latest"), False),
-        (report(metadata=tuple(TAGS.items())[:2], model="model-latest"), False),
+        (report(metadata=tuple(METADATA.items())[:2], model="model-latest"), False),
         (report(model="model-latest"), False),
     ],
 )
@@ -150,5 +152,5 @@ def test_a_model_that_is_not_told() -> None:
 
 def test_tags_come_first() -> None:
     """Where one job carries the tags, another one on the same file does not stand beside it."""
-    tagged, other = report(metadata=tuple(TAGS.items())), report(job_id="b", input_files=("file",), model="m")
+    tagged, other = report(metadata=tuple(METADATA.items())), report(job_id="b", input_files=("file",), model="m")
     assert Sought(tags=TAGS, model="m", file_id="file").among([other, tagged]) == [tagged]

@@ -69,3 +69,10 @@ def submitted_parts(con: duckdb.DuckDBPyConnection) -> list[str]:
     """Submit the staging table; return the submission's id, and those of its jobs in order."""
     found = rows(con, "FROM mistral_batch_submit('staging') ORDER BY part")
     return [found[0]["submission_id"], *(row["job_id"] for row in found)]
+
+
+def submit_parts(emulator: Emulator, home: Path, parts: int, **settings: Any) -> list[dict[str, Any]]:
+    """Submit so many parts of two requests each."""
+    with connect(emulator, home, max_requests_per_job=2, **settings) as con:
+        make_staging(con, 2 * parts)
+        return rows(con, "FROM mistral_batch_submit('staging')")

@@ -19,10 +19,10 @@ from duckdb_mistral.batches.collect import collect
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.maintenance.clean import Asked, clean
-from duckdb_mistral.requests.keys import keys_path
 from duckdb_mistral.results.convert import write_results
 from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.names import keys_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

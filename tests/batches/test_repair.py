@@ -6,7 +6,6 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -15,14 +14,12 @@ import pytest
 from support import answered, connect, environment_of, make_staging, rows, run_forked, settings_of, submitted
 
 from duckdb_mistral.batches.context import Context
-from duckdb_mistral.batches.create import _told
 from duckdb_mistral.batches.repair import Repair, repair
-from duckdb_mistral.batches.reuse_files import found_path
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.jobs.job import COPIES_KEY, MODELS_KEY, RETRY_KEY
 from duckdb_mistral.runtime.failpoints import VARIABLE
 from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -99,7 +96,7 @@ def test_rows_that_were_answered_before(emulator: Emulator, home: Path) -> None:
         assert answered(con, submission_id) == expected
         assert submitted(con, arguments="reuse := 'requests'") == submission_id
     lose_ledger(home)
-    found_path(home, submission_id).write_bytes(b"cut")
+    Home(home).found(submission_id).write_bytes(b"cut")
     repaired(emulator, home)
     with connect(emulator, home) as con:
         make_staging(con, 4)
@@ -169,7 +166,7 @@ def test_kept_results_that_were_damaged(emulator: Emulator, home: Path, monkeypa
         damage()
         lose_ledger(home)
         repaired(emulator, home)
-        assert [job.results for job in Ledger(home).jobs()] == [None]
+        assert [job.results for job in Ledger(Home(home)).jobs()] == [None]
         with connect(emulator, home) as con:
             assert answered(con, submission_id) == expected
 
@@ -201,7 +198,7 @@ def test_two_jobs_of_one_part(cancelled: int | None, tmp_path: Path, home: Path)
 
 def test_newer_ledger(emulator: Emulator, home: Path) -> None:
     """A ledger of a newer version is not damaged, and a repair leaves it where it is."""
-    Ledger(home)
+    Ledger(Home(home))
     with closing(sqlite3.connect(home / "ledger.sqlite")) as connection, connection:
         connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
     with pytest.raises(LedgerError, match="was written by a newer duckdb_mistral"):
@@ -278,7 +275,7 @@ def test_repairs_at_once(emulator: Emulator, home: Path) -> None:
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(lambda _: repaired(emulator, home), range(2)))
     assert sorted(one.restored_submissions for one in done) == [0, 3]
-    assert len(Ledger(home).submissions()) == 3
+    assert len(Ledger(Home(home)).submissions()) == 3
 
 
 @pytest.mark.parametrize("ids", [(UUID(int=1), UUID(int=2)), (UUID(int=2), UUID(int=1))])
@@ -327,19 +324,6 @@ def test_model_without_a_job(emulator: Emulator, home: Path) -> None:
     assert emulator.witness()["jobs_stored"] == 2
 
 
-@pytest.mark.parametrize(("model", "told"), [("a", True), ("a" * 300, False)])
-def test_models_are_told_within_the_limits(model: str, told: bool, emulator: Emulator, home: Path) -> None:
-    """The names of several models travel with a job where the API takes them, and one model's never."""
-    with connect(emulator, home) as con:
-        make_staging(con)
-        submission_id = submitted(con)
-    submission = Ledger(home).submission(submission_id)
-    assert submission is not None
-    assert MODELS_KEY not in _told(submission, 1)
-    several = _told(replace(submission, models=(f"{model}1", f"{model}2")), 2)
-    assert several.get(MODELS_KEY) == ('["a1", "a2"]' if told else None)
-
-
 def test_cancelled_parts(tmp_path: Path, home: Path) -> None:
     """A part that waited when its submission was cancelled is not sent after a repair, until it is asked for anew."""
     limits = {"max_requests_per_job": 2, "max_pending_requests": 2}
@@ -384,7 +368,7 @@ def test_copies_are_told_of_their_submission_alone(con: duckdb.DuckDBPyConnectio
     con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
     con.execute("FROM mistral_batch_retry($id)", {"id": submission_id})
     told = {
-        row["metadata"].get(RETRY_KEY): row["metadata"].get(COPIES_KEY)
+        row["metadata"].get("duckdb_mistral_retry_of"): row["metadata"].get("duckdb_mistral_copies")
         for row in rows(con, "FROM mistral_batch_jobs()")
     }
     assert told == {None: "3", submission_id: None}
@@ -403,6 +387,6 @@ def test_retry(emulator: Emulator, home: Path) -> None:
     creates = emulator.witness()["creates_received"]
     with connect(emulator, home) as con:
         assert answered(con, submission_id) == expected
-        (submission, retry) = Ledger(home).submissions()
+        (submission, retry) = Ledger(Home(home)).submissions()
         assert (submission.submission_id, retry.retry_of) == (submission_id, submission_id)
     assert emulator.witness()["creates_received"] == creates == 2

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 from support import answered, asked_for_money, connect, make_staging, rows, submitted
 
-from duckdb_mistral.batches import reuse
+from duckdb_mistral.batches import answers
 from duckdb_mistral.batches.retention import drop_requests
 from duckdb_mistral.duck.engine import SharedEngine
 from duckdb_mistral.results import convert
@@ -266,14 +266,14 @@ def test_requests_that_go_meanwhile(
         patch.setattr("duckdb_mistral.batches.fetch.drop_requests", lambda *_: False)
         answered(con, submitted(con))
     con.execute("CREATE TABLE later AS SELECT 'x' || custom_id AS custom_id, prompt FROM staging")
-    look = reuse._requests_of
+    look = answers._requests_of
 
     def then_drop(context: Context, job: Job) -> str | None:
         requests = look(context, job)
         drop_requests(context, SharedEngine(), job)
         return requests
 
-    monkeypatch.setattr(reuse, "_requests_of", then_drop)
+    monkeypatch.setattr(answers, "_requests_of", then_drop)
     assert [row["reused"] for row in answered(con, submitted(con, "later", REUSE))] == [True] * 3
     assert sent(emulator) == 3
 

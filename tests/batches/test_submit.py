@@ -13,6 +13,7 @@ from support import connect, make_staging, rows, settings_of
 
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def test_submission_without_parts(emulator: Emulator, home: Path) -> None:
     with connect(emulator, home) as con:
         make_staging(con)
         con.execute("FROM mistral_batch_submit('staging')")
-        (before,) = Ledger(home).submissions()
+        (before,) = Ledger(Home(home)).submissions()
         with sqlite3.connect(home / "ledger.sqlite") as ledger:
             ledger.execute("DELETE FROM jobs")
             ledger.execute("DELETE FROM parts")

@@ -58,7 +58,7 @@ def test_status_that_is_not_new(tmp_path: Path) -> None:
     assert shown.returncode == 0
     assert "0/3" in shown.stdout
     assert "gave no answer" in shown.stderr
-    assert "Shown is what it told last." in shown.stderr
+    assert "The table shows the last known state." in shown.stderr
     submission_id = shown.stdout.split("\n")[1].split()[0]
     waited = terminal.run("wait", submission_id, "--timeout", "1", **quick)
     assert waited.returncode == 1
@@ -169,5 +169,5 @@ def test_results_file_of_another_kind(terminal: Terminal) -> None:
     """A file name whose ending is no known format is wrong usage, and nothing is fetched."""
     done = terminal.run("results", "3f2a9c1e-0000-4000-8000-000000000000", "-o", "out.xlsx")
     assert done.returncode == 2
-    assert "out.xlsx ends in none of .parquet, .csv, .jsonl" in done.stderr
+    assert "out.xlsx does not end in one of .parquet, .csv, .jsonl" in done.stderr
     assert terminal.emulator.witness()["requests"] == {}

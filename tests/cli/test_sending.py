@@ -57,7 +57,7 @@ def test_file_that_is_no_text(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     done = CliRunner().invoke(commands.cli, ["submit", str(path)])
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == f"{path} is no text in UTF-8. Save it as UTF-8; nothing was sent.\n"
+    assert done.stderr == f"{path} is not UTF-8 text. Save it as UTF-8; nothing was sent.\n"
 
 
 def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

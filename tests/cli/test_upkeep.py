@@ -35,7 +35,7 @@ def test_doctor_without_a_key(terminal: Terminal) -> None:
     done = terminal.run("doctor", MISTRAL_API_KEY="")
     assert done.returncode == 1
     assert "not ok  key        No API key is set: set MISTRAL_API_KEY in the environment" in done.stdout
-    assert "was not asked: that needs a key" in done.stdout
+    assert "was not checked, because that needs a key" in done.stdout
     assert terminal.emulator.witness()["requests"] == {}
 
 
@@ -102,6 +102,6 @@ def test_clean(terminal: Terminal) -> None:
     assert terminal.run("clean", "--results", submission_id, "--older-than", "3", "--yes").returncode == 0
     assert not list((terminal.directory / "home" / "results").glob("*.parquet"))
     none = terminal.run("clean", "--older-than", "0")
-    assert "Of what --results and --older-than name, no results are kept here." in none.stderr
+    assert "No results that --results or --older-than name are kept here." in none.stderr
     assert terminal.run("results", submission_id).stdout == answers
     assert terminal.emulator.witness()["creates_received"] == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
-from support import connect
+from support import connect, load_script
 
 from duckdb_mistral import errors
 from duckdb_mistral.cli.commands import cli
@@ -83,11 +82,7 @@ def test_sql(
 
 def test_reference_is_up_to_date() -> None:
     """docs/reference.md is what scripts/reference.py makes of the product as it is now."""
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
+    reference = load_script(ROOT / "scripts" / "reference.py")
     assert reference.rendered() == REFERENCE, "make reference writes it anew"
 
 

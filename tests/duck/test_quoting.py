@@ -6,13 +6,14 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duckdb_mistral.duck.quoting import identifier, literal, literals
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
+@settings(deadline=None)
 def test_any_text(text: str) -> None:
     """Any text comes back as it is, quotes, backslashes and NULs included."""
     with duckdb.connect() as engine:
@@ -27,6 +28,7 @@ def test_other_values(value: object, text: str | None) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=40))
+@settings(deadline=None)
 def test_any_name(name: str) -> None:
     """Any text without a NUL names a column, as it is."""
     with duckdb.connect() as engine:

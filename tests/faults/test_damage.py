@@ -13,6 +13,7 @@ from faults.harness import Story, check_invariants
 from support import answered, environment_of, make_staging, rows, run_forked, submitted
 
 from duckdb_mistral.jobs.job import Step, now
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.tables import SCHEMA_VERSION
 
@@ -88,7 +89,7 @@ def test_lost_ledger(emulator: Emulator, home: Path) -> None:
 @pytest.mark.fault("F34")
 def test_newer_ledger(emulator: Emulator, home: Path) -> None:
     """A ledger of a newer version is refused, and nothing is sent."""
-    Ledger(home)
+    Ledger(Home(home))
     with sqlite3.connect(home / "ledger.sqlite") as connection:
         connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", [str(SCHEMA_VERSION + 1)])
     connection.close()
@@ -129,7 +130,7 @@ def test_clock_of_this_machine(days: int, emulator: Emulator, home: Path) -> Non
     emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "close": True})
     with pytest.raises(duckdb.Error, match="is not known"):
         story.submit()
-    ledger = Ledger(home)
+    ledger = Ledger(Home(home))
     (job,) = ledger.jobs()
     # As if it had been sent when this machine's clock stood elsewhere.
     assert ledger.move(job, Step.SENDING, sent_at=now() + days * 24 * 3600 * 1_000_000)
@@ -155,7 +156,7 @@ def test_job_that_is_listed_late(emulator: Emulator, home: Path) -> None:
         story.submit()
     time.sleep(1.5)  # the server's clock has whole seconds
     story.con.execute("FROM mistral_batch_status()").fetchall()
-    assert [job.step for job in Ledger(home).jobs()] == [Step.PLANNED]
+    assert [job.step for job in Ledger(Home(home)).jobs()] == [Step.PLANNED]
     emulator.faults()
     (row,) = story.submit()
     assert row["job_id"] is not None

@@ -18,6 +18,7 @@ from duckdb_mistral.batches import collect
 from duckdb_mistral.requests.spool import Spool
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state import ledger
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def test_interrupted_once_it_is_recorded(emulator: Emulator, home: Path, monkeyp
     story = Story(emulator, home, settings=QUICK)
 
     def interrupting(name: str, **_: Any) -> None:
-        if name == "after-commit" and Ledger(home).submissions():
+        if name == "after-commit" and Ledger(Home(home)).submissions():
             monkeypatch.setattr(ledger, "failpoint", failpoint)
             raise KeyboardInterrupt
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
 from faults.harness import CREATE, DOWNLOAD, LIST, NOTHING, OCTETS, POLL, RUNNING, UPLOAD, Story, check_invariants
+from support import connect
+
+from duckdb_mistral.emulator import Emulator
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from duckdb_mistral.emulator import Emulator
 
 ALWAYS = 1_000
 
@@ -29,9 +31,10 @@ class Case:
     wait: str = ""
     results: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
-    #: What the server received in all; stored is always one.
-    creates: int = 1
-    uploads: int = 1
+    #: What goes on while the user goes on.
+    lasting: list[dict[str, Any]] = field(default_factory=list)
+    #: So many jobs of another program, on another model, are in the workspace before.
+    beside: int = 0
 
 
 CLOSED = {"close": True}
@@ -48,6 +51,12 @@ OTHER_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
 DAY = 24 * 3600
 LOST = CREATE | CLOSED | STORED
 CAPPED = {"query": {"page_size": "1"}, "change": {"total": None}}
+#: Of the oldest jobs no more than a page.
+OLDEST = {"query": {"page": "0", "order_by": "created"}}
+#: A list that shows a job only after a while.
+LAGS = {"lag": 1.5, "times": ALWAYS}
+#: Refusals of what was stored, and what the user reads where the statement itself does not go on.
+AFTER = {307: "HTTP 307", 400: "HTTP 400", 404: "", 409: "HTTP 409", 422: "HTTP 422", 429: "", 499: "HTTP 499"}
 #: What the metadata of our jobs may have become.
 SHOUTED = {f"DUCKDB_MISTRAL_{name}": "SHOUTED" for name in ("SUBMISSION", "PART", "IDENTITY")}
 CUT = {f"duckdb_mistral_{name}": "c" for name in ("submission", "part", "identity")}
@@ -63,7 +72,7 @@ CASES = [
     Case(fault="F04", what="stored, answered too late", rules=[CREATE | STORED | {"delay": 3.5}]),
     Case(fault="F05", what="lost, and the list lags", rules=[CREATE | CLOSED | STORED, LIST | NO_JOBS | {"skip": 2, "times": ALWAYS}], submit=UNKNOWN, settings={"reconcile_seconds": 60}),  # noqa: E501
     Case(fault="F05", what="lost, and the list does not answer", rules=[CREATE | CLOSED | STORED, LIST | {"skip": 2, "times": ALWAYS, "status": 404}], submit=UNKNOWN, settings={"reconcile_seconds": 60}),  # noqa: E501
-    Case(fault="F06", what="never read by the server", rules=[CREATE | CLOSED], submit=UNKNOWN, creates=1),
+    Case(fault="F06", what="never read by the server", rules=[CREATE | CLOSED], submit=UNKNOWN),
     # The create's answer is odd.
     Case(fault="F08", what="201 without a body", rules=[CREATE | STORED | {"status": 201}]),
     Case(fault="F08", what="cut JSON", rules=[CREATE | STORED | {"status": 200, "body": '{"id": "3f'}]),
@@ -117,6 +126,12 @@ CASES = [
     Case(fault="F49", what="a page cap without a total", rules=[LOST, LIST | CAPPED | {"times": ALWAYS}]),
     Case(fault="F49", what="the first page for ever", rules=[LOST, LIST | {"query": {"page": "0"}, "times": ALWAYS}]),
     Case(fault="F49", what="a page that repeats, without a total", rules=[LOST, LIST | {"query": {"page": "0"}, "change": {"total": None}, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F49", what="no more than a hundred in all", beside=101, rules=[LOST, LIST | OLDEST | {"times": ALWAYS}]),  # noqa: E501
+    Case(fault="F49", what="no more than a hundred, without a total", beside=101, rules=[LOST, LIST | OLDEST | {"change": {"total": None}, "times": ALWAYS}]),  # noqa: E501
+    Case(fault="F49", what="a page that comes twice", beside=101, rules=[LOST, LIST | {"skip": 4, "query": {"page": "0"}}]),  # noqa: E501
+    Case(fault="F49", what="a list that lags", rules=[LOST, LIST | {"lag": 1.5, "times": ALWAYS}], submit=UNKNOWN, settings={"reconcile_seconds": 4}),  # noqa: E501
+    Case(fault="F49", what="no more than a hundred, which are all, it says", beside=101, rules=[LOST, LIST | OLDEST | {"change": {"total": 100}, "times": ALWAYS}]),  # noqa: E501
+    *(Case(fault="F49", what=f"a list that lags after {status}", rules=[CREATE | STORED | {"status": status}, LIST | LAGS], lasting=[LIST | LAGS], submit=words, settings={"reconcile_seconds": 4}) for status, words in AFTER.items()),  # noqa: E501
     Case(fault="F50", what="no metadata", rules=[LOST, LIST | {"jobs": {"metadata": None}, "times": ALWAYS}]),
     Case(fault="F50", what="empty metadata", rules=[LOST, LIST | {"jobs": {"metadata": {}}, "times": ALWAYS}]),
     Case(fault="F50", what="metadata in capitals", rules=[LOST, LIST | {"jobs": {"metadata": SHOUTED}, "times": ALWAYS}]),  # noqa: E501
@@ -160,6 +175,7 @@ CASES = [
 def test_fault(case: Case, emulator: Emulator, home: Path) -> None:
     """The user reads a sentence or nothing, nothing is lost or paid twice, and the same statements end well."""
     story = Story(emulator, home, settings=case.settings)
+    fill(emulator, home, case.beside)
     emulator.faults(*case.rules)
     for step in ("submit", "wait", "results"):
         words = getattr(case, step)
@@ -168,11 +184,73 @@ def test_fault(case: Case, emulator: Emulator, home: Path) -> None:
                 getattr(story, step)()
             break
         getattr(story, step)()
-    emulator.faults()
+    emulator.faults(*case.lasting)
     found = story.go_on()
     assert {row["outcome"] for row in found} == {"ok"}
-    check_invariants(story)
+    emulator.faults()
+    check_invariants(story, beside=case.beside)
     story.close()
+
+
+def fill(emulator: Emulator, home: Path, count: int) -> None:
+    """Create so many jobs of one request each on another model, from another home."""
+    if count:
+        with connect(emulator, home.with_name("beside"), max_requests_per_job=1) as con:
+            con.execute(f"CREATE TABLE beside AS SELECT range AS custom_id, 'b' || range AS prompt FROM range({count})")
+            con.execute("FROM mistral_batch_submit('beside', model := 'ministral-3b-latest')").fetchall()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """Ten requests that are pending in a job when the same ten and one more are submitted, with reuse."""
+
+    what: str
+    #: What happens while the ten are submitted, and what after that.
+    first: list[dict[str, Any]] = field(default_factory=list)
+    then: list[dict[str, Any]] = field(default_factory=list)
+    #: What is told of the ten when the eleven are submitted.
+    told: str = r"10 of these requests wait for an answer in submission .* Nothing was sent"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+# fmt: off
+PENDING = [
+    Pending(what="it runs"),
+    Pending(what="it waits for room", first=[CREATE | {"status": 429}], told=r"10 of these requests wait .* job \(not created yet\) is HELD"),  # noqa: E501
+    Pending(what="its answer was lost", first=[LOST, LIST | NO_JOBS | {"skip": 2, "times": ALWAYS}], told=r"10 of these requests wait .* job \(not created yet\) is UNKNOWN", settings={"reconcile_seconds": 3}),  # noqa: E501
+    Pending(what="it was refused, and stored all the same", first=[CREATE | STORED | {"status": 409}]),
+    Pending(what="it was refused, and the list lags", first=[CREATE | STORED | {"status": 422}], then=[LIST | LAGS], settings={"reconcile_seconds": 3}),  # noqa: E501
+    Pending(what="its polls fail", then=[POLL | {"status": 500, "times": ALWAYS}], told="may be paid for twice"),
+    Pending(what="an end is told that is none", then=[POLL | {"change": NOTHING | {"status": "FAILED"}}], told="may be paid for twice"),  # noqa: E501
+]
+# fmt: on
+
+
+@pytest.mark.fault("F51")
+@pytest.mark.parametrize("case", PENDING, ids=lambda case: f"F51 {case.what}")
+def test_requests_pending_in_another_job(case: Pending, tmp_path: Path, home: Path) -> None:
+    """Requests that wait for an answer in another job are not sent again, and all eleven are answered in the end."""
+    with Emulator(tmp_path / "slow", job_seconds=600) as emulator:
+        first = Story(emulator, home, settings=case.settings)
+        emulator.faults(*case.first)
+        with suppress(duckdb.Error):
+            first.submit()
+        second = Story(emulator, home, row_count=11, settings=case.settings, arguments=", reuse := 'requests'")
+        emulator.faults(*case.then)
+        with pytest.raises(duckdb.Error, match=case.told):
+            second.submit()
+        assert emulator.witness()["rows_accepted"] <= 10
+        emulator.faults()
+        first.submit()
+        emulator._worker._job_seconds = 0  # all jobs end now
+        second.go_on()
+        (submission_id,) = {row["submission_id"] for row in second.submit()}
+        found = second.results(f"'{submission_id}'")
+        assert (len(found), {row["outcome"] for row in found}) == (11, {"ok"})
+        witness = emulator.witness()
+        assert (witness["rows_accepted"], witness["rows_accepted_more_than_once"]) == (11, 0)
+        first.close()
+        second.close()
 
 
 def test_cases_have_names_of_their_own() -> None:

@@ -12,13 +12,14 @@ from faults.harness import CREATE, QUICK, UPLOAD, Story, check_invariants
 from support import answered, connect, environment_of, make_staging, rows, run_forked, settings_of, submitted
 
 from duckdb_mistral.batches.context import Context
-from duckdb_mistral.batches.create import Sender
-from duckdb_mistral.batches.spools import MARK
+from duckdb_mistral.batches.upload import Uploader
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.maintenance.clean import Asked, clean
 from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.inventory import Kind
 from duckdb_mistral.state.ledger import Ledger
+from duckdb_mistral.state.names import mark_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -289,15 +290,15 @@ def test_home_that_is_quicker(jobs: int, emulator: Emulator, home: Path, monkeyp
     stored = emulator.witness()["jobs_stored"]
     quicker = Story(emulator, home.with_name("second"))
     slower = Story(emulator, home)
-    upload = Sender._uploaded
+    upload = Uploader.uploaded
     once = threading.Lock()
 
-    def uploaded(sender: Sender, submission: Submission, wave: Any) -> Any:
+    def uploaded(uploader: Uploader, submission: Submission, wave: Any) -> Any:
         if once.acquire(blocking=False):
             quicker.submit()
-        return upload(sender, submission, wave)
+        return upload(uploader, submission, wave)
 
-    monkeypatch.setattr(Sender, "_uploaded", uploaded)
+    monkeypatch.setattr(Uploader, "uploaded", uploaded)
     (found,) = slower.submit()
     assert found["reused"]
     assert emulator.witness()["jobs_stored"] == stored + 1
@@ -316,8 +317,8 @@ def test_mark_of_what_was_sent(tmp_path: Path, home: Path) -> None:
     with Emulator(tmp_path / "server", job_seconds=0.2) as emulator:
         story = Story(emulator, home, settings=PARTS | QUICK)
         (submission_id,) = {row["submission_id"] for row in story.submit()}
-        assert (home / "spool" / submission_id / MARK).exists()
-        assert Ledger(home).submission(submission_id) is not None
+        assert mark_path(Home(home).spool(submission_id)).exists()
+        assert Ledger(Home(home)).submission(submission_id) is not None
         story.go_on()
         assert not (home / "spool" / submission_id).exists()
         story.close()

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
 from faults.harness import CREATE, DOWNLOAD, LIST, POLL, UPLOAD, Story, bad_end, check_invariants, late_end
-from faults.test_every_step import tell
-from faults.test_stopped import stopped_process
+from faults.test_every_step import STORY, tell
+from forking import Stopped, fork_to_stop
 from support import clean_environment, environment_of
 
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.runtime.failpoints import VARIABLE
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -44,14 +41,15 @@ WHAT: tuple[dict[str, Any], ...] = (
     {"delay": 1.3, "after": True},
 )
 DAY = 24 * 3600
-#: What else may happen, of which one kind comes in a schedule. A list that lags for longer than a lost answer is looked
-#: for, or right after a refusal that was none, is beyond what can be promised.
+#: What else may happen, of which one kind comes in a schedule. A list that lags for longer than what was sent is looked
+#: for is beyond what can be promised.
 WEATHER: dict[str, tuple[dict[str, Any], ...]] = {
     "plain": (),
     "late": tuple(CREATE | {"delay": delay} for delay in (1.2, 1.5, 1.8)),
     "refused": tuple(
         CREATE | {"status": status, "after": True} for status in (307, 400, 403, 404, 409, 422, 425, 429, 499)
     ),
+    "lagging": tuple(CREATE | {"status": status, "after": True} for status in (307, 400, 404, 409, 422, 429, 502)),
     "lists": (
         LIST | {"change": {"data": []}},
         LIST | {"change": {"data": [], "total": None}},
@@ -72,7 +70,11 @@ WEATHER: dict[str, tuple[dict[str, Any], ...]] = {
 }
 #: One in so many schedules begins with a process that is killed.
 KILLS = 4
-LISTS_WAIT = 8
+LISTS_WAIT = 5
+#: A list that lags does so for this long, and what was sent is looked for a little longer.
+LAG, LAG_WAIT = 1.0, 2.5
+#: How long a user goes on, in seconds: more schedules are run at once than there are cores.
+PATIENCE = 120.0
 #: Where a process is stopped: nowhere that holds the ledger, for which all others wait.
 STOPS = (
     *("after-spool", "after-intent", "before-upload", "after-upload", "before-create", "after-create", "after-record"),
@@ -98,7 +100,7 @@ class Schedule:
     counts: Counter[str] = field(default_factory=Counter)
     rules: list[dict[str, Any]] = field(default_factory=list)
     backup: bool = False
-    stopped: subprocess.Popen[str] | None = None
+    stopped: Stopped | None = None
 
     def __post_init__(self) -> None:
         """Throw the dice."""
@@ -108,7 +110,8 @@ class Schedule:
         self.weather = self.dice.choice(list(WEATHER))
         self.home = self.directory / "home"
         # One that is woken waits until what it lost has been looked for so long.
-        wait = {"reconcile_seconds": LISTS_WAIT} if self.weather in {"lists", "stopped"} else {}
+        waits = {"lists": LISTS_WAIT, "stopped": LISTS_WAIT, "lagging": LAG_WAIT}
+        wait = {"reconcile_seconds": waits[self.weather]} if self.weather in waits else {}
         self.settings = {"deadline_seconds": 1} | wait | self.limits
 
     def misbehave(self, emulator: Emulator) -> None:
@@ -122,6 +125,8 @@ class Schedule:
             rules.insert(0, {"skip": dice.randrange(4)} | dice.choice(WEATHER[self.weather]))
         if dice.randrange(2):
             rules.insert(0, late_end(dice))
+        if self.weather == "lagging":
+            rules.append(LIST | {"lag": LAG, "times": 1_000})
         emulator.faults(*rules)
         self.rules += rules
 
@@ -131,9 +136,8 @@ class Schedule:
             self.counts["stops"] += 1
             environment = {f"DUCKDB_MISTRAL_{name.upper()}": str(value) for name, value in self.settings.items()}
             step = f"stop:{self.dice.choice(STOPS)}"
-            self.stopped = stopped_process(
-                clean_environment() | environment_of(emulator, self.home) | environment | {VARIABLE: step}
-            )
+            environment |= clean_environment() | environment_of(emulator, self.home) | {VARIABLE: step}
+            self.stopped = fork_to_stop(STORY, environment)
             shutil.rmtree(self.home / "locks", ignore_errors=True)
         elif self.dice.randrange(KILLS) == 0 and not self.limits:
             self.counts["kills"] += 1
@@ -142,7 +146,7 @@ class Schedule:
 
     def save(self, story: Story) -> Story:
         """Make a backup of the home once, when the submission is recorded."""
-        if self.weather == "restored" and not self.backup and Ledger(self.home).submissions():
+        if self.weather == "restored" and not self.backup and Ledger(Home(self.home)).submissions():
             story.close()
             shutil.copytree(self.home, self.directory / "backup")
             self.backup = True
@@ -172,11 +176,9 @@ class Schedule:
     def wake(self) -> None:
         """Let a stopped process go on to its end."""
         if self.stopped is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.stopped.pid, signal.SIGCONT)
-            said = self.stopped.communicate(timeout=120)[1]
+            stopped, self.stopped = self.stopped, None
+            said = stopped.go_on()
             assert "Traceback" not in said, said
-            self.stopped = None
 
     def run(self) -> None:
         """Run it, and check what must be true at the end."""
@@ -199,11 +201,11 @@ class Schedule:
                         self.misbehave(emulator)
                     if self.dice.randrange(3) == 0:
                         self.wake()
-                emulator.faults()
+                emulator.faults(*(rule for rule in self.rules if "lag" in rule))
                 if self.dice.randrange(2):
-                    story.go_on()
+                    story.go_on(PATIENCE)
                 story = self.put_back(story)
-                found = story.go_on()
+                found = story.go_on(PATIENCE)
                 self.wake()
                 assert {row["outcome"] for row in found} == {"ok"}
                 check_invariants(story, jobs=3 if self.limits else 1)
@@ -217,7 +219,6 @@ class Schedule:
             finally:
                 if self.stopped is not None:
                     self.stopped.kill()
-                    self.stopped.communicate()
                 story.close()
 
     def count(self, story: Story, found: list[dict[str, Any]]) -> None:

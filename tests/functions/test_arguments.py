@@ -8,7 +8,7 @@ import pytest
 
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.functions.arguments import metadata, metadata_filter, statuses, submit_arguments
-from duckdb_mistral.jobs.job import Plan
+from duckdb_mistral.jobs.plan import Plan
 
 #: What the macro passes where the caller gives nothing but the source.
 DEFAULTS: dict[str, Any] = {

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 from support import answered, asked_for_money, connect, make_staging, rows, submitted
 
-from duckdb_mistral.duck.sql_files import macro_files
+from duckdb_mistral.duck.sql_files import macro_files, macro_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,5 +156,5 @@ def test_kept_submit_spends_only_when_it_runs(con: duckdb.DuckDBPyConnection, em
 
 def test_every_macro_is_bound_anew() -> None:
     """Every macro has what lets DuckDB bind a kept plan anew."""
-    text = "\n".join(path.read_text(encoding="utf-8") for path in macro_files())
+    text = "\n".join(macro_text(path) for path in macro_files())
     assert text.count("AS TABLE\n") == text.count("WHERE system.main.now() IS NOT NULL;\n") > 0

@@ -12,7 +12,9 @@ from support import connect, make_staging, submitted
 
 from duckdb_mistral.batches.track import PolledAll
 from duckdb_mistral.functions import many_jobs, row_types
-from duckdb_mistral.jobs.job import JobReport, Part, Step, Submission
+from duckdb_mistral.jobs.job import Part, Step, Submission
+from duckdb_mistral.jobs.report import JobReport
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.records import reported_values
 from duckdb_mistral.state.tables import jobs
@@ -41,7 +43,7 @@ MESSAGES = (None, None, "", "waits for room", "The files hold 1,234 answers to w
 def filled(home: Path, url: str, seed: int, count: int) -> Ledger:
     """Return a ledger with jobs at every step, with what an API may tell of them."""
     dice = random.Random(seed)
-    ledger = Ledger(home)
+    ledger = Ledger(Home(home))
     for number, size in enumerate((count // 2, count - count // 2)):
         made = Submission(
             submission_id=str(uuid4()),

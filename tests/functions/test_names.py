@@ -20,7 +20,7 @@ from duckdb_mistral.functions.arguments import submit_arguments
 from duckdb_mistral.functions.statements import refusal, request_statement, results_statement
 from duckdb_mistral.results import convert
 from duckdb_mistral.results.convert import COLUMNS
-from duckdb_mistral.results.responses import line_path
+from duckdb_mistral.state.names import line_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

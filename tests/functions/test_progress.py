@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.describe import describe
 from duckdb_mistral.functions.progress import watching
-from duckdb_mistral.jobs.job import Job, JobReport, Step
+from duckdb_mistral.jobs.job import Job, Step
+from duckdb_mistral.jobs.report import JobReport
 
 if TYPE_CHECKING:
     import pytest

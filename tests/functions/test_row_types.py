@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from duckdb_mistral.functions import row_types
-from duckdb_mistral.jobs.job import Job, JobReport, Step
+from duckdb_mistral.jobs.job import Job, Step
+from duckdb_mistral.jobs.report import JobReport
 
 JOB = Job(
     key=1,

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from duckdb_mistral.jobs.job import ARROWS, ENDED, ENDED_BADLY, OWN_KEYS, Job, JobReport, Status, Step, now, read_json
+from duckdb_mistral.jobs.job import ARROWS, Job, Step, now
+from duckdb_mistral.jobs.report import ENDED, ENDED_BADLY, JobReport, Status
+from duckdb_mistral.runtime.json_text import read_json
 
 JOB = Job(
     key=1,
@@ -183,11 +185,6 @@ def test_arrows() -> None:
     assert [step for step in Step if Step.CREATED in ARROWS[step]] == [Step.SENDING, Step.GIVEN_UP]
     assert not ARROWS[Step.CREATED] | ARROWS[Step.DROPPED]
     assert Step.DROPPED not in ARROWS[Step.SENDING]
-
-
-def test_own_keys_are_within_the_limits() -> None:
-    """The metadata keys that find a job again are ones that the API takes."""
-    assert all(1 <= len(key) <= 32 for key in OWN_KEYS)
 
 
 def test_now() -> None:

@@ -21,7 +21,7 @@ from support import (
     submitted,
 )
 
-from duckdb_mistral.batches import create, download, fetch, retention, submit
+from duckdb_mistral.batches import create, download, fetch, retention, submit, upload
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.emulator import Emulator
@@ -34,6 +34,7 @@ from duckdb_mistral.runtime.failpoints import VARIABLE
 from duckdb_mistral.runtime.retry_policy import Retry
 from duckdb_mistral.settings import Settings
 from duckdb_mistral.state import sqlite
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.inventory import Kind
 from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.locks import Locks
@@ -330,7 +331,7 @@ def clean_at_every_step(monkeypatch: pytest.MonkeyPatch, emulator: Emulator, hom
             finally:
                 within = False
 
-    for module in (spool, submit, create, sqlite, download, fetch, retention):
+    for module in (spool, submit, upload, create, sqlite, download, fetch, retention):
         monkeypatch.setattr(module, "failpoint", step)
     return found
 
@@ -349,7 +350,7 @@ def test_submit_in_flight(
         answered(con, submitted(con))
         con.execute("INSERT INTO staging SELECT 'x' || range, 'prompt ' || range // 2 FROM range(20)")
     else:
-        Ledger(home)  # while its tables are being made, nothing but wait can be done
+        Ledger(Home(home))  # while its tables are being made, nothing but wait can be done
     before = tree(home)
     wanted = con.execute("SELECT count(*) FROM staging").fetchall()[0][0]
     with monkeypatch.context() as patch:
@@ -383,7 +384,7 @@ def test_clean_of_another_process(
 
     make_staging(con)
     with monkeypatch.context() as patch:
-        for module in (spool, submit, create, download, fetch, retention):
+        for module in (spool, submit, upload, create, download, fetch, retention):
             patch.setattr(module, "failpoint", step)
         assert len(answered(con, submitted(con))) == 3
     assert [name for name, _ in said] == ["before-spool-write", "after-spool", "before-create", "before-keep"]
@@ -429,14 +430,14 @@ def test_collected_by_another(
     with monkeypatch.context() as patch:
         lose_interest(patch)
         answered(con, submission_id)
-    (job,) = Ledger(home).jobs()
+    (job,) = Ledger(Home(home)).jobs()
     (home / "results" / f"scratch-{job.key}").mkdir()
     (home / "results" / f"scratch-{job.key}" / "answers-0.jsonl").touch()
     (home / "results" / f"{job.job_id}.read").touch()
     (home / "requests").mkdir()
     (home / "requests" / f"{submission_id}-1.unfinished").touch()
     before = tree(home)
-    with Locks(home, Retry()).waiting(f"results-{job.key}"):
+    with Locks(Home(home), Retry()).waiting(f"results-{job.key}"):
         found = cleaned(emulator, home, submission_id)
     assert tree(home) == before
     assert (found[Kind.BUSY], found[Kind.NEEDED]) == (4, 2)
@@ -468,7 +469,7 @@ def test_killed_submit(
     child = run_forked(SUBMIT, environment_of(emulator, home) | {VARIABLE: step}, arguments)
     assert child.returncode == KILLED, child.stderr
     cleaned(emulator, home)
-    known = {submission.submission_id for submission in Ledger(home).submissions()}
+    known = {submission.submission_id for submission in Ledger(Home(home)).submissions()}
     assert {path.name for path in (home / "spool").iterdir()} <= known
     assert not any(path.is_dir() for path in (home / "results").iterdir())
     assert Kind.LEFTOVER not in cleaned(emulator, home)

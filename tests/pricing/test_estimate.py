@@ -194,7 +194,7 @@ def test_what_the_api_adds(endpoint: str, body: dict[str, Any], priced: duckdb.D
     given = {"source": source, "endpoint": endpoint}
     (row,) = rows(priced, "FROM mistral_batch_estimate($source, endpoint := $endpoint)", given)
     assert row["cost"] is None
-    assert "1 request asks for what the API adds a cost of its own for" in row["note"]
+    assert "1 request asks for something that the API charges extra for" in row["note"]
     with pytest.raises(duckdb.Error, match="is not known: 1 request asks for something that the API charges extra for"):
         priced.execute("FROM mistral_batch_submit($source, endpoint := $endpoint, max_cost := 1000)", given)
 

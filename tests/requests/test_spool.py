@@ -13,8 +13,9 @@ from support import no_room
 
 from duckdb_mistral.errors import SourceError
 from duckdb_mistral.requests import spool as spooling
-from duckdb_mistral.requests.keys import KEYS, keys_path, read_keys
+from duckdb_mistral.requests.keys import KEYS, read_keys
 from duckdb_mistral.requests.spool import Spool
+from duckdb_mistral.state.names import keys_path
 
 
 def spool_of(directory: Path, *, requests: int = 1000, size: int = 1_000_000) -> Spool:
@@ -213,7 +214,8 @@ def test_disk_that_is_nearly_full(room: list[int], tmp_path: Path, monkeypatch: 
     write(spool, vector("b"))
     write(spool, vector("c"))
     with pytest.raises(
-        SourceError, match=r"written to .*spool: its disk has only 5 MB left, and 64 MB stay .* Nothing was sent\. Free"
+        SourceError,
+        match=r"written to .*spool: its disk has only 5 MB left, and 64 MB must stay free\. Nothing was sent\.",
     ):
         spool.finish()
     spool.discard()

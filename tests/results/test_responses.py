@@ -16,7 +16,8 @@ from support import answered, asked_for_money, connect, ended_job, make_staging,
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.results import convert, responses
 from duckdb_mistral.results.convert import ResultFiles
-from duckdb_mistral.results.responses import find_lines, kept_rows, line_path, lines_of, register_lines, size_of
+from duckdb_mistral.results.responses import find_lines, kept_rows, lines_of, register_lines, size_of
+from duckdb_mistral.state.names import line_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

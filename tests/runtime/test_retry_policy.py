@@ -122,7 +122,9 @@ def test_within(clock: Clock) -> None:
                 retry.read(calls)
             assert calls.count in tries
             clock.now = max(clock.now, 103.0)
+        assert retry.left == 0
     assert clock.now == 103
+    assert retry.left == float("inf")
     with pytest.raises(UnreachableError):
         retry.read(Calls(PASSING))
     assert 5 < clock.now - 103 <= 10

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import clean_environment
+from support import clean_environment, load_script
 
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.shell.binary import find_binary
@@ -19,20 +18,10 @@ from duckdb_mistral.shell.extension import extension_file, platform
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def load_build() -> Any:
-    """Return extension/build.py, which is no part of the package, as a module."""
-    spec = importlib.util.spec_from_file_location("build_of_extension", ROOT / "extension" / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def build() -> Any:
     """Return the build of the extension."""
-    return load_build()
+    return load_script(ROOT / "extension" / "build.py")
 
 
 @pytest.fixture(scope="session")

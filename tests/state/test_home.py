@@ -1,120 +1,132 @@
-"""The state directory: whose it is, who may write into it, and what can be read where nothing can be written."""
+"""The state directory's names, which are a format: homes of earlier versions are read by them."""
 
 from __future__ import annotations
 
-import os
-import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-import duckdb
-import pytest
-from support import connect, make_staging, rows, submitted
+from duckdb_mistral.jobs.job import Job, Step
+from duckdb_mistral.jobs.report import JobReport
+from duckdb_mistral.state import names
+from duckdb_mistral.state.home import Home
 
-from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.state.home import open_home
-from duckdb_mistral.state.ledger import Ledger
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from duckdb_mistral.emulator import Emulator
-
-
-def test_made_for_its_owner_alone(tmp_path: Path) -> None:
-    """A home and the directories above it that are missing are open to nobody else, whatever the umask."""
-    before = os.umask(0)
-    try:
-        assert open_home(tmp_path / "one" / "two" / "home")
-    finally:
-        os.umask(before)
-    for path in ("one", "one/two", "one/two/home"):
-        assert stat.S_IMODE((tmp_path / path).stat().st_mode) == 0o700
+HOME = Home(Path("home"))
+JOB = Job(
+    key=7,
+    submission_id="s-1",
+    part=2,
+    model="m",
+    endpoint="/v1/chat/completions",
+    server_url="https://api.mistral.ai",
+    step=Step.CREATED,
+    request_count=1,
+    input_bytes=1,
+    created_here_at=0,
+    report=JobReport(job_id="j-1", status="SUCCESS"),
+)
+UNSENT = JOB.evolve(report=None, step=Step.PLANNED)
 
 
-def test_open_to_everybody(tmp_path: Path) -> None:
-    """A home that everybody may write into is refused, with what to run; one that they may read is not."""
-    tmp_path.chmod(0o777)
-    with pytest.raises(LedgerError, match="chmod go-w"):
-        Ledger(tmp_path)
-    assert not list(tmp_path.iterdir())
-    tmp_path.chmod(0o775)
-    assert open_home(tmp_path)
+def test_names_are_a_format() -> None:
+    """Every path under a home is called as it always was."""
+    scratch = HOME.scratch(JOB)
+    aside, moved = HOME.new_aside()
+    paths = [
+        *HOME.ledger_files,
+        HOME.building.ledger,
+        *(path.with_name(path.name.replace(aside.name, "damaged-")) for path in [aside]),
+        HOME.lock("name"),
+        HOME.part("s-1", 2),
+        names.keys_path(HOME.part("s-1", 2)),
+        names.mark_path(HOME.spool("s-1")),
+        names.pending_path(HOME.spool("s-1")),
+        names.spill_path(HOME.spool("s-1")),
+        HOME.hashes(JOB),
+        names.unfinished_path(HOME.hashes(JOB), JOB),
+        HOME.copies("s-1"),
+        HOME.results_of(JOB),
+        HOME.results_of(UNSENT),
+        names.line_path(HOME.results_of(JOB), 0),
+        HOME.partial(JOB),
+        HOME.found("s-1"),
+        names.fetched_path(scratch, JOB),
+        names.read_path(names.fetched_path(scratch, JOB)),
+        names.unfinished_path(names.fetched_path(scratch, JOB)),
+        names.answers_path(scratch, 0),
+        names.submitted_path(scratch, JOB),
+        names.joined_path(names.submitted_path(scratch, JOB)),
+        names.piece_path(names.submitted_path(scratch, JOB)),
+        names.scratch_spill(scratch),
+        HOME.retry_scratch("s-2"),
+    ]
+    assert [path.relative_to("home").as_posix() for path in paths] == [
+        "ledger.sqlite",
+        "ledger.sqlite-wal",
+        "ledger.sqlite-shm",
+        "ledger-unfinished/ledger.sqlite",
+        "damaged-",
+        "locks/name.lock",
+        "spool/s-1/part-00002.jsonl",
+        "spool/s-1/part-00002.arrow",
+        "spool/s-1/recorded.json",
+        "spool/s-1/pending.jsonl",
+        "spool/s-1-spill",
+        "requests/s-1-2.parquet",
+        "requests/s-1-2.job-7.unfinished",
+        "requests/copies-s-1.parquet",
+        "results/j-1.parquet",
+        "results/s-1-2-7.parquet",
+        "results/j-1.lines-0.jsonl",
+        "results/partial-j-1.parquet",
+        "results/found-s-1.parquet",
+        "results/scratch-7/j-1.parquet",
+        "results/scratch-7/j-1.read",
+        "results/scratch-7/j-1.unfinished",
+        "results/scratch-7/answers-0.jsonl",
+        "results/scratch-7/submitted-7.jsonl",
+        "results/scratch-7/submitted-7.joined",
+        "results/scratch-7/submitted-7.piece",
+        "results/scratch-7/spill",
+        "results/scratch-retry-s-2",
+    ]
+    assert moved == {file: aside / file.name for file in HOME.ledger_files}
 
 
-def test_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A home that belongs to another user is refused, unless that is root."""
-    owner = tmp_path.stat().st_uid
-    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    if owner == 0:
-        assert open_home(tmp_path)
-        os.chown(tmp_path, 12345, -1)
-    with pytest.raises(LedgerError, match="belongs to the user"):
-        Ledger(tmp_path)
+def test_locks_are_a_format() -> None:
+    """Processes of different versions wait for one another by the same names."""
+    locks = [names.spool_lock("s-1"), names.results_lock(JOB), names.retry_lock("s-1"), names.create_lock("a")]
+    assert locks == ["spool-s-1", "results-7", "retry-s-1", "create-a"]
+    assert (names.REUSE_LOCK, names.REPAIR_LOCK) == ("reuse", "repair")
 
 
-def test_no_directory(tmp_path: Path) -> None:
-    """A file in the place of the home is told."""
-    (tmp_path / "home").write_text("")
-    with pytest.raises(LedgerError, match="it is no directory"):
-        open_home(tmp_path / "home")
-    with pytest.raises(LedgerError, match="cannot be written"):
-        open_home(tmp_path / "home" / "deeper")
+def test_names_tell_what_they_were_made_of() -> None:
+    """What a name was made of is read from it, and nothing is read from another one's."""
+    assert [names.part_number(HOME.part("s-1", part)) for part in (1, 99_999, 100_000)] == [1, 99_999, 100_000]
+    assert names.part_number(names.keys_path(HOME.part("s-1", 1))) is None
+    assert [names.spool_of(path) for path in (HOME.spool("s-1"), names.spill_path(HOME.spool("s-1")))] == ["s-1"] * 2
+    assert names.scratch_lock(HOME.scratch(JOB)) == names.results_lock(JOB)
+    assert names.scratch_lock(HOME.retry_scratch("s-2")) == names.spool_lock("s-2")
+    stems = [names.stem_of(path) for path in (HOME.found("s-1"), HOME.copies("s-1"), HOME.results_of(JOB))]
+    assert [names.found_by(stem) for stem in stems] == ["s-1", None, None]
+    assert [names.copied_by(stem) for stem in stems] == [None, "s-1", None]
+    assert names.hashed_part(names.stem_of(HOME.hashes(JOB))) == ("s-1", "2")
+    assert names.job_named(names.stem_of(HOME.partial(JOB))) == names.stem_of(HOME.results_of(JOB)) == "j-1"
 
 
-@pytest.fixture
-def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing be written under the home, which not even root may where its file system is read-only."""
-    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
+def test_files_that_belong_together_share_a_stem() -> None:
+    """Whatever lies beside a results file or a part is known to be its own, also before it is whole."""
+    results, part = HOME.results_of(JOB), HOME.part("s-1", 2)
+    temporary = results.with_name(f"tmp_{results.name}")
+    for path in (results, names.line_path(results, 11), names.read_path(results), temporary):
+        assert names.stem_of(path) == "j-1"
+    assert names.stem_of(names.unfinished_path(HOME.hashes(JOB), JOB)) == names.stem_of(HOME.hashes(JOB))
+    assert names.stem_of(names.keys_path(part)) == names.stem_of(part)
+    unfinished = [names.read_path(results), names.unfinished_path(results), temporary]
+    assert [names.is_unfinished(path) for path in (results, *unfinished)] == [False, True, True, True]
 
 
-def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A home that may not even be read is told in a sentence."""
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(LedgerError, match="may not even read it"):
-        Ledger(tmp_path)
-
-
-def test_kept_results_of_a_read_only_home(
-    con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path, request: pytest.FixtureRequest
-) -> None:
-    """Kept results, their status and their cost are read from a home that cannot be written."""
-    make_staging(con)
-    submission_id = submitted(con)
-    con.execute(f"FROM mistral_batch_wait('{submission_id}')").fetchall()
-    kept = rows(con, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id")
-    con.close()
-    request.getfixturevalue("read_only")
-    again = connect(emulator, home)
-    assert rows(again, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id") == kept
-    assert rows(again, f"FROM mistral_batch_cost('{submission_id}')")
-    for call in (f"status('{submission_id}')", "status()", f"wait('{submission_id}')"):
-        ((status,),) = again.execute(f"SELECT status FROM mistral_batch_{call}").fetchall()
-        assert status == "SUCCESS"
-
-
-def test_nothing_is_sent_from_a_read_only_home(
-    con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path, request: pytest.FixtureRequest
-) -> None:
-    """What would have to be written down is refused in a sentence before anything is sent, and leaves nothing."""
-    make_staging(con)
-    submission_id = submitted(con, arguments="metadata := {'emulate': 'seconds 100'}")
-    con.close()
-    before = sorted(home.rglob("*"))
-    request.getfixturevalue("read_only")
-    again = connect(emulator, home)
-    make_staging(again, 5)
-    for call in (
-        "submit('staging')",
-        "submit('staging', reuse := 'requests')",
-        f"cancel('{submission_id}')",
-        f"wait('{submission_id}')",
-        f"retry('{submission_id}')",
-    ):
-        with pytest.raises(duckdb.Error, match=r"read-only for this user|has not ended|is QUEUED|is RUNNING"):
-            again.execute(f"FROM mistral_batch_{call}").fetchall()
-    with pytest.raises(duckdb.Error, match=r"is (QUEUED|RUNNING)"):
-        again.execute(f"FROM mistral_batch_results('{submission_id}')").fetchall()
-    ((status,),) = again.execute(f"SELECT status FROM mistral_batch_status('{submission_id}')").fetchall()
-    assert status in {"QUEUED", "RUNNING"}
-    assert (emulator.witness()["creates_received"], emulator.witness()["uploads_stored"]) == (1, 1)
-    assert sorted(home.rglob("*")) == before
+def test_asides(tmp_path: Path) -> None:
+    """Ledgers that were put aside are found again, and a home that is not there has none."""
+    home = Home(tmp_path)
+    aside, _ = home.new_aside()
+    aside.mkdir()
+    assert (home.asides, Home(tmp_path / "none").asides) == ([aside], [])

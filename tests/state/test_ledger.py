@@ -15,7 +15,9 @@ import pytest
 from support import KEY, connect, make_staging, no_room, run_python, submitted
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.jobs.job import JobReport, Part, Status, Step, Submission
+from duckdb_mistral.jobs.job import Part, Step, Submission
+from duckdb_mistral.jobs.report import JobReport, Status
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.tables import SCHEMA_VERSION
 
@@ -29,7 +31,7 @@ JOB_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
 @pytest.fixture
 def ledger(home: Path) -> Ledger:
     """Return an empty ledger."""
-    return Ledger(home)
+    return Ledger(Home(home))
 
 
 def submission(**changes: Any) -> Submission:
@@ -139,13 +141,13 @@ def test_same_content_twice(ledger: Ledger) -> None:
 
 def test_writers_at_once(home: Path) -> None:
     """Of many writers of the same content one wins, whoever it is, and a move happens once."""
-    Ledger(home)
+    Ledger(Home(home))
     barrier = threading.Barrier(6)
 
     def add(_: int) -> bool:
         made = submission()
         barrier.wait()
-        return Ledger(home).add(made, parts_of(made))
+        return Ledger(Home(home)).add(made, parts_of(made))
 
     def move(ledger: Ledger) -> bool:
         barrier.wait()
@@ -153,8 +155,8 @@ def test_writers_at_once(home: Path) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(add, range(6))) == [False] * 5 + [True]
-        job = Ledger(home).jobs()[0]
-        assert sorted(pool.map(move, [Ledger(home) for _ in range(6)])) == [False] * 5 + [True]
+        job = Ledger(Home(home)).jobs()[0]
+        assert sorted(pool.map(move, [Ledger(Home(home)) for _ in range(6)])) == [False] * 5 + [True]
 
 
 def test_moves(ledger: Ledger) -> None:
@@ -312,7 +314,7 @@ def test_newer_version(home: Path, ledger: Ledger) -> None:
         plain.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
     plain.close()
     with pytest.raises(LedgerError, match=rf"newer .*\(its version is 99, this one knows {SCHEMA_VERSION}\)"):
-        Ledger(home)
+        Ledger(Home(home))
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5])
@@ -327,14 +329,14 @@ def test_damaged_file(home: Path, ledger: Ledger, kept: float) -> None:
     start = max(4096, int(len(data) * kept)) if kept else 0
     ledger.path.write_bytes(data[:start] + b"\xa5" * (len(data) - start))
     with pytest.raises(LedgerError, match=re.escape(f"The ledger {ledger.path} is damaged (")):
-        Ledger(home).jobs()
+        Ledger(Home(home)).jobs()
 
 
 def test_home_that_is_a_file(tmp_path: Path) -> None:
     """A home that cannot be made is told, with what to set."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(LedgerError, match=r"cannot be written.*DUCKDB_MISTRAL_HOME"):
-        Ledger(tmp_path / "file")
+        Ledger(Home(tmp_path / "file"))
 
 
 def test_full_disk(home: Path, ledger: Ledger) -> None:
@@ -343,19 +345,20 @@ def test_full_disk(home: Path, ledger: Ledger) -> None:
     for path in home.glob("ledger.sqlite-*"):
         path.unlink()
     with no_room():
-        full = Ledger(home)
+        full = Ledger(Home(home))
         assert full.submissions() == [made]
         with pytest.raises(LedgerError, match=r"cannot be used .* so nothing is sent\. .*`duckdb-mistral clean`"):
             added(full, identity="another")
-    assert Ledger(home).submissions() == [made]
+    assert Ledger(Home(home)).submissions() == [made]
 
 
 def test_second_process(home: Path, ledger: Ledger) -> None:
     """What one process wrote, another reads while the first is still there."""
     made = added(ledger)
     code = (
-        "import sys; from pathlib import Path; from duckdb_mistral.state.ledger import Ledger; "
-        "print(Ledger(Path(sys.argv[1])).live_submission('identity').submission_id)"
+        "import sys; from pathlib import Path; from duckdb_mistral.state.home import Home; "
+        "from duckdb_mistral.state.ledger import Ledger; "
+        "print(Ledger(Home(Path(sys.argv[1]))).live_submission('identity').submission_id)"
     )
     child = run_python(code, {}, str(home))
     assert child.stdout.strip() == made.submission_id, child.stderr
@@ -376,12 +379,12 @@ def test_ledger_of_version_1(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
         connection.executescript((DATA / "ledger-1.sql").read_text(encoding="utf-8"))
     connection.close()
-    (job,) = Ledger(tmp_path).jobs()
+    (job,) = Ledger(Home(tmp_path)).jobs()
     assert (job.status, job.request_count, job.results_bytes) == ("SUCCESS", 3, None)
-    assert [part.upload_began for part in Ledger(tmp_path).parts(str(job.submission_id))] == [None]
-    fresh = Ledger(tmp_path / "fresh").path
+    assert [part.upload_began for part in Ledger(Home(tmp_path)).parts(str(job.submission_id))] == [None]
+    fresh = Ledger(Home(tmp_path / "fresh")).path
     assert columns_of(tmp_path / "ledger.sqlite") == columns_of(fresh)
-    (again,) = Ledger(tmp_path).jobs()
+    (again,) = Ledger(Home(tmp_path)).jobs()
     assert again == job
 
 
@@ -399,12 +402,12 @@ def columns_of(path: Path) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("version", ["abc", "-1", "0", "", "3.5", "²", "9" * 5000])
 def test_version_that_is_none(version: str, tmp_path: Path) -> None:
     """A ledger whose version is none is told as damaged or as newer, in a sentence."""
-    Ledger(tmp_path)
+    Ledger(Home(tmp_path))
     with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
         connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", [version])
     connection.close()
     with pytest.raises(LedgerError, match=r"is damaged \(its version is '"):
-        Ledger(tmp_path)
+        Ledger(Home(tmp_path))
 
 
 def test_end_that_is_taken_back(ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from duckdb_mistral.runtime.retry_policy import Retry
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.locks import Locks
 
 if TYPE_CHECKING:
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 HOLDER = """
 import sys
 from pathlib import Path
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.locks import Locks
 from duckdb_mistral.runtime.retry_policy import Retry
-with Locks(Path(sys.argv[1]), Retry()).waiting("name"):
+with Locks(Home(Path(sys.argv[1])), Retry()).waiting("name"):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -28,17 +30,17 @@ with Locks(Path(sys.argv[1]), Retry()).waiting("name"):
 @pytest.fixture
 def locks(home: Path) -> Locks:
     """Return the locks of a home that does not exist yet."""
-    return Locks(home, Retry())
+    return Locks(Home(home), Retry())
 
 
 def test_held_once(locks: Locks, home: Path) -> None:
     """A lock that is held cannot be had by another, and can again once it is let go."""
     with locks.waiting("name"):
-        with Locks(home, Retry()).trying("name") as held:
+        with Locks(Home(home), Retry()).trying("name") as held:
             assert not held
         with locks.trying("another") as held:
             assert held
-    with Locks(home, Retry()).trying("name") as held:
+    with Locks(Home(home), Retry()).trying("name") as held:
         assert held
 
 
@@ -79,7 +81,7 @@ def test_second_process(home: Path, killed: bool) -> None:
                 child.kill() if killed else child.communicate("\n", timeout=60)
                 child.wait(60)
 
-        locks = Locks(home, Retry(sleep=sleep, clock=lambda: time))
+        locks = Locks(Home(home), Retry(sleep=sleep, clock=lambda: time))
         with locks.trying("name") as held:
             assert not held
         with locks.waiting("name"):
@@ -92,5 +94,6 @@ def test_interrupt_ends_the_waiting(locks: Locks, home: Path) -> None:
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    with locks.waiting("name"), pytest.raises(KeyboardInterrupt), Locks(home, Retry(sleep=interrupted)).waiting("name"):
+    again = Locks(Home(home), Retry(sleep=interrupted))
+    with locks.waiting("name"), pytest.raises(KeyboardInterrupt), again.waiting("name"):
         pass

@@ -15,8 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from support import run_python
 
-from duckdb_mistral.jobs.job import JobReport, Part, Step, Submission
+from duckdb_mistral.jobs.job import Part, Step, Submission
+from duckdb_mistral.jobs.report import JobReport
 from duckdb_mistral.state import reports as written_reports
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger, OtherJobError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ MANY = 2_000
 
 def filled(home: Path, count: int) -> tuple[Ledger, list[JobReport]]:
     """Return a ledger with so many jobs that run, and what the API told of them."""
-    ledger = Ledger(home)
+    ledger = Ledger(Home(home))
     made = Submission(
         submission_id="of-many",
         identity="identity",
@@ -118,7 +120,7 @@ def test_writers_of_the_same_reports(home: Path) -> None:
     barrier = threading.Barrier(6)
 
     def record(number: int) -> None:
-        mine = Ledger(home)
+        mine = Ledger(Home(home))
         barrier.wait()
         for start in range(0, 40, 8):
             some = slice(start, start + 8)
@@ -169,7 +171,7 @@ def test_one_file_between_statements(home: Path) -> None:
         ledger.record(replace(told, status="SUCCESS"))
         assert (home / "ledger.sqlite-wal").exists()
     assert [path.name for path in home.iterdir()] == ["ledger.sqlite"]
-    assert [job.status for job in Ledger(home).jobs()] == ["SUCCESS"]
+    assert [job.status for job in Ledger(Home(home)).jobs()] == ["SUCCESS"]
 
 
 def test_fork_while_it_is_kept_open(home: Path) -> None:
@@ -178,15 +180,16 @@ def test_fork_while_it_is_kept_open(home: Path) -> None:
     code = """
     import os, sys
     from pathlib import Path
+    from duckdb_mistral.state.home import Home
     from duckdb_mistral.state.ledger import Ledger
 
     home = Path(sys.argv[1])
-    ledger = Ledger(home)
+    ledger = Ledger(Home(home))
     with ledger.kept_open():
         (job,) = ledger.jobs()
         child = os.fork()
         if not child:
-            Ledger(home).set_account("of-many", "the child's")
+            Ledger(Home(home)).set_account("of-many", "the child's")
             os._exit(0 if ledger.database._idle is None else 1)
         print(os.waitpid(child, 0)[1], ledger.submissions()[0].account)
         ledger.set_account("of-many", "the parent's")

@@ -11,10 +11,10 @@ import pytest
 from support import connect, ended_job, make_staging, submitted, write_results
 
 from duckdb_mistral.errors import IncompleteResultsError
-from duckdb_mistral.requests.keys import keys_path
 from duckdb_mistral.requests.spool import Spool
 from duckdb_mistral.results.convert import ResultFiles, Tally
 from duckdb_mistral.results.strangers import counted
+from duckdb_mistral.state.names import keys_path
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support import answered, connect, rows, submitted
 
 from duckdb_mistral.emulator import Emulator
-from duckdb_mistral.jobs.job import ARROWS, ENDED, Job, JobReport, Part, Status, Step, Submission
+from duckdb_mistral.jobs.job import ARROWS, Job, Part, Step, Submission
+from duckdb_mistral.jobs.report import ENDED, JobReport, Status
+from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def open(self) -> None:
         """Start with an empty directory."""
         self.home = Path(tempfile.mkdtemp())
-        self.ledgers = [Ledger(self.home), Ledger(self.home)]
+        self.ledgers = [Ledger(Home(self.home)), Ledger(Home(self.home))]
         self.steps: dict[int, Step] = {}
         self.status: dict[int, str | None] = {}
         self.owner: dict[int, str] = {}
@@ -162,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(which=LEDGERS)
     def reopen(self, which: int) -> None:
         """Open the file again, as another process does."""
-        self.ledgers[which] = Ledger(self.home)
+        self.ledgers[which] = Ledger(Home(self.home))
 
     @rule(which=LEDGERS, identity=st.sampled_from("ab"), parts=st.integers(1, 2), models=st.integers(1, 2))
     def add(self, which: int, identity: str, parts: int, models: int) -> None:

@@ -1,0 +1,116 @@
+"""Before a part is sent once more: a list may lag, so the workspace is looked through several times, over some time.
+
+A create may have been taken although it was refused, for the refusal may come from something in between; or although it
+was looked for in vain, for what a server lists just then is not all that it has.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from duckdb_mistral.api.listing import read
+from duckdb_mistral.errors import OutcomeUnknownError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from duckdb_mistral.api.listing import Listing
+    from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.batches.find import Files, Finder
+    from duckdb_mistral.errors import ApiError
+    from duckdb_mistral.jobs.job import Job, Submission
+    from duckdb_mistral.jobs.report import JobReport
+
+#: What the API says itself. Anything else that refuses a create stands between us and it.
+OWN_REFUSALS = frozenset({400, 401, 402, 403, 404, 422, 429})
+#: So long after a refusal of the API's own its job is looked for, and less where reconcile_seconds is less.
+REFUSED_SECONDS = 5.0
+#: No call waits longer than this until it may look for the last time.
+LONGEST_WAIT_SECONDS = 10.0
+#: How often it is looked at least, and the pauses between: the first one, or this share of reconcile_seconds.
+LOOKS = 3
+FIRST_PAUSE_SECONDS = 0.5
+SHARE_OF_WINDOW = 1 / 4
+LEAST_PAUSE_SECONDS = 0.02
+GROWTH = 1.5
+
+
+def refused_seconds(error: ApiError, reconcile_seconds: float) -> float:
+    """Return for how long the job of a create that was refused is looked for before it is sent again."""
+    is_own = error.status_code in OWN_REFUSALS
+    return min(REFUSED_SECONDS, reconcile_seconds) if is_own else reconcile_seconds
+
+
+class Again:
+    """Makes sure that jobs which were sent once are not at the API."""
+
+    def __init__(self, context: Context, finder: Finder) -> None:
+        """Look with `finder` through the workspace of `context`."""
+        self._client = context.client
+        self._finder = finder
+        self._retry = context.retry
+        self._window = context.settings.reconcile_seconds
+
+    def look(self, submission: Submission, keys: Sequence[int], listed: Listing) -> Listing:
+        """Adopt what the workspace has of jobs that are about to be sent; return what it listed at last.
+
+        `listed` is what it lists now. Jobs that were never sent are looked for once, others until it is sure that
+        they are not there. Raises OutcomeUnknownError where that takes too long for one call.
+        """
+        pauses = self._pauses()
+        for looks in itertools.count(1):
+            is_whole = self._finder.adopt_listed(submission, self._finder.unsent(keys), listed)
+            sent_once = [job for job in self._finder.unsent(keys) if job.sent_at is not None]
+            if not sent_once or not self._window:
+                break
+            left = max(map(self._finder.left, sent_once))
+            if not left and looks >= LOOKS:
+                if not is_whole:
+                    raise OutcomeUnknownError(self._not_whole(sent_once[0], listed))
+                break
+            pause = next(pauses)
+            pause = min(pause, left + LEAST_PAUSE_SECONDS) if left else pause
+            if left > LONGEST_WAIT_SECONDS or pause > self._retry.left:
+                raise OutcomeUnknownError(self._not_yet(sent_once[0], max(left, 1.0)))
+            self._retry.pause(pause)
+            listed = read(self._client)
+        return listed
+
+    def find(self, submission: Submission, job: Job, files: Files) -> JobReport | None:
+        """Return the job of a part that others may have sent meanwhile, None where it is not listed at any look."""
+        pauses = self._pauses()
+        for left in range(LOOKS - 1, -1, -1):
+            found, _ = self._finder.found(submission, job, read(self._client), files)
+            if found is not None or not left or not self._window:
+                return found
+            self._retry.pause(next(pauses))
+        raise AssertionError("the last look returns")
+
+    def _pauses(self) -> Iterator[float]:
+        """Yield the seconds between looks, without end."""
+        pause = min(FIRST_PAUSE_SECONDS, self._window * SHARE_OF_WINDOW)
+        while True:
+            yield pause
+            pause = min(pause * GROWTH, LONGEST_WAIT_SECONDS)
+
+    def _not_yet(self, job: Job, left: float) -> str:
+        return (
+            f"{_unsure(job)} Nothing is sent twice: run the statement again in {left:.0f} seconds or later, and it "
+            "looks for the job first."
+        )
+
+    def _not_whole(self, job: Job, listed: Listing) -> str:
+        return (
+            f"{_unsure(job)} Nothing is sent twice, and the list of jobs is not whole: it holds "
+            f"{len(listed.reports):,} of the {listed.total:,} that it tells of. Run the statement again later, or with "
+            "force := true to send it anew."
+        )
+
+
+def _unsure(job: Job) -> str:
+    told = f" {job.message}" if job.message else ""
+    return (
+        f"Part {job.part} of submission {job.submission_id} was sent before, and it is not known yet that the API did "
+        f"not take it.{told}"
+    )

@@ -1,0 +1,146 @@
+"""Answers that are kept under this `home`: which requests they answer, and those that a submission takes over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from duckdb_mistral.batches.hashes import has_hashes, keep_hashes
+from duckdb_mistral.batches.reuse_files import Reused
+from duckdb_mistral.duck.engine import disk_is_full, own_engine
+from duckdb_mistral.duck.quoting import literal
+from duckdb_mistral.duck.sql_files import template
+from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.results.convert import PARQUET
+from duckdb_mistral.results.provenance import option
+from duckdb_mistral.results.responses import kept_results, kept_rows, stored_rows
+from duckdb_mistral.state.names import results_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.state.home import Home
+
+#: Answers are looked for again where a file went meanwhile: another process collected a job, whose requests then leave
+#: their hashes in their place.
+LOOKS = 5
+
+
+def answered_sql(context: Context, endpoint: str, model: str) -> Iterator[tuple[Path, str]]:
+    """Yield the files of answers that are kept, newest job first, each with a SELECT of what they answer.
+
+    Its columns are request and answered_as, the answer's own custom_id.
+    """
+    for job in jobs_of(context, endpoint, model):
+        results = kept_results(context.home, job)
+        requests = None if results is None else _requests_of(context, job)
+        if requests is not None and results is not None:
+            select = (
+                f"SELECT requests.request, results.custom_id AS answered_as FROM ({requests}) AS requests "
+                f"JOIN {stored_rows([results])} AS results USING (custom_id) WHERE results.outcome = 'ok'"
+            )
+            yield results, select
+
+
+def jobs_of(context: Context, endpoint: str, model: str) -> Iterator[Job]:
+    """Yield the jobs whose answers may be used, newest first."""
+    for job in reversed(context.ledger.jobs()):
+        if (job.endpoint, job.model, job.server_url) == (endpoint, model, context.settings.server_url):
+            yield job
+
+
+def _requests_of(context: Context, job: Job) -> str | None:
+    """Return the SELECT of a job's request hashes, where its requests or their hashes are here."""
+    if job.submission_id is None:
+        return None
+    home = context.home
+    hashes = home.hashes(job)
+    if not has_hashes(hashes, job):
+        spooled = home.part(job.submission_id, job.part)
+        with context.locks.waiting(results_lock(job)):
+            if not has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
+                return None
+    return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
+
+
+def _hashed(requests: Path, home: Home, job: Job) -> bool:
+    with own_engine() as engine:
+        return keep_hashes(engine, requests, home, job)
+
+
+def keep_answers(
+    engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str
+) -> Reused:
+    """Write the rows that were answered before and the list of copies; both are read with the submission's results.
+
+    The table `answered` then says which requests have an answer, and where.
+    """
+    home = context.home
+    found, copies = home.found(submission_id), home.copies(submission_id)
+    try:
+        for path in (found, copies):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        rows = _found(engine, context, endpoint, model, submission_id)
+        copied = _written(engine, template("copied_requests").substitute(), copies, submission_id)
+    except (OSError, duckdb.IOException) as error:
+        reason = str(error).splitlines()[0]
+        raise LedgerError(
+            f"What can be reused could not be written to {home} ({reason}), so nothing was sent. Free some space "
+            "there and run the statement again."
+        ) from error
+    return Reused(found=rows, copies=copied, results=found if rows else None)
+
+
+def _found(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str) -> int:
+    """Write the rows that were answered before, as rows of a submission; return their number."""
+    target = context.home.found(submission_id)
+    engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
+    for left in range(LOOKS - 1, -1, -1):
+        try:
+            select = _found_sql(engine, context, endpoint, model, submission_id)
+            return _written(engine, select, target, submission_id)
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            if disk_is_full(error) or str(target) in str(error):
+                raise
+            if not left:
+                raise LedgerError(
+                    f"What was answered before could not be read ({str(error).splitlines()[0]}), so nothing was sent. "
+                    "Without reuse := 'requests' it is not needed."
+                ) from error
+    raise AssertionError("the last look returns or raises")
+
+
+def _found_sql(
+    engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str
+) -> str:
+    """Return the SELECT of one answer per wanted row that has one; only where the answers lie is held in memory."""
+    engine.execute("DELETE FROM answered")
+    selects = []
+    for number, (file, select) in enumerate(answered_sql(context, endpoint, model)):
+        ((added,),) = engine.execute(
+            f"INSERT INTO answered SELECT DISTINCT ON (request) request, answered_as, {number} FROM ({select}) "
+            "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"
+        ).fetchall()
+        if added:
+            selects.append(
+                template("found_results").substitute(
+                    submission_id=literal(submission_id), results=kept_rows([file]), file=number
+                )
+            )
+    return " UNION ALL ".join(f"({select})" for select in selects)
+
+
+def _written(engine: duckdb.DuckDBPyConnection, select: str, target: Path, submission_id: str) -> int:
+    """Write the rows of a SELECT as Parquet, where there are any; return their number."""
+    if not select:
+        return 0
+    options = f"{PARQUET}, {option({'submission': submission_id})}"
+    ((count,),) = engine.execute(f"COPY ({select}) TO {literal(target)} ({options})").fetchall()
+    target.chmod(0o600)
+    if not count:
+        target.unlink()
+    return int(count)

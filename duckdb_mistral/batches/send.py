@@ -1,0 +1,177 @@
+"""Sending the jobs of a submission in waves, each uploaded and then created in order.
+
+The parts of a wave are uploaded, a few at once; then its jobs are created one after another, in order, under the lock
+of the account. The workspace's pending jobs are listed once for a wave, under that lock, and each create is counted
+from there on. So processes that share a `home` never exceed `max_pending_requests` together. Jobs that are created
+elsewhere in the meantime are seen by the next wave, or by the API's own limit, whose refusal makes a job HELD.
+
+One process at a time advances a submission, under its lock. Before any create, the workspace is looked through for the
+job, since a ledger may be older than the workspace: once where it was never sent, several times where it was
+(`again.py`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from duckdb_mistral.api.listing import PAGE_SIZE, newer, read
+from duckdb_mistral.batches.again import Again
+from duckdb_mistral.batches.create import Creator
+from duckdb_mistral.batches.find import Finder
+from duckdb_mistral.batches.pending import PendingLimit
+from duckdb_mistral.batches.spools import mark_recorded
+from duckdb_mistral.batches.turns import Turns
+from duckdb_mistral.batches.upload import Uploader
+from duckdb_mistral.errors import NotFoundError
+from duckdb_mistral.jobs.job import Job, Part, Step, Submission
+from duckdb_mistral.state.names import create_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from duckdb_mistral.api.listing import Listing
+    from duckdb_mistral.batches.context import Context
+
+#: A file that was uploaded a moment ago may not be found yet by the create.
+FILE_TRIES = 3
+#: So many jobs are uploaded before the first of them is created, and created before others get the account's lock.
+WAVE = 25
+
+
+class Sender:
+    """Advances submissions of one ledger at one workspace."""
+
+    def __init__(self, context: Context) -> None:
+        """Work in `context`; nothing is sent yet. Raises MissingKeyError where there is no key."""
+        self._home = context.home
+        self._ledger = context.ledger
+        self._client = context.client
+        self._locks = context.locks
+        self._finder = Finder(context)
+        self._again = Again(context, self._finder)
+        self._turns = Turns(context)
+        self._pending = PendingLimit(context)
+        self._uploads = Uploader(context)
+        self._creator = Creator(context, self._finder, self._again)
+
+    def look_for_lost(self, submission: Submission) -> None:
+        """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock."""
+        self._finder.look_for_lost(submission)
+
+    def look_for_unsent(self, submission: Submission) -> None:
+        """Adopt what the workspace has of jobs that count as not sent; the caller holds the submission's lock.
+
+        Raises OutcomeUnknownError where it is too early to tell for a create that was refused.
+        """
+        unsent = self._at(submission, Step.PLANNED, Step.HELD)
+        if unsent:
+            self._again.look(submission, [job.key for job in unsent], read(self._client))
+
+    def advance(self, submission: Submission, *, held_only: bool = False, before: Listing | None = None) -> None:
+        """Create the jobs of `submission` that do not exist yet; the caller holds the submission's lock.
+
+        With `held_only`, no others than those that waited for room: what a submit did not come to, or was refused,
+        is sent by a submit alone. `before` is what the workspace listed before the submission was made. Jobs without
+        room under the pending limit become HELD. Raises OutcomeUnknownError where an answer was lost and the job is
+        not listed, OvertakenError where others were quicker since `before`, and an ApiError where the API refused.
+        """
+        self.look_for_lost(submission)
+        steps = (Step.HELD,) if held_only else (Step.PLANNED, Step.HELD)
+        waiting = self._at(submission, *steps)
+        self._pending.check(waiting)
+        if held_only and not self._may_go_on(submission, waiting):
+            return
+        listed = before
+        if waiting:
+            listed = read(self._client) if before is None else before
+            keys = [job.key for job in waiting]
+            listed = self._again.look(submission, keys, listed)
+            waiting = self._at(submission, *steps)
+            before = before if [job.key for job in waiting] == keys else None
+        room = 0 if listed is None else self._pending.room_beside(listed.reports.values())
+        while wave := _fitting(waiting, room):
+            mark_recorded(self._home, submission)
+            files = self._uploads.uploaded(submission, wave)
+            if before is not None:
+                self._turns.wait(submission, before)
+            left = self._create_wave(submission, wave, files, before)
+            if left is None:
+                break
+            room, waiting, before = left, waiting[len(wave) :], None
+        if waiting and not held_only:
+            self._ledger.hold(submission.submission_id, "waits for room under the pending limit")
+
+    def _may_go_on(self, submission: Submission, waiting: Sequence[Job]) -> bool:
+        """Tell, at the cost of one short list, whether jobs that wait for room have any.
+
+        Where they have none, those that were sent once are looked for all the same.
+        """
+        if not waiting or _fitting(waiting, self._pending.room()):
+            return bool(waiting)
+        if any(job.sent_at is not None for job in waiting):
+            self._finder.adopt_listed(submission, waiting, read(self._client))
+        return False
+
+    def _at(self, submission: Submission, *steps: Step) -> list[Job]:
+        return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]
+
+    def _create_wave(
+        self, submission: Submission, wave: Sequence[Job], files: dict[int, Part], before: Listing | None
+    ) -> int | None:
+        """Create the jobs of a wave; return the room that is left then, None where there was none for one of them.
+
+        Raises OvertakenError where the workspace has jobs of the same content that `before` did not hold.
+        """
+        waiting = deque(wave)
+        jobs = len(self._ledger.jobs(submission.submission_id))
+        tries = FILE_TRIES
+        while True:
+            with self._locks.waiting(create_lock(self._client.account)):
+                room = self._pending.room() if before is None else self._room_unless_overtaken(submission, before)
+                before = None
+                try:
+                    while waiting:
+                        job = waiting[0]
+                        file_id = str(files[job.part].file_id)
+                        if job.request_count > room or not self._creator.create(submission, job, file_id, jobs):
+                            return None
+                        room -= job.request_count
+                        waiting.popleft()
+                        tries = FILE_TRIES
+                except NotFoundError:
+                    waiting[0] = waiting[0].evolve(step=Step.PLANNED)
+                    tries -= 1
+                    if not tries:
+                        raise
+                else:
+                    return room
+            # The refusal may have come from something in between.
+            key = waiting[0].key
+            self._again.look(submission, [key], read(self._client))
+            if self._finder.unsent([key]):
+                self._uploads.find_again(submission, files, waiting[0].part)
+            else:
+                waiting.popleft()
+
+    def _room_unless_overtaken(self, submission: Submission, before: Listing) -> int:
+        """Return the room; raise OvertakenError where others have created the same content since `before`."""
+        if len(before.reports) > PAGE_SIZE:
+            room, latest = self._pending.room(), newer(self._client, before)
+        else:  # one page tells both
+            everything = list(read(self._client).reports.values())
+            room = self._pending.room_beside(everything)
+            latest = [report for report in everything if report.job_id not in before.reports]
+        self._turns.check(submission, latest)
+        return room
+
+
+def _fitting(jobs: Iterable[Job], room: int) -> list[Job]:
+    """Return the first jobs, up to a wave's, that there is room for."""
+    wave: list[Job] = []
+    for job in jobs:
+        room -= job.request_count
+        if room < 0 or len(wave) == WAVE:
+            break
+        wave.append(job)
+    return wave

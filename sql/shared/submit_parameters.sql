@@ -1,0 +1,11 @@
+source,
+model := NULL,
+endpoint := '/v1/chat/completions',
+system := NULL,
+params := NULL,
+output := NULL,
+metadata := NULL,
+timeout_hours := 24,
+reuse := 'submission',
+max_cost := NULL,
+force := false
