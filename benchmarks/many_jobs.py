@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import Counter
 from contextlib import closing, contextmanager
@@ -46,8 +45,10 @@ def ledger_reports(work: Path, given: dict[str, Any]) -> Clock:
 
 def sqlite_reports(work: Path, given: dict[str, Any]) -> Clock:
     """Write as much with SQLite alone: one transaction, one UPDATE of many rows, nothing compared."""
+    from duckdb_mistral.state.records import written_report
+
     ledger, reports = _running(work / "home", given["jobs"])
-    rows = [("SUCCESS", json.dumps(vars(replace(one, status="SUCCESS"))), one.job_id) for one in reports]
+    rows = [("SUCCESS", written_report(replace(one, status="SUCCESS")), one.job_id) for one in reports]
     with closing(sqlite3.connect(ledger.path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         clock = Clock()
@@ -116,6 +117,7 @@ def _running(home: Path, count: int, *, status: str = "RUNNING") -> tuple[Ledger
     from duckdb_mistral.jobs.job import Part, Submission, now
     from duckdb_mistral.state.home import Home
     from duckdb_mistral.state.ledger import Ledger
+    from duckdb_mistral.state.records import written_report
 
     ledger = Ledger(Home(home))
     made = Submission(
@@ -138,7 +140,7 @@ def _running(home: Path, count: int, *, status: str = "RUNNING") -> tuple[Ledger
     with closing(sqlite3.connect(ledger.path)) as connection, connection:
         connection.executemany(
             "UPDATE jobs SET step = 'created', checked_at = 0, job_id = ?, status = ?, report = ? WHERE key = ?",
-            [(one.job_id, one.status, json.dumps(vars(one)), job.key) for one, job in rows],
+            [(one.job_id, one.status, written_report(one), job.key) for one, job in rows],
         )
     return ledger, reports
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: What a Job is made of, in its order; the columns job_id and status stand in its report, too.
 JOB_FIELDS = tuple(field.name for field in fields(Job))
+REPORT_FIELDS = tuple(field.name for field in fields(JobReport))
 JOB_COLUMNS: tuple[sa.Column[Any], ...] = tuple(jobs.c[name] for name in JOB_FIELDS)
 
 
@@ -91,7 +92,7 @@ def reported_values(report: JobReport) -> dict[str, Any]:
 
 def written_report(report: JobReport) -> str:
     """Return what the API says of a job as it is written down: the same text for the same report."""
-    return json.dumps(vars(report))
+    return json.dumps({name: getattr(report, name) for name in REPORT_FIELDS})
 
 
 def submission_of(row: Any) -> Submission:

@@ -104,6 +104,17 @@ def test_time_of_a_report_that_tells_nothing_new(home: Path, monkeypatch: pytest
     )
 
 
+def test_report_whose_tags_were_read(home: Path) -> None:
+    """What was worked out of a report is not written down with it: it is the same report."""
+    ledger, (told, *_) = filled(home, 1)
+    assert told.tags.submission_id is None
+    with counted() as counts:
+        ledger.record(told)
+    assert set(counts) == {"SELECT"}
+    ledger.record(replace(told, status="SUCCESS"))
+    assert [job.status for job in ledger.jobs()] == ["SUCCESS"]
+
+
 def test_reports_of_one_job(home: Path) -> None:
     """Of two reports of one job that come together, the one that tells its end counts, whatever their order."""
     ledger, (told, *_) = filled(home, 2)
