@@ -114,9 +114,9 @@ def read(sizes: Sizes) -> Iterator[Row]:
     for rows, length in sizes.each():
         with _scratch(sizes) as scratch:
             given = _files(scratch, rows, length)
-            names = ("read_floor", "read_detected", "read_verified", "read_everything")
+            names = ("read_floor", "read_detected", "read_verified", "read_everything", "read_by_hand", "read_joined")
             found = take_turns(dict.fromkeys(names, given), repeats=sizes.repeats)
-        floor, detected, ours, everything = (found[name] for name in names)
+        floor, detected, ours, everything, by_hand, joined = (found[name] for name in names)
         yield Row(
             case="read",
             rows=rows,
@@ -131,6 +131,10 @@ def read(sizes: Sizes) -> Iterator[Row]:
                 "of it to verified Parquet": _seconds(ours.seconds["verify"]),
                 "results, all columns": _seconds(everything.total),
                 "its ratio to body as JSON": _ratio(everything.total, floor.total),
+                "by hand, joined": _seconds(by_hand.total),
+                "results, joined": _seconds(joined.total),
+                "ratio to by hand": _ratio(joined.total, by_hand.total),
+                "of its processor time": _ratio(joined.processor_seconds, by_hand.processor_seconds),
                 "per request": _each(ours.total, rows),
                 "memory added, read_json": _megabytes(floor.added_bytes),
                 "memory added, results": _megabytes(ours.added_bytes),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.building import build_copy, build_spool
 from benchmarks.caps import caps_answer, caps_line
 from benchmarks.growing import memory, scale, status
-from benchmarks.reading import read_detected, read_everything, read_floor, read_verified
+from benchmarks.reading import read_by_hand, read_detected, read_everything, read_floor, read_joined, read_verified
 from benchmarks.whole import whole_client, whole_loop, whole_transfer
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
         read_detected,
         read_verified,
         read_everything,
+        read_by_hand,
+        read_joined,
         whole_loop,
         whole_client,
         whole_transfer,
