@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from tempfile import gettempdir
 
-from benchmarks.cases import CASES, Row, Sizes
+from benchmarks import cases, job_cases
+from benchmarks.cases import Row, Sizes
 from benchmarks.report import added, markdown, plot
 
+CASES = cases.CASES | job_cases.CASES
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 

@@ -6,21 +6,20 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from benchmarks import data
 from benchmarks.caps import FILE_ID, LONG_BYTES
+from benchmarks.cells import Scratch, each, megabytes, memory_of, ratio, seconds, steps
 from benchmarks.disk import PeakDisk
 from benchmarks.hostile import ANSWERS, hostile
 from benchmarks.processes import Measured, run_contender, server, take_turns, witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-MEGABYTE = 1_000_000
 JOBS = 1_000
 #: Requests, requests per part, the limit of pending requests, and the seconds that the server tells a job to go on for:
 #: first more requests, then more parts, of which a hundred have room at a time; and in parts as they are by default.
@@ -85,7 +84,7 @@ class Sizes:
 def build(sizes: Sizes) -> Iterator[Row]:
     """Staging table to part files, against COPY … TO … (FORMAT json) of the same lines."""
     for rows, length in sizes.each():
-        with _scratch(sizes) as scratch:
+        with Scratch(sizes.scratch) as scratch:
             database = scratch / "staging.duckdb"
             data.make_staging(database, rows, length)
             given = {"scratch": str(scratch), "database": str(database), "rows": rows}
@@ -97,13 +96,13 @@ def build(sizes: Sizes) -> Iterator[Row]:
             rows=rows,
             length=length,
             cells={
-                "COPY": _seconds(floor.total),
-                "submit, until the upload": _seconds(ours.total),
-                "ratio": _ratio(ours.total, floor.total),
-                "of processor time": _ratio(ours.processor_seconds, floor.processor_seconds),
-                "per request": _each(ours.total, rows),
-                "memory added, COPY": _megabytes(floor.added_bytes),
-                "memory added, submit": _megabytes(ours.added_bytes),
+                "COPY": seconds(floor.total),
+                "submit, until the upload": seconds(ours.total),
+                "ratio": ratio(ours.total, floor.total),
+                "of processor time": ratio(ours.processor_seconds, floor.processor_seconds),
+                "per request": each(ours.total, rows),
+                "memory added, COPY": megabytes(floor.added_bytes),
+                "memory added, submit": megabytes(ours.added_bytes),
             },
             figures={"build": ours.total / rows, "build floor": floor.total / rows},
         )
@@ -112,7 +111,7 @@ def build(sizes: Sizes) -> Iterator[Row]:
 def read(sizes: Sizes) -> Iterator[Row]:
     """Read a downloaded file into a table, verified, against CREATE TABLE AS FROM read_json of the same file."""
     for rows, length in sizes.each():
-        with _scratch(sizes) as scratch:
+        with Scratch(sizes.scratch) as scratch:
             given = _files(scratch, rows, length)
             names = ("read_floor", "read_detected", "read_verified", "read_everything", "read_by_hand", "read_joined")
             found = take_turns(dict.fromkeys(names, given), repeats=sizes.repeats)
@@ -122,22 +121,22 @@ def read(sizes: Sizes) -> Iterator[Row]:
             rows=rows,
             length=length,
             cells={
-                "read_json, body as JSON": _seconds(floor.total),
-                "read_json, columns detected": _seconds(detected.total),
-                "results, content": _seconds(ours.total),
-                "ratio to body as JSON": _ratio(ours.total, floor.total),
-                "of processor time": _ratio(ours.processor_seconds, floor.processor_seconds),
-                "ratio to detected": _ratio(ours.total, detected.total),
-                "of it to verified Parquet": _seconds(ours.seconds["verify"]),
-                "results, all columns": _seconds(everything.total),
-                "its ratio to body as JSON": _ratio(everything.total, floor.total),
-                "by hand, joined": _seconds(by_hand.total),
-                "results, joined": _seconds(joined.total),
-                "ratio to by hand": _ratio(joined.total, by_hand.total),
-                "of its processor time": _ratio(joined.processor_seconds, by_hand.processor_seconds),
-                "per request": _each(ours.total, rows),
-                "memory added, read_json": _megabytes(floor.added_bytes),
-                "memory added, results": _megabytes(ours.added_bytes),
+                "read_json, body as JSON": seconds(floor.total),
+                "read_json, columns detected": seconds(detected.total),
+                "results, content": seconds(ours.total),
+                "ratio to body as JSON": ratio(ours.total, floor.total),
+                "of processor time": ratio(ours.processor_seconds, floor.processor_seconds),
+                "ratio to detected": ratio(ours.total, detected.total),
+                "of it to verified Parquet": seconds(ours.seconds["verify"]),
+                "results, all columns": seconds(everything.total),
+                "its ratio to body as JSON": ratio(everything.total, floor.total),
+                "by hand, joined": seconds(by_hand.total),
+                "results, joined": seconds(joined.total),
+                "ratio to by hand": ratio(joined.total, by_hand.total),
+                "of its processor time": ratio(joined.processor_seconds, by_hand.processor_seconds),
+                "per request": each(ours.total, rows),
+                "memory added, read_json": megabytes(floor.added_bytes),
+                "memory added, results": megabytes(ours.added_bytes),
             },
             figures={"read": ours.total / rows, "read floor": floor.total / rows},
         )
@@ -146,7 +145,7 @@ def read(sizes: Sizes) -> Iterator[Row]:
 def whole(sizes: Sizes) -> Iterator[Row]:
     """Everything that the client does, waiting left out, against the loop by hand and against the sum of the floors."""
     for rows, length in sizes.each():
-        with _scratch(sizes) as scratch, ExitStack() as stack:
+        with Scratch(sizes.scratch) as scratch, ExitStack() as stack:
             database = scratch / "staging.duckdb"
             data.make_staging(database, rows, length)
             given = _files(scratch, rows, length) | {"database": str(database)}
@@ -160,16 +159,16 @@ def whole(sizes: Sizes) -> Iterator[Row]:
             rows=rows,
             length=length,
             cells={
-                "loop": _steps(by_hand),
-                "SQL": _steps(ours),
-                "loop ÷ SQL": _ratio(by_hand.total, ours.total),
-                "of processor time": _ratio(by_hand.processor_seconds, ours.processor_seconds),
-                "floors: COPY + transfer + read_json": " + ".join(_seconds(found[name].total) for name in names[:3]),
-                "SQL ÷ floors": _ratio(ours.total, floors),
-                "per request": _each(ours.total, rows),
-                "memory, loop": _memory(by_hand),
-                "memory, SQL": _memory(ours),
-                "added, SQL ÷ loop": _ratio(ours.added_bytes, by_hand.added_bytes),
+                "loop": steps(by_hand),
+                "SQL": steps(ours),
+                "loop ÷ SQL": ratio(by_hand.total, ours.total),
+                "of processor time": ratio(by_hand.processor_seconds, ours.processor_seconds),
+                "floors: COPY + transfer + read_json": " + ".join(seconds(found[name].total) for name in names[:3]),
+                "SQL ÷ floors": ratio(ours.total, floors),
+                "per request": each(ours.total, rows),
+                "memory, loop": memory_of(by_hand),
+                "memory, SQL": memory_of(ours),
+                "added, SQL ÷ loop": ratio(ours.added_bytes, by_hand.added_bytes),
             },
             figures={
                 "whole": ours.total / rows,
@@ -183,28 +182,28 @@ def whole(sizes: Sizes) -> Iterator[Row]:
 
 def start(sizes: Sizes) -> Iterator[Row]:
     """Import and register, beyond `import duckdb, pyarrow`."""
-    seconds: dict[str, list[float]] = {BARE: [], REGISTERED: []}
+    taken: dict[str, list[float]] = {BARE: [], REGISTERED: []}
     for _ in range(3 * sizes.repeats):
-        for code, runs in seconds.items():
+        for code, runs in taken.items():
             timed = f"import time; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"
             done = subprocess.run([sys.executable, "-c", timed], capture_output=True, text=True, check=True)
             runs.append(float(done.stdout))
-    bare, registered = min(seconds[BARE]), min(seconds[REGISTERED])
+    bare, registered = min(taken[BARE]), min(taken[REGISTERED])
     yield Row(
         case="start",
         rows=0,
         length=0,
         cells={
-            "import duckdb, pyarrow": _seconds(bare),
-            "with duckdb_mistral, registered": _seconds(registered),
-            "more": _seconds(registered - bare),
+            "import duckdb, pyarrow": seconds(bare),
+            "with duckdb_mistral, registered": seconds(registered),
+            "more": seconds(registered - bare),
         },
     )
 
 
 def status(sizes: Sizes) -> Iterator[Row]:
     """mistral_batch_status of a thousand jobs that run."""
-    with _scratch(sizes) as scratch, server(scratch / "server", job_seconds=1_000_000) as url:
+    with Scratch(sizes.scratch) as scratch, server(scratch / "server", job_seconds=1_000_000) as url:
         _fill_ledger(scratch / "home", url, JOBS)
         given = {"scratch": str(scratch), "home": str(scratch / "home"), "url": url, "jobs": JOBS}
         before = witness(url)["requests"]
@@ -216,7 +215,7 @@ def status(sizes: Sizes) -> Iterator[Row]:
         rows=JOBS,
         length=0,
         cells={
-            "time": _seconds(min(run.total for run in runs)),
+            "time": seconds(min(run.total for run in runs)),
             "API calls": ", ".join(f"{count:g} {name}" for name, count in calls.items() if count),
         },
     )
@@ -226,7 +225,7 @@ def memory(sizes: Sizes) -> Iterator[Row]:
     """Grow the number of long prompts: the memory that submitting and reading add. The source makes rows as it goes."""
     length = max(sizes.lengths)
     for rows in sizes.memory_rows:
-        with _scratch(sizes) as scratch, server(scratch / "server") as url:
+        with Scratch(sizes.scratch) as scratch, server(scratch / "server") as url:
             given = {"scratch": str(scratch), "home": str(scratch / "home"), "url": url, "rows": rows, "length": length}
             with PeakDisk(scratch / "home") as disk:
                 found = run_contender("memory", given)
@@ -235,12 +234,12 @@ def memory(sizes: Sizes) -> Iterator[Row]:
             rows=rows,
             length=length,
             cells={
-                "answers": _megabytes(found.figures["bytes"]),
+                "answers": megabytes(found.figures["bytes"]),
                 "parts": str(found.figures["parts"]),
-                "time": _steps(found),
-                "submit added": _megabytes(found.figures["submit"]),
-                "results added": _megabytes(found.figures["results"]),
-                "our disk at most": _megabytes(disk.peak_bytes),
+                "time": steps(found),
+                "submit added": megabytes(found.figures["submit"]),
+                "results added": megabytes(found.figures["results"]),
+                "our disk at most": megabytes(disk.peak_bytes),
             },
             figures={"submit added": found.figures["submit"], "results added": found.figures["results"]},
         )
@@ -249,7 +248,7 @@ def memory(sizes: Sizes) -> Iterator[Row]:
 def scale(sizes: Sizes) -> Iterator[Row]:
     """Grow the number of requests, then of parts, far beyond the pending limit, on a server that has the limit too."""
     for rows, rows_per_part, limit, job_seconds in SCALES:
-        with _scratch(sizes) as scratch:
+        with Scratch(sizes.scratch) as scratch:
             with server(scratch / "server", job_seconds=job_seconds, max_pending_requests=limit) as url:
                 given: dict[str, Any] = {"scratch": str(scratch), "home": str(scratch / "home"), "url": url}
                 given |= {"rows": rows, "rows_per_part": rows_per_part, "limit": limit}
@@ -271,12 +270,12 @@ def scale(sizes: Sizes) -> Iterator[Row]:
                 "most pending": f"{told['peak_pending_requests']:,}",
                 "API calls": ", ".join(f"{count:,} {name}" for name, count in sorted(told["requests"].items())),
                 "calls per part": f"{sum(told['requests'].values()) / parts:.1f}",
-                "time": _steps(found),
-                "of our processor time": _seconds(found.processor_seconds),
-                "our memory": _memory(found),
+                "time": steps(found),
+                "of our processor time": seconds(found.processor_seconds),
+                "our memory": memory_of(found),
                 "ledger": f"{found.figures['ledger_bytes'] / 1000:,.0f} kB",
-                "our disk at most": _megabytes(ours.peak_bytes),
-                "the server's": _megabytes(theirs.peak_bytes),
+                "our disk at most": megabytes(ours.peak_bytes),
+                "the server's": megabytes(theirs.peak_bytes),
             },
         )
 
@@ -284,10 +283,10 @@ def scale(sizes: Sizes) -> Iterator[Row]:
 def caps(sizes: Sizes) -> Iterator[Row]:
     """Meet answers beyond all measure: what they take of a client's memory, disk and time."""
     for kind in ANSWERS:
-        with _scratch(sizes) as scratch, hostile(kind) as url:
+        with Scratch(sizes.scratch) as scratch, hostile(kind) as url:
             given = {"scratch": str(scratch), "url": url, "lists": kind == "deep", "deadline_seconds": CAPS_DEADLINE}
             yield _cap(kind, run_contender("caps_answer", given))
-    with _scratch(sizes) as scratch:
+    with Scratch(sizes.scratch) as scratch:
         yield _cap("long", run_contender("caps_line", {"scratch": str(scratch), "line_bytes": LONG_BYTES}))
 
 
@@ -298,9 +297,9 @@ def _cap(kind: str, found: Measured) -> Row:
         length=0,
         cells={
             "answer": CAPPED[kind],
-            "time": _seconds(found.total),
-            "memory added": _megabytes(found.added_bytes),
-            "left on the disk": _megabytes(found.figures["bytes"]),
+            "time": seconds(found.total),
+            "memory added": megabytes(found.added_bytes),
+            "left on the disk": megabytes(found.figures["bytes"]),
             "what is told": found.figures["said"].replace(FILE_ID, "…")[:120] or "nothing: it is read",
         },
     )
@@ -309,21 +308,6 @@ def _cap(kind: str, found: Measured) -> Row:
 CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     function.__name__: function for function in (build, read, whole, start, status, memory, scale, caps)
 }
-
-
-def _scratch(sizes: Sizes) -> _Scratch:
-    return _Scratch(sizes.scratch)
-
-
-class _Scratch(TemporaryDirectory[str]):
-    """A temporary directory that is entered as a Path."""
-
-    def __init__(self, parent: Path) -> None:
-        parent.mkdir(parents=True, exist_ok=True)
-        super().__init__(dir=parent, ignore_cleanup_errors=True)
-
-    def __enter__(self) -> Path:  # type: ignore[override]
-        return Path(super().__enter__())
 
 
 def _files(scratch: Path, rows: int, length: int) -> dict[str, Any]:
@@ -374,28 +358,3 @@ def _fill_ledger(home: Path, url: str, count: int) -> None:
             )
             ledger.move(job, Step.SENDING, sent_at=now())
             ledger.created(job.evolve(step=Step.SENDING), client_report)
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{seconds * 1000:.0f} ms"
-
-
-def _steps(measured: Measured) -> str:
-    steps = ", ".join(f"{name} {_seconds(seconds)}" for name, seconds in measured.seconds.items())
-    return f"{_seconds(measured.total)} ({steps})"
-
-
-def _each(seconds: float, rows: int) -> str:
-    return f"{seconds / rows * 1e6:.1f} µs"
-
-
-def _ratio(one: float, other: float) -> str:
-    return f"**{one / other:.2f}**" if other else ""
-
-
-def _megabytes(count: float) -> str:
-    return f"{count / MEGABYTE:,.0f} MB"
-
-
-def _memory(measured: Measured) -> str:
-    return f"{_megabytes(measured.peak_bytes)} ({_megabytes(measured.added_bytes)} added)"

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.building import build_copy, build_spool
 from benchmarks.caps import caps_answer, caps_line
 from benchmarks.growing import memory, scale, status
+from benchmarks.many_jobs import ledger_reports, sqlite_reports, sqlite_status, statements, status_many
 from benchmarks.reading import read_by_hand, read_detected, read_everything, read_floor, read_joined, read_verified
+from benchmarks.small import first_sdk, first_submit, small_client, small_loop
 from benchmarks.whole import whole_client, whole_loop, whole_transfer
 
 if TYPE_CHECKING:
@@ -39,6 +41,15 @@ CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
         status,
         memory,
         scale,
+        small_loop,
+        small_client,
+        first_sdk,
+        first_submit,
+        ledger_reports,
+        sqlite_reports,
+        status_many,
+        sqlite_status,
+        statements,
         caps_answer,
         caps_line,
     )

@@ -15,8 +15,11 @@ TITLES = {
     "build": "Building: from the staging table to files that can be uploaded",
     "read": "Reading: from a downloaded result file to a table",
     "whole": "The whole of the client's side, waiting left out",
+    "small": "Small tables, in a process that has done the same before",
     "start": "Import and register",
+    "first": "The first submit of a fresh process",
     "status": "Status of a thousand jobs",
+    "jobs": "Many jobs in the ledger",
     "memory": "Memory as the number of prompts grows",
     "scale": "Up to ten million requests under a pending limit",
     "caps": "Answers beyond all measure",
@@ -36,6 +39,18 @@ ABOUT = {
     "whole": (
         "The loop follows the SDK's documentation: json.dumps for each request, files as bytes, json.loads for each "
         "line. The floors are those of the other tables, plus the bare transfer of the same bytes both ways."
+    ),
+    "small": (
+        "The documented loop reads rows with fetchall, writes them with json.dumps and keeps (id, content); it checks "
+        "and keeps nothing else. A submit also records what it is about to do, on the disk, before anything is paid."
+    ),
+    "first": (
+        "A hundred prompts in a process that has imported DuckDB, Arrow and this package, and has registered the "
+        "functions."
+    ),
+    "jobs": (
+        "SQLite alone writes the same reports in one transaction, compares nothing, and reads the rows as they lie "
+        "there. A statement that runs for many rows is one; so is a BEGIN."
     ),
     "memory": (
         "The source generates its rows as they are read, and all settings are at their defaults. What each of the two "

@@ -55,7 +55,7 @@ def collect(context: Context, identifier: str | None, *, partial: bool = False) 
     less than the counts promise; with `partial` a retry that runs is left out, and such rows are missing.
     """
     missing = Missing.ANY if partial else Missing.NONE
-    with closing(Fetcher(context)) as fetcher:
+    with context.ledger.kept_open(), closing(Fetcher(context)) as fetcher:
         if identifier is not None:
             return _collected(context, fetcher, [_ended(context, fetcher, identifier, partial=partial)], missing)
         groups = _all_ended(context, fetcher, partial=partial)
@@ -68,7 +68,7 @@ def collect_to_retry(context: Context, identifier: str) -> Collected:
     Files of results that are kept with rows missing are fetched again: more may be in them by now. Raises as
     `collect` does.
     """
-    with closing(Fetcher(context)) as fetcher:
+    with context.ledger.kept_open(), closing(Fetcher(context)) as fetcher:
         return _collected(context, fetcher, [_ended(context, fetcher, identifier, partial=False)], Missing.PAID)
 
 

@@ -27,6 +27,7 @@ from duckdb_mistral.jobs.job import Job, Step, Submission, now
 from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.runtime.clocks import awake
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state.ledger import OtherJobError
 
 if TYPE_CHECKING:
     from duckdb_mistral.batches.context import Context
@@ -72,7 +73,8 @@ class Creator:
                     timeout_hours=submission.timeout_hours,
                     not_after=began + self._sending_seconds(),
                 )
-                self._check_own(sending, report)
+                failpoint("after-create")
+                self._record(sending, report)
             except OversleptError:
                 if not left:
                     self._ledger.move(sending, before, refused=True)
@@ -89,8 +91,6 @@ class Creator:
                 self._failed(submission, sending, before, error)
                 return True
             else:
-                failpoint("after-create")
-                self._record(sending, report)
                 failpoint("after-record")
                 return True
         raise AssertionError("the last try returns or raises")
@@ -127,15 +127,12 @@ class Creator:
         seconds = refused_seconds(error, self._settings.reconcile_seconds)
         return {"refused": True, "sent_here_at": now(), "least_wait": int(seconds * SECOND)}
 
-    def _check_own(self, sending: Job, report: JobReport) -> None:
-        """Raise ApiError where the answer to a create names the job of another one: its own is to be looked for."""
-        known = self._ledger.job(report.job_id)
-        if known is not None and known.submission_id is not None and known.key != sending.key:
-            raise ApiError(f"The answer to the create names job {report.job_id}, which is another one.")
-
     def _record(self, sending: Job, report: JobReport) -> None:
+        """Record the job of a create; raise ApiError where its answer names another one's: its own is looked for."""
         try:
             self._ledger.created(sending, report)
+        except OtherJobError:
+            raise ApiError(f"The answer to the create names job {report.job_id}, which is another one.") from None
         except LedgerError as error:
             raise LedgerError(
                 f"Job {report.job_id} was created, but that could not be written down. {error} The next statement "

@@ -125,6 +125,7 @@ class Downloader:
         self._engine = engine
         #: Whether the server did not give a file, for a reason that passes.
         self._in_trouble = False
+        self._outputs: dict[str, str | None] = {}
 
     def download(self, job: Job, scratch: Path, target: Path, missing: Missing) -> tuple[Job, Written | None]:
         """Write a job's results to `target`; return the job that they are of, and what was made; None if not whole."""
@@ -211,14 +212,22 @@ class Downloader:
                 cut_to_lines(path)
             if path.exists():
                 answers.append(path)
-        submission = self._context.ledger.submission(job.submission_id) if job.submission_id else None
         files = ResultFiles(
             answers=tuple(answers),
             submitted=submitted(self._context, job, scratch) or kept_custom_ids(self._context, job),
-            output=None if submission is None else submission.output,
+            output=self._output(job.submission_id),
             lost=" ".join(str(one.error) for one in lost) or None,
         )
         return files, tuple(lost)
+
+    def _output(self, submission_id: str | None) -> str | None:
+        """Return the declared output of a submission, which its jobs share and which stays as it is."""
+        if submission_id is None:
+            return None
+        if submission_id not in self._outputs:
+            submission = self._context.ledger.submission(submission_id)
+            self._outputs[submission_id] = None if submission is None else submission.output
+        return self._outputs[submission_id]
 
 
 def _incomplete(job: Job, attempt: Attempt) -> IncompleteResultsError:

@@ -35,6 +35,8 @@ class Fetcher:
         self._context = context
         self._home = context.home
         self._downloader = Downloader(context, self.engine)
+        #: Submissions whose workspace this connection sees.
+        self._seen: set[str | None] = set()
 
     def close(self) -> None:
         """Close the engine, unless a thread is still at its work with it."""
@@ -64,6 +66,12 @@ class Fetcher:
         with self.engine.one() as engine:
             return left_in(engine, [file])
 
+    def _check_workspace(self, job: Job) -> None:
+        """Make sure that this connection sees a job; those of one submission are in one workspace."""
+        if job.submission_id is None or job.submission_id not in self._seen:
+            check_workspace(self._context, [job])
+            self._seen.add(job.submission_id)
+
     def _is_outdated(self, job: Job, missing: Missing) -> bool:
         """Tell whether a job may have answers by now for rows that have none in its kept results."""
         report = job.report
@@ -90,7 +98,7 @@ class Fetcher:
         final = self._home.results_of(job)
         # One process at a time is here, so what lies there is what a killed one has left.
         scratch = self._home.scratch(job)
-        check_workspace(self._context, [job])
+        self._check_workspace(job)
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             self._home.results.mkdir(mode=0o700, exist_ok=True)

@@ -34,6 +34,8 @@ class Refreshed:
     gone: tuple[Job, ...] = ()
     #: Why the API could not be asked for some; None where it answered.
     trouble: str | None = None
+    #: The API's ids of those that it told of.
+    told: frozenset[str] = frozenset()
 
 
 def refresh(context: Context, jobs: Iterable[Job]) -> Refreshed:
@@ -54,15 +56,16 @@ def _ask(context: Context, jobs: Iterable[Job], *, anew: bool = False) -> Refres
     at once. The others are still asked for where it may be of that one job, and are not waited for then.
     """
     wanted = {job.job_id: job for job in jobs if job.job_id is not None}
+    told: list[JobReport] = []
     gone: list[Job] = []
     trouble: str | None = None
     try:
         if len(wanted) > FEW_JOBS:
-            _ask_list(context, wanted, anew=anew)
+            _ask_list(context, wanted, told)
         for job_id, job in wanted.items():
             try:
                 with context.retry.within(0 if trouble else math.inf):
-                    context.ledger.record(context.client.get(job_id), anew=anew)
+                    told.append(context.client.get(job_id))
             except NotFoundError:
                 gone.append(job)
             except (AuthenticationError, LimitError, UnreachableError):
@@ -73,18 +76,16 @@ def _ask(context: Context, jobs: Iterable[Job], *, anew: bool = False) -> Refres
         raise
     except ApiError as error:
         trouble = trouble or str(error)
-    return Refreshed(gone=tuple(gone), trouble=trouble)
-
-
-def _ask_list(context: Context, wanted: dict[str, Job], *, anew: bool) -> None:
-    """Take what the list's pages hold out of `wanted`."""
-    oldest = min((job.report.created_at or 0) if job.report else 0 for job in wanted.values())
-    found: list[JobReport] = []
-    try:
-        for report in context.client.jobs(created_after=max(0, oldest - 1_000_000)):
-            if wanted.pop(report.job_id, None) is not None:
-                found.append(report)
-            if not wanted:
-                return
     finally:
-        context.ledger.record(*found, anew=anew)
+        context.ledger.record(*told, anew=anew)
+    return Refreshed(gone=tuple(gone), trouble=trouble, told=frozenset(report.job_id for report in told))
+
+
+def _ask_list(context: Context, wanted: dict[str, Job], told: list[JobReport]) -> None:
+    """Take what the list's pages hold out of `wanted`, and add it to `told`."""
+    oldest = min((job.report.created_at or 0) if job.report else 0 for job in wanted.values())
+    for report in context.client.jobs(created_after=max(0, oldest - 1_000_000)):
+        if wanted.pop(report.job_id, None) is not None:
+            told.append(report)
+        if not wanted:
+            return

@@ -10,8 +10,9 @@ from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.restore import restore
 from duckdb_mistral.batches.spools import forgive
 from duckdb_mistral.runtime.failpoints import failpoint
-from duckdb_mistral.state.ledger import DamagedLedgerError, Ledger
+from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.names import REPAIR_LOCK
+from duckdb_mistral.state.sqlite import DamagedLedgerError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -99,7 +99,7 @@ class Sender:
             if left is None:
                 break
             room, waiting, before = left, waiting[len(wave) :], None
-        if not held_only:
+        if waiting and not held_only:
             self._ledger.hold(submission.submission_id, "waits for room under the pending limit")
 
     def _may_go_on(self, submission: Submission, waiting: Sequence[Job]) -> bool:

@@ -54,7 +54,10 @@ class Submitter:
         """
         self._context.settings.required_key()
         spool.finish()
-        identity = self._identity(plan, fingerprint)
+        with self._ledger.kept_open():
+            return self._submitted(plan, spool, self._identity(plan, fingerprint))
+
+    def _submitted(self, plan: Plan, spool: Spool, identity: str) -> list[tuple[Job, bool]]:
         known, listed = self._ledger.live_submission(identity), None
         if not plan.force and (known is None or self._is_unsent(known)):
             listed = read(self._context.client)
@@ -250,11 +253,13 @@ class Submitter:
 
     def _advance(self, submission: Submission, listed: Listing | None = None) -> list[tuple[Job, bool]]:
         settled = (Step.CREATED, Step.ANSWERED, Step.DROPPED)
-        before = {job.key for job in self._jobs(submission) if job.step in settled}
-        if any(job.key not in before for job in self._jobs(submission)):
+        jobs = self._jobs(submission)
+        before = {job.key for job in jobs if job.step in settled}
+        if len(before) < len(jobs):
             check_account(self._context, submission, take_over=True)
             Sender(self._context).advance(submission, before=listed)
-        return [(job, job.key in before) for job in self._jobs(submission)]
+            jobs = self._jobs(submission)
+        return [(job, job.key in before) for job in jobs]
 
     def _jobs(self, submission: Submission) -> list[Job]:
         return self._ledger.jobs(submission.submission_id)

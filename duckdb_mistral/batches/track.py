@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.access import check_account
@@ -18,10 +18,10 @@ from duckdb_mistral.errors import (
     OutcomeUnknownError,
     SourceError,
 )
-from duckdb_mistral.jobs.job import LOST, Step
+from duckdb_mistral.jobs.job import LOST, Step, now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
@@ -35,6 +35,14 @@ class Polled(Refreshed):
     """The jobs of an id, and what came of asking the API for them."""
 
     jobs: list[Job]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolledAll(Refreshed):
+    """What came of asking the API for all jobs."""
+
+    #: Why submissions do not go on, by their ids.
+    reasons: Mapping[str | None, str] = field(default_factory=dict)
 
 
 def status(context: Context, identifier: str | None = None) -> Polled:
@@ -54,14 +62,45 @@ def poll(context: Context, identifier: str | None) -> Polled:
     jobs = find(context, identifier) if identifier is not None else context.ledger.jobs()
     if not context.ledger.writable:  # what the API says could not be written down
         return Polled(jobs=jobs)
+    with context.ledger.kept_open():
+        refreshed, reasons = _moved_on(context, jobs, all_told=identifier is not None)
+        found = _as_told(context, jobs, refreshed, reasons)
+    return Polled(jobs=found, gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told)
+
+
+def poll_all(context: Context) -> PolledAll:
+    """Ask for every job that has not ended, as `poll` without an id does, and read no others."""
+    if not context.ledger.writable:
+        return PolledAll()
+    with context.ledger.kept_open():
+        refreshed, reasons = _moved_on(context, context.ledger.unsettled_jobs(MOVING), all_told=False)
+    return PolledAll(gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told, reasons=reasons)
+
+
+def _moved_on(context: Context, jobs: Iterable[Job], *, all_told: bool) -> tuple[Refreshed, Mapping[str | None, str]]:
+    """Advance the jobs that are at the server of these settings, and ask for them; return why some do not go on."""
     here = [job for job in jobs if job.server_url == context.settings.server_url]
-    reasons = _advance(context, here, all_told=identifier is not None)
-    refreshed = refresh(context, reread(context, here))
-    found = [
-        job.evolve(message=reasons.get(job.submission_id, job.message)) if job.step in MOVING else job
-        for job in reread(context, jobs)
-    ]
-    return Polled(jobs=found, gone=refreshed.gone, trouble=refreshed.trouble)
+    reasons = _advance(context, here, all_told=all_told)
+    if any(job.step in MOVING for job in here):
+        here = reread(context, here)
+    return refresh(context, here), reasons
+
+
+def _as_told(
+    context: Context, jobs: Sequence[Job], refreshed: Refreshed, reasons: Mapping[str | None, str]
+) -> list[Job]:
+    """Return jobs as they are now that the API was asked for those that had not ended."""
+    moment = now()
+    anew = {job.key: job for job in reread(context, [job for job in jobs if not job.ended])}
+    found = []
+    for before in jobs:
+        job = anew.get(before.key, before)
+        if job.step in MOVING:
+            job = job.evolve(message=reasons.get(job.submission_id, job.message))
+        elif job.job_id in refreshed.told:  # the time alone is not written down each time
+            job = job.evolve(checked_at=moment)
+        found.append(job)
+    return found
 
 
 def unsent(context: Context, jobs: Iterable[Job]) -> list[Job]:

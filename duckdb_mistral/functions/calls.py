@@ -14,6 +14,8 @@ from duckdb_mistral.functions.open_spools import OpenSpool
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import pyarrow as pa
+
     from duckdb_mistral.functions.session import Session
     from duckdb_mistral.jobs.job import Job
     from duckdb_mistral.jobs.plan import Plan
@@ -136,14 +138,18 @@ def cost(session: Session, identifier: str | None) -> Iterable[dict[str, Any]]:
     return job_costs(find(context, identifier), files, load_prices(session.settings.prices))
 
 
-def status(session: Session, identifier: str | None) -> Iterable[dict[str, Any]]:
+def status(session: Session, identifier: str | None) -> Iterable[dict[str, Any]] | pa.StructArray:
     """Return a row per job of an id, or of every submission; `on_trouble` hears why some may not be new."""
-    from duckdb_mistral.batches.track import status
-    from duckdb_mistral.functions import row_types
+    from duckdb_mistral.batches.track import PolledAll, poll_all, status
+    from duckdb_mistral.functions import many_jobs, row_types
 
-    polled = status(session.context(), identifier)
+    context = session.context()
+    many = identifier is None and context.ledger.job_count() >= many_jobs.MANY
+    polled = poll_all(context) if many else status(context, identifier)
     if polled.trouble is not None:
         session.on_trouble(polled.trouble)
+    if isinstance(polled, PolledAll):
+        return many_jobs.status_rows(context.ledger.columns(), polled)
     return map(row_types.status_row, polled.jobs)
 
 

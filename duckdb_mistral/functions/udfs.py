@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from duckdb_mistral.duck.arrow_function import create_arrow_function
+from duckdb_mistral.duck.vectors import numbers
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.functions import calls, row_types
 from duckdb_mistral.functions.compile import compile_call
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from duckdb_mistral.functions.session import Session
+from duckdb_mistral.functions.vectors import array
 
 
 def _zeros(count: int) -> pa.Array:
@@ -151,7 +153,7 @@ def _spool(
 ) -> pa.Array:
     """Write one vector of lines and their keys; the answer says nothing, but has to be as long."""
     try:
-        _write(session, tokens.to_numpy(), lines, custom_ids, requests, id_hashes)
+        _write(session, numbers(tokens), lines, custom_ids, requests, id_hashes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Interrupted while the rows were read. Nothing was sent.") from None
     return _ZEROS.slice(0, len(lines)) if len(lines) <= len(_ZEROS) else _zeros(len(lines))
@@ -207,11 +209,16 @@ def _few(name: str, parameters: list[str], kind: pa.StructType, call: Callable[.
 
 
 def _table(
-    name: str, parameters: list[str], row: pa.StructType, call: Callable[..., Iterable[dict[str, Any]]]
+    name: str, parameters: list[str], row: pa.StructType, call: Callable[..., Iterable[dict[str, Any]] | pa.Array]
 ) -> Function:
-    """Return a function that returns a struct with its rows, or with its error."""
+    """Return a function that returns a struct with its rows, or with its error; very many rows come as one array."""
     kind = pa.struct([("error", pa.string()), ("rows", pa.list_(row))])
-    return _few(name, parameters, kind, lambda *given: {"rows": list(call(*given))})
+
+    def rows(*given: Any) -> dict[str, Any]:
+        found = call(*given)
+        return {"rows": found if isinstance(found, pa.Array) else list(found)}
+
+    return _few(name, parameters, kind, rows)
 
 
 def _of_rows(name: str, parameters: list[str], kind: pa.DataType, row: Callable[..., Any]) -> Function:
@@ -219,6 +226,21 @@ def _of_rows(name: str, parameters: list[str], kind: pa.DataType, row: Callable[
 
     def vectors(session: Session, *columns: pa.Array) -> pa.Array:
         values = zip(*(column.to_pylist() for column in columns), strict=True)
-        return pa.array([row(session, *given) for given in values], kind)
+        return _vector([row(session, *given) for given in values], kind)
 
     return Function(f"mistral_internal_{name}", parameters, kind, vectors, row)
+
+
+def _vector(answers: list[Any], kind: pa.DataType) -> pa.Array:
+    """Return the vector of answers, of which some may hold their rows as an array."""
+    if not any(isinstance(answer, dict) and isinstance(answer.get("rows"), pa.Array) for answer in answers):
+        return array(answers, kind)
+    row = kind.field("rows").type.value_type
+    vectors = []
+    for answer in answers:
+        rows = answer.get("rows")
+        rows = rows if rows is None or isinstance(rows, pa.Array) else array(rows, row)
+        offsets = array([None if rows is None else 0, 0 if rows is None else len(rows)], pa.int32())
+        lists = pa.ListArray.from_arrays(offsets, array([], row) if rows is None else rows)
+        vectors.append(pa.StructArray.from_arrays([array([answer["error"]], pa.string()), lists], fields=list(kind)))
+    return pa.concat_arrays(vectors)

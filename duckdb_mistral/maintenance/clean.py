@@ -21,7 +21,6 @@ from duckdb_mistral.duck.engine import SharedEngine
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.jobs.job import now
 from duckdb_mistral.state.inventory import Kind, Thing, by_stem, entries, finished, heaped
-from duckdb_mistral.state.ledger import is_lost
 from duckdb_mistral.state.names import (
     copied_by,
     found_by,
@@ -36,6 +35,7 @@ from duckdb_mistral.state.names import (
     spool_lock,
     stem_of,
 )
+from duckdb_mistral.state.sqlite import is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator

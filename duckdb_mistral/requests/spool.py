@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from duckdb_mistral.duck.arrow_function import create_arrow_function
+from duckdb_mistral.duck.vectors import numbers
 from duckdb_mistral.errors import SourceError
 from duckdb_mistral.requests.keys import KEYS, new_keys_file
 from duckdb_mistral.requests.vectors import chunks, of_type, offsets_of, without_nulls
@@ -105,7 +106,7 @@ class Spool:
         """
         if id_hashes is not None:
             # Without a copy, the memory of all the vector's columns would be held.
-            self._id_hashes.extend(chunk.to_numpy().copy() for chunk in id_hashes.chunks)
+            self._id_hashes.extend(numbers(chunk).copy() for chunk in id_hashes.chunks)
         for chunk, *columns in zip(chunks(lines), chunks(custom_ids), chunks(requests), strict=True):
             ready = without_nulls(chunk)
             keys = pa.RecordBatch.from_arrays([of_type(column, pa.string()) for column in columns], schema=KEYS)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.jobs.job import Job, Step, Submission, now
 from duckdb_mistral.jobs.report import JobReport
 from duckdb_mistral.runtime.json_text import read_json
+from duckdb_mistral.state.tables import jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import sqlalchemy as sa
+
     from duckdb_mistral.jobs.job import Part
+
+#: What a Job is made of, in its order; the columns job_id and status stand in its report, too.
+JOB_FIELDS = tuple(field.name for field in fields(Job))
+JOB_COLUMNS: tuple[sa.Column[Any], ...] = tuple(jobs.c[name] for name in JOB_FIELDS)
 
 
 def submission_row(submission: Submission, *, live: bool = True) -> dict[str, Any]:
@@ -77,9 +84,14 @@ def reported_values(report: JobReport) -> dict[str, Any]:
     return {
         "job_id": report.job_id,
         "status": report.status,
-        "report": json.dumps(asdict(report)),
+        "report": written_report(report),
         "checked_at": now(),
     }
+
+
+def written_report(report: JobReport) -> str:
+    """Return what the API says of a job as it is written down: the same text for the same report."""
+    return json.dumps(vars(report))
 
 
 def submission_of(row: Any) -> Submission:
@@ -92,9 +104,8 @@ def submission_of(row: Any) -> Submission:
 
 
 def job_of(row: Any) -> Job:
-    """Return the job of a row."""
-    values = dict(row)
-    del values["job_id"], values["status"]
+    """Return the job of a row of JOB_COLUMNS."""
+    values = dict(zip(JOB_FIELDS, row, strict=True))
     values["step"] = Step(values["step"])
     values["report"] = report_of(values["report"])
     return Job(**values)
@@ -105,8 +116,8 @@ def report_of(text: str | None) -> JobReport | None:
     if text is None:
         return None
     # An older version wrote down what it could not read back.
-    fields = read_json(text)
+    told = read_json(text)
     for name in ("errors", "metadata"):
-        fields[name] = tuple(tuple(pair) for pair in fields[name])
-    fields["input_files"] = tuple(fields["input_files"])
-    return JobReport(**fields)
+        told[name] = tuple(map(tuple, told[name]))
+    told["input_files"] = tuple(told["input_files"])
+    return JobReport(**told)

@@ -33,7 +33,7 @@ from duckdb_mistral.results import convert
 from duckdb_mistral.runtime.failpoints import VARIABLE
 from duckdb_mistral.runtime.retry_policy import Retry
 from duckdb_mistral.settings import Settings
-from duckdb_mistral.state import ledger
+from duckdb_mistral.state import sqlite
 from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.inventory import Kind
 from duckdb_mistral.state.ledger import Ledger
@@ -331,7 +331,7 @@ def clean_at_every_step(monkeypatch: pytest.MonkeyPatch, emulator: Emulator, hom
             finally:
                 within = False
 
-    for module in (spool, submit, upload, create, ledger, download, fetch, retention):
+    for module in (spool, submit, upload, create, sqlite, download, fetch, retention):
         monkeypatch.setattr(module, "failpoint", step)
     return found
 

@@ -1,0 +1,97 @@
+"""The cases of small tables and of many jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks import data, many_jobs
+from benchmarks.cases import Row, Sizes
+from benchmarks.cells import Scratch, ratio, seconds, steps
+from benchmarks.processes import run_contender, server, take_turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SMALL = (100, 1_000, 10_000)
+JOBS = 1_000
+STORED = 100_000
+#: Parts of the submission whose statements are counted.
+PARTS = 100
+
+
+def small(sizes: Sizes) -> Iterator[Row]:
+    """Submit and read small tables in a warm process, waiting left out, against the documented loop."""
+    length = min(sizes.lengths)
+    for rows in SMALL:
+        with Scratch(sizes.scratch) as scratch:
+            database = scratch / "staging.duckdb"
+            data.make_staging(database, rows, length)
+            with server(scratch / "server") as url:
+                given = {"scratch": str(scratch), "database": str(database), "rows": rows, "url": url}
+                found = take_turns({"small_loop": given, "small_client": given}, repeats=sizes.repeats)
+        by_hand, ours = found["small_loop"], found["small_client"]
+        yield Row(
+            case="small",
+            rows=rows,
+            length=length,
+            cells={
+                "documented loop": steps(by_hand),
+                "SQL": steps(ours),
+                "SQL ÷ loop": ratio(ours.total, by_hand.total),
+                "of processor time": ratio(ours.processor_seconds, by_hand.processor_seconds),
+            },
+        )
+
+
+def first(sizes: Sizes) -> Iterator[Row]:
+    """Submit for the first time in a fresh process, against the import of the SDK."""
+    with Scratch(sizes.scratch) as scratch, server(scratch / "server") as url:
+        given = {"scratch": str(scratch), "url": url, "rows": 100}
+        found = take_turns({"first_sdk": given, "first_submit": given}, repeats=2 * sizes.repeats)
+    sdk, ours = found["first_sdk"], found["first_submit"]
+    yield Row(
+        case="first",
+        rows=0,
+        length=0,
+        cells={
+            "import of the SDK": seconds(sdk.total),
+            "first submit": seconds(ours.total),
+            "more": seconds(ours.total - sdk.total),
+            "of processor time": seconds(ours.processor_seconds - sdk.processor_seconds),
+        },
+    )
+
+
+def jobs(sizes: Sizes) -> Iterator[Row]:
+    """Write and show many jobs of the ledger, against plain SQLite that writes or reads as much."""
+    with Scratch(sizes.scratch) as scratch:
+        given = {"scratch": str(scratch), "jobs": JOBS}
+        found = take_turns({"sqlite_reports": given, "ledger_reports": given}, repeats=sizes.repeats)
+        many_jobs.fill(scratch / "home", STORED)
+        stored = {"scratch": str(scratch), "home": str(scratch / "home"), "jobs": STORED}
+        found |= take_turns({"sqlite_status": stored, "status_many": stored}, repeats=sizes.repeats)
+        with server(scratch / "server") as url:
+            parts = run_contender("statements", given | {"url": url, "jobs": PARTS})
+    written, told = found["sqlite_reports"], found["ledger_reports"]
+    floor, shown = found["sqlite_status"], found["status_many"]
+    yield Row(
+        case="jobs",
+        rows=0,
+        length=0,
+        cells={
+            "1,000 reports, SQLite": seconds(written.total),
+            "1,000 reports": seconds(told.seconds["new"]),
+            "ratio": ratio(told.seconds["new"], written.total),
+            "statements": str(told.figures["statements"]),
+            "the same again": seconds(told.seconds["known"]),
+            "its writes": str(told.figures["writes, known"]),
+            "100,000 rows, SQLite": seconds(floor.total),
+            "status of 100,000": seconds(shown.total),
+            "its ratio": ratio(shown.total, floor.total),
+            "statements per job, submit": f"{parts.figures['submit'] / PARTS:.1f}",
+            "results": f"{parts.figures['results'] / PARTS:.1f}",
+        },
+    )
+
+
+CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {function.__name__: function for function in (small, first, jobs)}

@@ -1,0 +1,29 @@
+"""Numbers that DuckDB hands over as Arrow's, as numpy's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def numbers(values: pa.Array | pa.ChunkedArray) -> np.ndarray[Any, Any]:
+    """Return 64-bit integers without NULLs as numpy's; `to_numpy` would import pandas, where that is installed."""
+    found = list(_buffers(values))
+    return found[0] if len(found) == 1 else np.concatenate([np.empty(0, _type(values)), *found])
+
+
+def _buffers(values: pa.Array | pa.ChunkedArray) -> Iterator[np.ndarray[Any, Any]]:
+    for chunk in values.chunks if isinstance(values, pa.ChunkedArray) else [values]:
+        if chunk.null_count:
+            raise ValueError("a NULL is no number")
+        if len(chunk):
+            yield np.frombuffer(chunk.buffers()[1], _type(values))[chunk.offset : chunk.offset + len(chunk)]
+
+
+def _type(values: pa.Array | pa.ChunkedArray) -> type[np.generic]:
+    return np.uint64 if values.type == pa.uint64() else np.int64

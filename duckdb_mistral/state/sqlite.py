@@ -1,0 +1,237 @@
+"""The ledger's database: one SQLite file under `home`, and what becomes of it on a disk that is full or damaged.
+
+What another engine would do otherwise is here, and nowhere else in the ledger.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import weakref
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state.inventory import entries
+from duckdb_mistral.state.owner import open_home, read_only, unwritable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from duckdb_mistral.state.home import Home
+
+#: How long a write waits for another process's write.
+BUSY_SECONDS = 30
+#: What SQLite says where the disk has no room for the file of memory that its processes share.
+NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+class DamagedLedgerError(LedgerError):
+    """The file is no ledger any more, and only a repair goes on from here."""
+
+
+def is_lost(home: Home) -> bool:
+    """Tell whether there is no ledger under `home`, but files that only a ledger explains."""
+    # Another process may have made the ledger meanwhile, and files after it.
+    return not home.ledger.exists() and holds_more(home) and not home.ledger.exists()
+
+
+def holds_more(home: Home) -> bool:
+    """Tell whether there are files under `home` that only a ledger explains."""
+    return any(map(entries, home.explained)) or bool(home.asides)
+
+
+class Database:
+    """The database of one `home` directory; safe for several threads, each of which has connections of its own."""
+
+    def __init__(self, home: Home) -> None:
+        """Open the file under `home`, and make both where they do not exist.
+
+        Raises LedgerError where that cannot be done, or where the file is lost.
+        """
+        self.home = home
+        self.path = home.ledger
+        #: Whether more can be done than to read what is kept.
+        self.writable = open_home(home.path)
+        if is_lost(home):
+            raise LedgerError(lost(home))
+        try:
+            if self.writable or not self.path.exists():
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise unwritable(home.path, str(error.strerror)) from error
+        self._engine = sa.create_engine("sqlite://", poolclass=sa.NullPool, creator=self._connect)
+        self._lock = threading.Lock()
+        self._users = 0
+        self._idle: sqlite3.Connection | None = None
+        _databases.add(self)
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Yield a connection whose statements read; each sees what was written before it."""
+        with self._told_errors(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Yield a connection in a transaction, which is on the disk when the block has ended."""
+        with self._to_write() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            failpoint("before-commit", writes=True)
+            connection.commit()
+        failpoint("after-commit")
+
+    def write(self, statement: sa.Executable, values: dict[str, Any] | None = None) -> int:
+        """Run one statement as a transaction of its own; return how many rows it wrote."""
+        with self._to_write() as connection:
+            failpoint("before-commit", writes=True)
+            written: int = connection.execute(statement, values).rowcount
+        failpoint("after-commit")
+        return written
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Let transactions of the block be cheap: the last connection to be closed brings its log into the file.
+
+        Between the blocks, all that is written is in the one file, as long as no other process is at it.
+        """
+        with self._lock:
+            self._users += 1
+            if self._idle is None and self.writable:
+                self._idle = self._idling()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self.let_go()
+
+    def let_go(self) -> None:
+        """Close the connection that is idle, if there is one; nothing but speed depends on it."""
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            with suppress(sqlite3.Error):
+                idle.close()
+
+    def damage(self) -> str | None:
+        """Return what is wrong with the file, None where it is sound."""
+        with self.reading() as connection:
+            health = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+        return None if health == "ok" else " ".join(health.split())
+
+    def settle(self) -> None:
+        """Bring all that is written into the one file at `path`, so that it can be moved."""
+        with self.reading() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def damaged(self, reason: str) -> DamagedLedgerError:
+        """Return the error that tells that the file is damaged."""
+        return DamagedLedgerError(
+            f"The ledger {self.path} is damaged ({reason}), so nothing is sent. `duckdb-mistral doctor --repair` puts "
+            "it aside and builds it anew from the workspace's jobs."
+        )
+
+    def _connect(self) -> sqlite3.Connection:
+        """Return a connection; the ledger on a full disk can still be read, by one process at a time."""
+        if not self.writable:
+            return _connect_to_read(self.home)
+        try:
+            return _connected(self.path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname not in NO_ROOM:
+                raise
+        return _connected(self.path, alone=True)
+
+    def _idling(self) -> sqlite3.Connection | None:
+        """Return a connection that does nothing; None where one that needs the file alone could not go beside it."""
+        try:
+            return _connected(self.path)
+        except sqlite3.Error:
+            return None
+
+    @contextmanager
+    def _to_write(self) -> Iterator[sa.Connection]:
+        if not self.writable:
+            raise read_only(self.home.path)
+        with self.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def _told_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.IntegrityError:
+            raise
+        except OSError as error:
+            raise LedgerError(_unusable(self.path, str(error.strerror))) from error
+        except sa.exc.DBAPIError as error:
+            reason = str(error.orig)
+            if "malformed" in reason or "not a database" in reason:
+                raise self.damaged(reason) from error
+            raise LedgerError(_unusable(self.path, reason)) from error
+
+
+def lost(home: Home) -> str:
+    """Return what is told of a ledger that is not there any more."""
+    return (
+        f"There is no ledger under {home} any more, but files of what it knew, so nothing is sent. "
+        "`duckdb-mistral doctor --repair` builds it anew from the workspace's jobs. To begin without it, move "
+        "that directory aside."
+    )
+
+
+def _unusable(path: Path, reason: str) -> str:
+    if "locked" in reason:
+        return (
+            f"The ledger {path} has been written by another process for {BUSY_SECONDS} seconds, so nothing is sent. "
+            "Try again once that process is done."
+        )
+    return (
+        f"The ledger {path} cannot be used ({reason}), so nothing is sent. Free or mend its disk, and try again: "
+        "`duckdb-mistral clean` shows what can be freed under that directory."
+    )
+
+
+def _connect_to_read(home: Home) -> sqlite3.Connection:
+    """Return a connection to a ledger whose directory this process cannot write into."""
+    log = home.ledger_log
+    # SQLite reads a log only beside its index, which others may hold; without a log, the file is all there is.
+    alone = not log.exists() or not log.stat().st_size
+    given = f"{home.ledger.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+    return sqlite3.connect(given, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+
+
+def _connected(path: Path, *, alone: bool = False) -> sqlite3.Connection:
+    """Return a connection, which with `alone` needs no room on the disk and lets no other one read."""
+    # Transactions begin where this module says so.
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        if alone:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _before_fork() -> None:
+    """Close what is idle: SQLite forbids to take an open file along into a child."""
+    for database in list(_databases):
+        with database._lock:
+            database.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork)

@@ -1,0 +1,53 @@
+"""The tables of a ledger that is opened: made where there are none, and brought up to date where they are older."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.state.sqlite import DamagedLedgerError, holds_more, lost
+from duckdb_mistral.state.tables import MIGRATIONS, SCHEMA_VERSION, meta, tables
+
+if TYPE_CHECKING:
+    from duckdb_mistral.state.sqlite import Database
+
+
+def prepare(database: Database) -> None:
+    """Make the tables, or bring an older version's up to date; raises LedgerError for a damaged or a newer ledger."""
+    damage = database.damage()
+    if damage is not None:
+        raise database.damaged(damage)
+    with database.reading() as connection:
+        if _version(connection) == str(SCHEMA_VERSION):
+            return
+    with database.writing() as connection:
+        written = _version(connection)
+        if written is None:
+            # One that is made anew has nothing beside it: a full disk or a failed copy leaves an empty file.
+            if holds_more(database.home):
+                raise DamagedLedgerError(lost(database.home))
+            tables.create_all(connection)
+            connection.execute(meta.insert(), {"name": "schema_version", "value": str(SCHEMA_VERSION)})
+            return
+        version = int(written) if written.isascii() and written.isdigit() and len(written) < 10 else 0
+        if version < 1:
+            raise database.damaged(f"its version is {written[:50]!r}")
+        if version > SCHEMA_VERSION:
+            raise LedgerError(
+                f"The ledger {database.path} was written by a newer duckdb_mistral (its version is {version}, "
+                f"this one knows {SCHEMA_VERSION}). Upgrade duckdb-mistral, or use another home."
+            )
+        for older in range(version, SCHEMA_VERSION):
+            for statement in MIGRATIONS[older]:
+                connection.exec_driver_sql(statement)
+        connection.execute(meta.update().where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
+
+
+def _version(connection: sa.Connection) -> str | None:
+    """Return what is written down as the version of the tables, or None where there are none."""
+    if not sa.inspect(connection).has_table(meta.name):
+        return None
+    found = connection.execute(sa.select(meta.c.value).where(meta.c.name == "schema_version")).scalar_one_or_none()
+    return None if found is None else str(found)
