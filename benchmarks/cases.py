@@ -113,9 +113,9 @@ def read(sizes: Sizes) -> Iterator[Row]:
     for rows, length in sizes.each():
         with Scratch(sizes.scratch) as scratch:
             given = _files(scratch, rows, length)
-            names = ("read_floor", "read_detected", "read_verified", "read_everything")
+            names = ("read_floor", "read_detected", "read_verified", "read_everything", "read_by_hand", "read_joined")
             found = take_turns(dict.fromkeys(names, given), repeats=sizes.repeats)
-        floor, detected, ours, everything = (found[name] for name in names)
+        floor, detected, ours, everything, by_hand, joined = (found[name] for name in names)
         yield Row(
             case="read",
             rows=rows,
@@ -130,6 +130,10 @@ def read(sizes: Sizes) -> Iterator[Row]:
                 "of it to verified Parquet": seconds(ours.seconds["verify"]),
                 "results, all columns": seconds(everything.total),
                 "its ratio to body as JSON": ratio(everything.total, floor.total),
+                "by hand, joined": seconds(by_hand.total),
+                "results, joined": seconds(joined.total),
+                "ratio to by hand": ratio(joined.total, by_hand.total),
+                "of its processor time": ratio(joined.processor_seconds, by_hand.processor_seconds),
                 "per request": each(ours.total, rows),
                 "memory added, read_json": megabytes(floor.added_bytes),
                 "memory added, results": megabytes(ours.added_bytes),

@@ -10,6 +10,12 @@ import pyarrow as pa
 from benchmarks.clock import Clock
 from benchmarks.shared import ended_job
 
+#: The table whose rows were sent: their ids.
+_SENT = (
+    "CREATE TABLE sent AS SELECT custom_id FROM "
+    "read_json('{requests}', format = 'newline_delimited', columns = {{custom_id: 'VARCHAR', body: 'JSON'}})"
+)
+
 
 def read_floor(_: Path, given: dict[str, Any]) -> Clock:
     """DuckDB's read_json straight into a table, the response's body as JSON."""
@@ -47,7 +53,35 @@ def read_everything(work: Path, given: dict[str, Any]) -> Clock:
     return _read_verified(work, given, "CREATE TABLE answers AS FROM ({query})")
 
 
-def _read_verified(work: Path, given: dict[str, Any], statement: str) -> Clock:
+def read_by_hand(_: Path, given: dict[str, Any]) -> Clock:
+    """Join the answers, as DuckDB's read_json with its columns named reads them, to the table that was sent.
+
+    It checks nothing: a missing, repeated or foreign row, an error or a list of chunks passes without a word.
+    """
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(_SENT.format(requests=given["requests"]))
+        clock = Clock()
+        with clock.step("read"):
+            connection.execute(
+                "CREATE TABLE joined AS SELECT sent.*, response.body.choices[1].message.content AS content FROM sent "
+                f"JOIN read_json('{given['results']}', format = 'newline_delimited', columns = {{custom_id: 'VARCHAR', "
+                "response: 'STRUCT(body STRUCT(choices STRUCT(message STRUCT(content VARCHAR))[]))'}) "
+                "USING (custom_id)"
+            )
+        rows = connection.execute("SELECT count(content) FROM joined").fetchone()
+    assert rows == (given["rows"],)
+    return clock
+
+
+def read_joined(work: Path, given: dict[str, Any]) -> Clock:
+    """Turn the result file into verified Parquet, and join its content to the table that was sent."""
+    statement = "CREATE TABLE joined AS SELECT sent.*, content FROM sent JOIN ({query}) USING (custom_id)"
+    return _read_verified(work, given, statement, before=_SENT.format(requests=given["requests"]))
+
+
+def _read_verified(work: Path, given: dict[str, Any], statement: str, *, before: str = "") -> Clock:
     import duckdb
 
     from duckdb_mistral.batches.collect import Family
@@ -64,6 +98,7 @@ def _read_verified(work: Path, given: dict[str, Any], statement: str) -> Clock:
     files = ResultFiles(answers=(answers,), submitted=Path(given["requests"]))
     with duckdb.connect(":memory:") as connection:
         register_lines(connection)
+        connection.execute(before)
         clock = Clock()
         with clock.step("verify"):
             with own_engine(work / "spill") as engine:

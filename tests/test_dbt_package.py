@@ -258,7 +258,7 @@ REFUSALS = {
         "repeats values of its column id, .* 7 \\(3 times\\)",
     ),
     "no_id": ("SELECT 'x' AS prompt", "", "The model has no column id\\."),
-    "own_column": ("SELECT 7 AS id, 'x' AS prompt, 'y' AS mood", "", "The model has a column mood of its own"),
+    "own_column": ("SELECT 7 AS id, 'x' AS prompt, 'y' AS mood", "", "The model has its own column mood"),
     "while": (
         "SELECT 7 AS id, 'x' AS prompt",
         "while_running='later'",

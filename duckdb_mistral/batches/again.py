@@ -61,7 +61,7 @@ class Again:
         pauses = self._pauses()
         for looks in itertools.count(1):
             is_whole = self._finder.adopt_listed(submission, self._finder.unsent(keys), listed)
-            sent_once = [job for job in self._finder.unsent(keys) if job.sent_at is not None]
+            sent_once = [job for job in self._finder.unsent(keys) if job.was_sent]
             if not sent_once or not self._window:
                 break
             left = max(map(self._finder.left, sent_once))

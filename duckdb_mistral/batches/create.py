@@ -23,7 +23,7 @@ from duckdb_mistral.errors import (
     OversleptError,
     UnreachableError,
 )
-from duckdb_mistral.jobs.job import Job, Step, Submission
+from duckdb_mistral.jobs.job import Job, Step, Submission, now
 from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.runtime.clocks import awake
 from duckdb_mistral.runtime.failpoints import failpoint
@@ -124,7 +124,8 @@ class Creator:
         """Return what is written down of a create that was refused; nothing of one that never left."""
         if isinstance(error, UnreachableError):
             return {"refused": True}
-        return self._finder.times(int(refused_seconds(error, self._settings.reconcile_seconds) * SECOND))
+        seconds = refused_seconds(error, self._settings.reconcile_seconds)
+        return {"refused": True, "sent_here_at": now(), "least_wait": int(seconds * SECOND)}
 
     def _record(self, sending: Job, report: JobReport) -> None:
         """Record the job of a create; raise ApiError where its answer names another one's: its own is looked for."""

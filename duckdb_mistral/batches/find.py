@@ -147,8 +147,9 @@ class Finder:
         candidates = listed.told_of(submission.submission_id, [file_id] if file_id else [])
         found = self._ours(job, sought.among(candidates))
         is_whole = not listed.may_be_cut
-        if not found and not is_whole and job.sent_at is not None:
-            narrower = probed(self._client, since=max(0, job.sent_at - CLOCK_MARGIN), model=job.model)
+        if not found and not is_whole and job.was_sent:
+            sent_at = job.sent_at or job.sent_here_at or 0
+            narrower = probed(self._client, since=max(0, sent_at - CLOCK_MARGIN), model=job.model)
             found, is_whole = self._ours(job, sought.among(narrower)), listed.is_whole
         if len(found) > 1:
             ids = " and ".join(report.job_id for report in found)

@@ -154,7 +154,7 @@ def _refuse_pending(
 
 def _look_for_refused(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str) -> None:
     """Adopt the jobs of creates of what is wanted that were refused, where the workspace has them all the same."""
-    sent_once = [job for job in jobs_of(context, endpoint, model) if job.step in UNSENT and job.sent_at is not None]
+    sent_once = [job for job in jobs_of(context, endpoint, model) if job.step in UNSENT and job.was_sent]
     for job in unsent(context, sent_once):
         submission = context.ledger.submission(job.submission_id or "")
         if submission is not None and _wanted(engine, context, job):

@@ -109,7 +109,7 @@ class Sender:
         """
         if not waiting or _fitting(waiting, self._pending.room()):
             return bool(waiting)
-        if any(job.sent_at is not None for job in waiting):
+        if any(job.was_sent for job in waiting):
             self._finder.adopt_listed(submission, waiting, read(self._client))
         return False
 

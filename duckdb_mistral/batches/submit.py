@@ -117,7 +117,7 @@ class Submitter:
     def _is_unsent(self, submission: Submission) -> bool:
         """Tell whether no create of a submission has left so far: a killed process had come to its uploads at most."""
         jobs = [job for job in self._jobs(submission) if job.step is not Step.ANSWERED]
-        return bool(jobs) and all(job.step in (Step.PLANNED, Step.HELD) and job.sent_at is None for job in jobs)
+        return bool(jobs) and all(job.step in (Step.PLANNED, Step.HELD) and not job.was_sent for job in jobs)
 
     def _gives_way(self, known: Submission, listed: Listing) -> bool:
         """Forget a submission of which nothing was sent, where another home has created its jobs since."""

@@ -63,7 +63,8 @@ class Job:
     request_count: int
     input_bytes: int
     created_here_at: int
-    #: When its create was sent, or its answer lost, by the server's clock and by this machine's.
+    #: When its create was sent, or its answer lost, by the server's clock and by this machine's; by the latter alone if
+    #: it was refused.
     sent_at: int | None = None
     sent_here_at: int | None = None
     #: How long, in µs, the API may take at least until it lists a job of that create.
@@ -102,6 +103,11 @@ class Job:
     def ended(self) -> bool:
         """Whether nothing more will come of this job."""
         return self.step in (Step.DROPPED, Step.ANSWERED) or (self.report is not None and self.report.ended)
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether a create of this job has left, whatever came of it."""
+        return self.sent_at is not None or self.sent_here_at is not None
 
     @property
     def ended_badly(self) -> bool:

@@ -171,8 +171,8 @@ class Ledger(LedgerReader):
         """Move a job from the step that `job` shows, along an arrow of Step; False where it is no longer there.
 
         A create that was sent again since `job` was read, by its `sent_at`, counts as another step. `sent_at` is when
-        its create was sent, or refused, with `sent_here_at` and `least_wait` as `Job` has them; with `refused`, it
-        never left, and nobody waits for it.
+        its create was sent, with `sent_here_at` and `least_wait` as `Job` has them. With `refused`, nobody waits for
+        an answer: it was refused, at `sent_here_at`, or never left.
         """
         values: dict[str, Any] = {"step": step, "message": message}
         if sent_at is not None or refused:

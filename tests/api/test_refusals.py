@@ -334,7 +334,7 @@ def test_unknown_model(emulator: Emulator, home: Path) -> None:
         (None, "No API key is set: set MISTRAL_API_KEY"),
         ("", "No API key is set: set MISTRAL_API_KEY"),
         ("canary-key\n", "a line break"),
-        ("canary key", "holds a space"),
+        ("canary key", "contains a space"),
         ("canary-kéy", "another character"),
     ],
 )

@@ -345,10 +345,10 @@ def test_key_is_nowhere(models: Models, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"url": "127.0.0.1:8000"}, "no address"),
-        ({"url": "ftp://host"}, "no address"),
-        ({"url": "http://"}, "no address"),
-        ({"url": "http://host", "concurrency": 0}, "At least one"),
+        ({"url": "127.0.0.1:8000"}, "not an address"),
+        ({"url": "ftp://host"}, "not an address"),
+        ({"url": "http://"}, "not an address"),
+        ({"url": "http://host", "concurrency": 0}, "must be at least 1"),
         ({"url": "http://host", "key": f"{SECRET}\n"}, "newline"),
     ],
 )
@@ -361,10 +361,10 @@ def test_options_that_cannot_be_right(options: dict[str, Any], message: str) -> 
 
 @pytest.mark.parametrize("command", ["duckdb_mistral.emulator", "duckdb_mistral emulator"])
 def test_wrong_usage(command: str) -> None:
-    """Both commands refuse an upstream that is no address, as wrong usage."""
+    """Both commands refuse an upstream that is not an address, as wrong usage."""
     child = Child("--upstream", "nonsense", command=command)
     assert child.process.wait(60) == 2
-    assert "is no address" in child.process.communicate()[1]
+    assert "is not an address" in child.process.communicate()[1]
 
 
 def test_command_line(models: Models, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ CASES = [
     Case(fault="F49", what="no more than a hundred in all", beside=101, rules=[LOST, LIST | OLDEST | {"times": ALWAYS}]),  # noqa: E501
     Case(fault="F49", what="no more than a hundred, without a total", beside=101, rules=[LOST, LIST | OLDEST | {"change": {"total": None}, "times": ALWAYS}]),  # noqa: E501
     Case(fault="F49", what="a page that comes twice", beside=101, rules=[LOST, LIST | {"skip": 4, "query": {"page": "0"}}]),  # noqa: E501
-    Case(fault="F49", what="a list that lags", rules=[LOST, LIST | {"lag": 1.5, "times": ALWAYS}], submit=UNKNOWN, settings={"reconcile_seconds": 4}),  # noqa: E501
+    Case(fault="F49", what="a list that lags", rules=[LOST, LIST | LAGS | {"lag": 600}], lasting=[LIST | LAGS], submit=UNKNOWN, settings={"reconcile_seconds": 4}),  # noqa: E501
     Case(fault="F49", what="no more than a hundred, which are all, it says", beside=101, rules=[LOST, LIST | OLDEST | {"change": {"total": 100}, "times": ALWAYS}]),  # noqa: E501
     *(Case(fault="F49", what=f"a list that lags after {status}", rules=[CREATE | STORED | {"status": status}, LIST | LAGS], lasting=[LIST | LAGS], submit=words, settings={"reconcile_seconds": 4}) for status, words in AFTER.items()),  # noqa: E501
     Case(fault="F50", what="no metadata", rules=[LOST, LIST | {"jobs": {"metadata": None}, "times": ALWAYS}]),

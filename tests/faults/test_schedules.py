@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: How many schedules share one test.
-BATCH = 10
+BATCH = 5
 WHERE = (CREATE, CREATE, UPLOAD, LIST, POLL, DOWNLOAD)
 WHAT: tuple[dict[str, Any], ...] = (
     {"close": True},
