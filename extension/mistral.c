@@ -125,14 +125,14 @@ typedef struct {
 	uint64_t bytes;
 } Reply;
 
-static const char ENDED[] = "The helper process of the mistral functions has ended. What was submitted goes on at the "
-                            "API; the same statement again starts a new helper and continues from there.";
+static const char ENDED[] = "The helper process of the mistral functions has ended. What was submitted runs on at the "
+                            "API; run the same statement again to start a new helper and continue from there.";
 static const char NOT_STARTED[] = "The helper process of the mistral functions cannot be started: %s. Run "
                                   "duckdb-mistral extension where duckdb-mistral is installed, and load the file that "
                                   "it prints.";
 static const char NOT_ANSWERED[] = "The helper process of the mistral functions ended before it was ready. What it "
                                    "printed on standard error says why; duckdb-mistral doctor checks the rest.";
-static const char OTHER_PROTOCOL[] = "This mistral extension and its helper process are of different versions of "
+static const char OTHER_PROTOCOL[] = "This mistral extension and its helper process come from different versions of "
                                      "duckdb-mistral (they speak protocol %u and %u). Restart this program, and load "
                                      "the file that duckdb-mistral extension prints.";
 static const char UNREADABLE[] = "The helper process of the mistral functions gave an answer that cannot be read.";

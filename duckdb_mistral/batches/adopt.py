@@ -86,9 +86,9 @@ def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Sub
         if waited >= STILL_SECONDS:
             raise OutcomeUnknownError(
                 f"The same requests were submitted as {latest.submission_id} from another home, and so far "
-                f"{latest.places} of its {latest.expected} jobs are created. Nothing was sent. Run the statement again "
-                "once that home has gone on, which takes them over then; or submit with force := true to pay for all "
-                "of them here."
+                f"{latest.places} of its {latest.expected} jobs have been created. Nothing was sent. Run the statement "
+                "again once that home has created the rest, and it takes them over; or submit with force := true to "
+                "pay for all of them here."
             )
         context.retry.pause(PAUSE_SECONDS)
         waited += PAUSE_SECONDS

@@ -96,21 +96,21 @@ class Again:
 
     def _not_yet(self, job: Job, left: float) -> str:
         return (
-            f"{_unsure(job)} Nothing is sent twice: run the statement again in {left:.0f} seconds or later, and it "
-            "looks for the job first."
+            f"{_unsure(job)} Nothing is sent twice: run the statement again in {left:.0f} seconds or later; it looks "
+            "for the job first."
         )
 
     def _not_whole(self, job: Job, listed: Listing) -> str:
         return (
-            f"{_unsure(job)} Nothing is sent twice, and the list of jobs is not whole: it holds "
-            f"{len(listed.reports):,} of the {listed.total:,} that it tells of. Run the statement again later, or with "
-            "force := true to send it anew."
+            f"{_unsure(job)} Nothing is sent twice, but the list of jobs is incomplete: it holds "
+            f"{len(listed.reports):,} of the {listed.total:,} that the API counts. Run the statement again later, or "
+            "with force := true to send it again."
         )
 
 
 def _unsure(job: Job) -> str:
     told = f" {job.message}" if job.message else ""
     return (
-        f"Part {job.part} of submission {job.submission_id} was sent before, and it is not known yet that the API did "
-        f"not take it.{told}"
+        f"Part {job.part} of submission {job.submission_id} was sent before, and whether the API took it is not "
+        f"known yet.{told}"
     )

@@ -107,7 +107,7 @@ def _ended(context: Context, fetcher: Fetcher, identifier: str, *, partial: bool
     if not ended or (len(ended) < len(jobs) and not partial):
         without = " Until then partial := true reads the results without the retry." if ended else ""
         raise NotEndedError(
-            f"{describe(jobs)} There are results once that has ended: "
+            f"{describe(jobs)} Results can be read once everything has ended: "
             f"FROM mistral_batch_wait('{identifier}') waits for it.{without}"
         )
     return ended

@@ -132,11 +132,13 @@ class Creator:
         try:
             self._ledger.created(sending, report)
         except OtherJobError:
-            raise ApiError(f"The answer to the create names job {report.job_id}, which is another one.") from None
+            raise ApiError(
+                f"The answer to the create names job {report.job_id}, which belongs to another part."
+            ) from None
         except LedgerError as error:
             raise LedgerError(
-                f"Job {report.job_id} was created, but that could not be written down. {error} The next statement "
-                "looks for the job at the API and goes on with it."
+                f"Job {report.job_id} was created, but that could not be recorded. {error} The next statement "
+                "looks for the job at the API and continues with it."
             ) from error
 
     def _answer_lost(self, submission: Submission, job: Job, error: ApiError) -> None:
@@ -158,7 +160,7 @@ class Creator:
     def _unknown(self, submission: Submission, job: Job, error: ApiError) -> NoReturn:
         raise OutcomeUnknownError(
             f"{error} Whether the API took part {job.part} of submission {submission.submission_id} is not known. "
-            "Nothing is sent twice: run the statement again, and it looks for the job first."
+            "Nothing is sent twice: run the statement again; it looks for the job first."
         ) from None
 
 

@@ -184,7 +184,7 @@ class Downloader:
         (now,) = reread(context, [job])
         if job.ended and not now.ended:
             raise NotEndedError(
-                f"{describe([now])} It had been told as {job.status} before. There are results once it has ended: "
+                f"{describe([now])} The API had reported it as {job.status}. Results can be read once it has ended: "
                 f"FROM mistral_batch_wait('{job.job_id}') waits for it."
             )
         return now
@@ -234,22 +234,22 @@ def _incomplete(job: Job, attempt: Attempt) -> IncompleteResultsError:
     """Return the error that tells why a job's results are not whole, and what can be done."""
     if attempt.lack is Lack.GONE:
         return IncompleteResultsError(
-            f"The server does not have result file {attempt.lost[0].file_id} of job {job.job_id} (any more), and its "
-            "results were not read before. Nothing is submitted again by itself: partial := true reads what there is, "
-            "the rest as missing, and mistral_batch_retry sends the missing ones."
+            f"The server does not have result file {attempt.lost[0].file_id} of job {job.job_id} , or no longer has "
+            "it, and its results were never read. Nothing is submitted again on its own: partial := true reads what "
+            "there is, with the rest as missing, and mistral_batch_retry sends the missing rows again."
         )
     if attempt.lack is Lack.UNREAD:
         first = next(one for one in attempt.lost if not one.is_gone)
         return IncompleteResultsError(
             f"A result file of job {job.job_id} could not be read, and nothing was kept. {first.error} Run the "
-            "statement again, or read what there is with partial := true, the rest as missing."
+            "statement again, or read what there is with partial := true, with the rest as missing."
         )
     if isinstance(attempt.made, IncompleteResultsError):
         return attempt.made
     tally = attempt.made.tally
     return IncompleteResultsError(
-        f"The requests of job {job.job_id} are neither here nor at the server any more, and its result files "
-        f"hold {tally.held:,} of its {tally.held + tally.unnamed:,} rows: the custom_ids of the other "
-        f"{tally.unnamed:,} are not known. Nothing was kept. partial := true reads what there is; the other "
-        "rows have to be submitted from your own table."
+        f"The requests of job {job.job_id} are gone, both here and at the server, and its result files hold "
+        f"{tally.held:,} of its {tally.held + tally.unnamed:,} rows: the custom_ids of the other "
+        f"{tally.unnamed:,} are not known. Nothing was kept. partial := true reads what there is; submit the "
+        "other rows from your own table."
     )

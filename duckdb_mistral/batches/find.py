@@ -78,12 +78,12 @@ class Finder:
         left = window - self._waited(job) if window else 0.0
         if left > 0:
             raise OutcomeUnknownError(
-                f"{unknown}: run the statement again in {left:.0f} seconds or later, and it looks for the job first."
+                f"{unknown}: run the statement again in {left:.0f} seconds or later; it looks for the job first."
             )
         if not is_whole:
             raise OutcomeUnknownError(
-                f"{unknown}, and the list is not whole: it holds {len(listed.reports):,} of the {listed.total:,} jobs "
-                "that it tells of. Run the statement again later, or with force := true to send it anew."
+                f"{unknown}, but the list is incomplete: it holds {len(listed.reports):,} of the {listed.total:,} jobs "
+                "that the API counts. Run the statement again later, or with force := true to send it again."
             )
         message = "The answer to its create was lost, and the API has no such job."
         self._ledger.move(job, Step.DROPPED if job.step is Step.GIVEN_UP else Step.PLANNED, message=message)

@@ -74,8 +74,8 @@ def mark_recorded(home: Home, submission: Submission) -> None:
         )
     except OSError as error:
         raise LedgerError(
-            f"{directory} cannot be written ({error.strerror}), so nothing is sent. Free or mend its disk, and run the "
-            "statement again."
+            f"{directory} cannot be written ({error.strerror}), so nothing is sent. Free some space on its disk, or "
+            "repair it, and run the statement again."
         ) from error
 
 
@@ -117,9 +117,9 @@ def check_memory(home: Home, ledger: Ledger) -> None:
         others = f" and {len(forgotten) - 1} more" if len(forgotten) > 1 else ""
         raise LedgerError(
             f"The ledger under {home} is older than the requests beside it: it does not know submission "
-            f"{min(forgotten).name}{others}, of which parts may have been sent. Was it restored from a backup? Nothing "
-            "is sent or removed until `duckdb-mistral doctor --repair`, run with the same key and server, has brought "
-            "back what it forgot from the workspace's jobs."
+            f"{min(forgotten).name}{others}, parts of which may have been sent. Was it restored from a backup? Nothing "
+            "is sent or removed until `duckdb-mistral doctor --repair`, run with the same key and server, has "
+            "restored what it lacks from the workspace's jobs."
         )
 
 

@@ -77,7 +77,7 @@ class Uploader:
             raise SourceError(
                 f"The requests of part {part.part} of submission {submission.submission_id} are gone from "
                 f"{path.parent}, and were not uploaded. Run the submit statement again with force := true to build "
-                "them anew."
+                "them again."
             )
         name = file_name(submission, path.name)
         may_be_there = part.upload_began is not False

@@ -52,7 +52,7 @@ def wait(
         if timeout_seconds is not None and left <= 0:
             told = " ".join(filter(None, (describe(jobs), polled.trouble)))
             raise WaitTimeoutError(
-                f"{told} That is not the end, and {timeout_seconds:g} seconds have passed. "
+                f"{told} The wait gave up after {timeout_seconds:g} seconds. "
                 "The jobs run on; wait again whenever you like."
             )
         context.retry.pause(min(interval, left))

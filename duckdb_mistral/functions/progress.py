@@ -103,7 +103,7 @@ def _failed(job: Job) -> str:
 
 
 def _asked_again(trouble: str | None) -> str | None:
-    return None if trouble is None else f"{trouble} It is asked again."
+    return None if trouble is None else f"{trouble} Asking again."
 
 
 @contextmanager

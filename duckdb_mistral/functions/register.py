@@ -60,7 +60,7 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
     known = connection in _registered
     if not known and _in_transaction(connection):
         raise ArgumentError(
-            "register() was called in a transaction, whose ROLLBACK would take the functions away again. Nothing was "
+            "register() was called in a transaction, whose ROLLBACK would remove the functions again. Nothing was "
             "changed. Register before BEGIN, or after COMMIT."
         )
     functions = _functions_of(connection, settings)
@@ -107,8 +107,8 @@ def _settings(settings: object, duckdb_arguments: Mapping[str, Any]) -> Mapping[
     misplaced = [name for name in duckdb_arguments if name in ENVIRONMENT]
     if misplaced:
         raise ArgumentError(
-            f"connect() takes settings in one dictionary: connect(…, settings={{'{misplaced[0]}': …}}). What stands "
-            f"beside it, such as {' and '.join(misplaced)} here, goes to duckdb.connect()."
+            f"connect() takes settings in one dictionary: connect(…, settings={{'{misplaced[0]}': …}}). What is "
+            f"outside it, such as {' and '.join(misplaced)} here, goes to duckdb.connect()."
         )
     if settings is not None and not isinstance(settings, Mapping):
         raise ArgumentError(f"settings must be a dictionary such as {{'model': …}}, not a {type(settings).__name__}.")

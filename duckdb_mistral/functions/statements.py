@@ -68,9 +68,9 @@ def _refuse_recursion(name: str, source: str) -> None:
     called = rf"\bmistral_batch_{name}\"?\s*\("
     if not duckdb.__version__.startswith("1.") and re.search(called, source, re.IGNORECASE):
         raise ArgumentError(
-            f"The source calls mistral_batch_{name} itself, which DuckDB {duckdb.__version__} takes for an endless "
-            f"one. Make a table of the inner call (CREATE TEMP TABLE inner_rows AS FROM mistral_batch_{name}(…)), and "
-            "give its name. Nothing was sent."
+            f"The source calls mistral_batch_{name} itself, which DuckDB {duckdb.__version__} takes for "
+            f"endless recursion. Make a table of the inner call (CREATE TEMP TABLE inner_rows AS FROM "
+            f"mistral_batch_{name}(…)), and give its name. Nothing was sent."
         )
 
 
@@ -159,9 +159,9 @@ def source_sql(source: str) -> str:
                 return f"(\n{query}\n)"
     if re.search(r"\bPIVOT\b", text, re.IGNORECASE) and _statements(text):
         raise ArgumentError(
-            "source has a PIVOT whose columns DuckDB finds by a statement of its own, so it cannot stand in another. "
-            "Say the columns (PIVOT t ON name IN ('prompt', 'system') …), or make a table of it (CREATE TEMP TABLE "
-            "pivoted AS PIVOT …) and give its name. Nothing was sent."
+            "source has a PIVOT whose columns DuckDB finds by running it first, so it cannot be part of another "
+            "statement. Name the columns (PIVOT t ON name IN ('prompt', 'system') …), or make a table of it (CREATE "
+            "TEMP TABLE pivoted AS PIVOT …) and give its name. Nothing was sent."
         )
     raise ArgumentError(
         f"source must be the name of a table or view, or the text of one SELECT, but is {_shortened(source)!r}"

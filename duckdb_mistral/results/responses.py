@@ -47,9 +47,9 @@ BLOCK_BYTES = 1 << 20
 FEW_PLACES = 16
 #: Said where a row's line is not there: somebody changed the files.
 OTHER_LINES = (
-    "The result lines beside these results are not those that they were read from, so the column response cannot be "
-    "read. The other columns can: SELECT * EXCLUDE (response). As long as the server has the job's files, response can "
-    "be had again: free the kept results with `duckdb-mistral clean --results ID --yes` and read them anew."
+    "The result lines beside these results are not the ones that they were read from, so the column response cannot "
+    "be read. The other columns can: SELECT * EXCLUDE (response). While the server has the job's files, response can "
+    "be restored: free the kept results with `duckdb-mistral clean --results ID --yes` and read them again."
 )
 _building = threading.Lock()
 

@@ -63,7 +63,7 @@ def test_status_that_is_not_new(tmp_path: Path) -> None:
     waited = terminal.run("wait", submission_id, "--timeout", "1", **quick)
     assert waited.returncode == 1
     assert "gave no answer" in waited.stderr
-    assert "It is asked again." in waited.stderr
+    assert "Asking again." in waited.stderr
 
 
 def test_wait_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
