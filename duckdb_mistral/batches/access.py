@@ -47,8 +47,8 @@ def check_workspace(context: Context, jobs: Sequence[Job]) -> None:
 def check_account(context: Context, submission: Submission, *, take_over: bool = False) -> None:
     """Make sure that this key sees the workspace of a submission that another key made.
 
-    Where nothing tells which workspace that is, because the other key has made nothing at the API, `take_over` lets
-    this key have the submission: for who asks for it to be sent, not for who only looks. Raises ArgumentError.
+    If the other key has made nothing at the API, its workspace is not known; `take_over` then lets this key have the
+    submission: for callers that send it, not for those that only look. Raises ArgumentError.
     """
     ledger, client = context.ledger, context.client
     if submission.account == client.account:
@@ -72,7 +72,7 @@ def check_account(context: Context, submission: Submission, *, take_over: bool =
 
 
 def _same_workspace(context: Context, submission: Submission) -> bool | None:
-    """Tell whether the client sees what the submission's key has made; None where the ledger knows of nothing."""
+    """Tell whether the client sees what the submission's key has made; None if the ledger knows of nothing."""
     ledger, client = context.ledger, context.client
     mine = (submission.account, submission.server_url)
     others = [

@@ -1,4 +1,4 @@
-"""Before a part is sent once more: a list may lag, so the workspace is looked through several times, over some time.
+"""Before a part is sent again, the workspace is searched several times over a while, because its list may lag.
 
 A create may have been taken although it was refused, for the refusal may come from something in between; or although it
 was looked for in vain, for what a server lists just then is not all that it has.
@@ -55,8 +55,8 @@ class Again:
     def look(self, submission: Submission, keys: Sequence[int], listed: Listing) -> Listing:
         """Adopt what the workspace has of jobs that are about to be sent; return what it listed at last.
 
-        `listed` is what it lists now. Jobs that were never sent are looked for once, others until it is sure that
-        they are not there. Raises OutcomeUnknownError where that takes too long for one call.
+        `listed` is what it lists now. Jobs that were never sent are looked for once, others until they are certainly
+        not there. Raises OutcomeUnknownError if that takes too long for one call.
         """
         pauses = self._pauses()
         for looks in itertools.count(1):
@@ -78,7 +78,7 @@ class Again:
         return listed
 
     def find(self, submission: Submission, job: Job, files: Files) -> JobReport | None:
-        """Return the job of a part that others may have sent meanwhile, None where it is not listed at any look."""
+        """Return the job of a part that others may have sent meanwhile, None if no look finds it."""
         pauses = self._pauses()
         for left in range(LOOKS - 1, -1, -1):
             found, _ = self._finder.found(submission, job, read(self._client), files)

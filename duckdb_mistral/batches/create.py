@@ -96,7 +96,7 @@ class Creator:
         raise AssertionError("the last try returns or raises")
 
     def _begin(self, job: Job) -> Job | None:
-        """Write down that a create is about to leave, again where it did not in time; None where others moved it."""
+        """Write down that a create is about to leave, again if it did not in time; None if others moved it."""
         least_wait = self._sending_seconds() + self._settings.deadline_seconds + CLOCK_SECONDS
         times = self._finder.times(int(least_wait * SECOND))
         if not self._ledger.move(job, Step.SENDING, **times):
@@ -114,7 +114,7 @@ class Creator:
         if not _refused(error):
             self._answer_lost(submission, sending, error)
             return
-        # What is refused for what it is would be so again: a wait must not ask for ever.
+        # A request refused for its own content would be refused again: a wait must not keep asking.
         for_what_it_is = error.status_code is not None and not isinstance(error, AuthenticationError)
         step = Step.PLANNED if for_what_it_is else before
         self._ledger.move(sending, step, message=str(error), **self._refused_at(error))

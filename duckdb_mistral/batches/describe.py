@@ -34,7 +34,7 @@ def describe(jobs: Sequence[Job]) -> str:
 
 
 def not_known(context: Context, job: Job) -> UnknownJobError:
-    """Return the error that tells of a job that the workspace does not have."""
+    """Return the error for a job that the workspace does not have."""
     named = job.submission_id or job.job_id
     return UnknownJobError(
         f"The workspace at {context.settings.server_url} does not know job {job.job_id}, or no longer does. The "
@@ -44,7 +44,7 @@ def not_known(context: Context, job: Job) -> UnknownJobError:
 
 
 def not_sent(context: Context, unsent: Sequence[Job]) -> NotSentError:
-    """Return the error that tells of unsent jobs: which, why where that is known, and what to do."""
+    """Return the error for unsent jobs: which, why if that is known, and what to do."""
     first = unsent[0]
     others = {1: "", 2: " and 1 other"}.get(len(unsent), f" and {len(unsent) - 1} others")
     them = "them" if others else "it"

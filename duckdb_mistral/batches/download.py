@@ -53,7 +53,7 @@ class Lack(Enum):
 
     #: A file could not be read, or not to its end.
     UNREAD = auto()
-    #: The server does not have a file any more.
+    #: The server no longer has a file.
     GONE = auto()
     #: The files are there, and hold less than the counts promise, or rows whose custom_ids are not known.
     SHORT = auto()
@@ -84,7 +84,7 @@ class Lost:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the server does not have it any more: asking again is of no use."""
+        """Whether the server no longer has it: asking again is of no use."""
         return isinstance(self.error, NotFoundError)
 
 
@@ -128,7 +128,7 @@ class Downloader:
         self._outputs: dict[str, str | None] = {}
 
     def download(self, job: Job, scratch: Path, target: Path, missing: Missing) -> tuple[Job, Written | None]:
-        """Write a job's results to `target`; return the job that they are of, and what was made; None if not whole."""
+        """Write a job's results to `target`; return the job they belong to, and what was made; None if not whole."""
         refreshed = False
         for left in range(DOWNLOADS - 1, -1, -1):
             attempt = self._attempt(job, scratch, target)
@@ -176,7 +176,7 @@ class Downloader:
     def _refreshed(self, job: Job) -> Job:
         """Return a job as the API has it now: its end may have been told a moment before its counts and files.
 
-        Raises NotEndedError where it goes on after all.
+        Raises NotEndedError if it is still running after all.
         """
         context = self._context
         if job.job_id is not None:

@@ -130,7 +130,7 @@ class Finder:
     def left(self, job: Job) -> float:
         """Return for how many seconds more the job of a refused create is looked for before it may be sent again.
 
-        One whose answer was lost was looked for before it came to be unsent. A clock that was set back tells nothing.
+        One whose answer was lost was looked for before it came to be unsent. A clock that was set back proves nothing.
         """
         window = min((job.least_wait or 0) / SECOND, self._settings.reconcile_seconds)
         waited = [seconds for seconds in self._told_waits(job) if seconds >= -CLOCK_SECONDS]

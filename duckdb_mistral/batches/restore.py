@@ -120,7 +120,7 @@ def _answered(found: Path) -> tuple[int, str, int] | None:
 
 
 def _keep_results(context: Context) -> None:
-    """Record the results that lie under `home` as kept: the server may not have them any more."""
+    """Record the results that lie under `home` as kept: the server may no longer have them."""
     ledger = context.ledger
     for job in ledger.jobs():
         path = context.home.results_of(job)

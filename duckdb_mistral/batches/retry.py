@@ -42,9 +42,9 @@ class Retrier:
         self._fetcher = Fetcher(context)
 
     def retry(self, identifier: str) -> list[tuple[Job, bool]]:
-        """Submit what a submission or job and its retries left; return the jobs that are at it.
+        """Submit what a submission or job and its retries left; return the jobs that do that.
 
-        A retry that has not ended yet goes on instead of a new one, and nothing is sent where nothing is left. Raises
+        A retry that has not ended yet is continued, not replaced, and nothing is sent if nothing is left. Raises
         NotEndedError where the submission itself has not ended: its answers may still come; NotSentError where a part
         of it waits for its submit statement; and ArgumentError where this key or server is not the one that has its
         jobs: they would look as if nothing had been answered.

@@ -29,7 +29,7 @@ LONGEST_TIMEOUT_HOURS = 168
 #: A pilot is paid at the ordinary price and waited for.
 MOST_PILOTS = 1000
 REUSE = ("submission", "requests")
-#: Said where an argument is true or false, or came to nothing, as what is compared does.
+#: Said if an argument is true, false or NULL, as a comparison would be.
 COMPARED = (
     "An argument is true, false or NULL, which means nothing there. Was it named with =, which compares? Name "
     "arguments with :=, as in model := 'mistral-small-latest' or partial := true. Nothing was sent."

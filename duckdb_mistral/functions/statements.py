@@ -92,7 +92,7 @@ def with_type_of_caller(name: str, given: Mapping[str, Any], error: UnknownTypeE
     """Return the statement that calls `name` again, with what the caller's connection makes of a declared output.
 
     The types that the caller has created are there alone; `typeof` tells what is in them. Where the connection does not
-    know the type either, its own error says so. Raises `error` where that was tried already.
+    know the type either, its own error says so. Raises `error` if that was tried already.
     """
     if given.get("typed"):
         raise error
@@ -150,7 +150,7 @@ def source_sql(source: str) -> str:
     """Return `source`, the name of anything that FROM accepts or the text of one SELECT, to stand in brackets.
 
     The text is the caller's own and goes in as it is; DuckDB's parser decides what it is, so nothing can
-    follow it. Raises ArgumentError where it is neither.
+    follow it. Raises ArgumentError if it is neither.
     """
     text = source.strip()
     for body in (text, *_without_end(text)):
@@ -180,7 +180,7 @@ def _as_name(text: str) -> list[str]:
     """Return the queries of a text as what FROM accepts; my-table needs quotes and may come without."""
     if not any(character.isspace() or character in "'\"();" for character in text):
         return [f"FROM {text}", f"FROM {identifier(text)}"]
-    # EXPLAIN SELECT 1 is no table named explain.
+    # EXPLAIN SELECT 1 is not a table named explain.
     return [] if _statements(text) else [f"FROM {text}"]
 
 

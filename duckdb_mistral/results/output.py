@@ -30,7 +30,7 @@ _NO_MAP = (
     "the names of an answer's fields have to be known: declare 'STRUCT(name VARCHAR, other VARCHAR)', or pairs, as in "
     "'STRUCT(pairs STRUCT(key VARCHAR, value VARCHAR)[])'."
 )
-#: Types that are none without what is in them, and what to write.
+#: Types that are incomplete by name alone, and what to write.
 _BARE = {
     "enum": "name its values, as in 'STRUCT(mood ENUM(''happy'', ''sad''))'",
     "map": _NO_MAP[:-1],
@@ -62,7 +62,7 @@ class UnknownTypeError(ArgumentError):
 
 
 def declared(text: str) -> Output:
-    """Read a DuckDB type or a JSON schema; raise ArgumentError where it cannot be answered in JSON."""
+    """Read a DuckDB type or a JSON schema; raise ArgumentError if it cannot be answered in JSON."""
     if text.lstrip().startswith("{"):
         return _from_schema(text)
     if text.strip().lower() in _BARE:
@@ -84,7 +84,7 @@ def declared(text: str) -> Output:
 
 
 def parsed_sql(text: str, output: Output | None) -> str:
-    """Return the SQL of an answer's text as JSON; NULL where it is none."""
+    """Return the SQL of an answer's text as JSON; NULL if it is not JSON."""
     if output is not None:
         return strict_json(text)
     # Most answers are prose, which json_valid tells at its first letter.
@@ -107,7 +107,7 @@ def _from_schema(text: str) -> Output:
             f"output begins like a JSON schema, but is not valid JSON: {error}. Nothing was sent."
         ) from None
     except RecursionError:
-        pass  # told below
+        pass  # given_json says so
     schema = given_json("output", text)
     kinds = schema.get("type", [])
     named = kinds if isinstance(kinds, list) else [kinds]

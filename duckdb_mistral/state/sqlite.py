@@ -34,7 +34,7 @@ _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 class DamagedLedgerError(LedgerError):
-    """The file is no ledger any more, and only a repair goes on from here."""
+    """The file is no longer a ledger; only a repair helps."""
 
 
 def is_lost(home: Home) -> bool:
@@ -54,7 +54,7 @@ class Database:
     def __init__(self, home: Home) -> None:
         """Open the file under `home`, and make both where they do not exist.
 
-        Raises LedgerError where that cannot be done, or where the file is lost.
+        Raises LedgerError if that cannot be done, or if the file is lost.
         """
         self.home = home
         self.path = home.ledger
@@ -181,7 +181,7 @@ class Database:
 
 
 def lost(home: Home) -> str:
-    """Return what is told of a ledger that is not there any more."""
+    """Return the sentence for a ledger that is gone."""
     return (
         f"The ledger under {home} is gone, but files that it knew are still there, so nothing is sent. "
         "`duckdb-mistral doctor --repair` rebuilds it from the workspace's jobs. To begin without it, move that "
