@@ -215,7 +215,7 @@ static bool make_pair(int pair[2]) {
 	return false;
 }
 
-// Close what leads to the helper. One that this process has started ends by that.
+// Close what leads to the helper. A helper that this process started then ends.
 static void leave_helper(void) {
 	while (idle_count) {
 		close(idle[--idle_count]);
@@ -451,7 +451,7 @@ static void write_column(int type, Vector vector, idx_t rows, char *at) {
 	}
 }
 
-// Read `bytes` that the helper sent into the result; false where they are no column of `rows`.
+// Read `bytes` that the helper sent into the result; false if they are not a column of `rows`.
 static bool read_column(int type, Vector result, idx_t rows, const char *from, size_t bytes) {
 	size_t fixed = padded(rows) + (type == VARCHAR ? (rows + 1) * sizeof(int64_t) : rows * width(type));
 	if (bytes < fixed) {
@@ -633,7 +633,7 @@ static void prepare(void) {
 	Dl_info here;
 	char path[PATH_MAX];
 	memcpy(folder, "./", 3);
-	// Relative as it may be, the path has to hold when the directory changes.
+	// The path may be relative, and has to hold when the directory changes.
 	if (dladdr((const void *)FUNCTIONS, &here) && realpath(here.dli_fname, path)) {
 		*(strrchr(path, '/') + 1) = 0;
 		memcpy(folder, path, sizeof(path));

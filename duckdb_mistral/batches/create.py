@@ -128,7 +128,7 @@ class Creator:
         return {"refused": True, "sent_here_at": now(), "least_wait": int(seconds * SECOND)}
 
     def _record(self, sending: Job, report: JobReport) -> None:
-        """Record the job of a create; raise ApiError where its answer names another one's: its own is looked for."""
+        """Record the job of a create; raise ApiError if the answer names another's: its own is looked for."""
         try:
             self._ledger.created(sending, report)
         except OtherJobError:

@@ -16,10 +16,10 @@ OWN = "Make it yours alone, or set DUCKDB_MISTRAL_HOME to a directory of your ow
 
 
 def open_home(home: Path) -> bool:
-    """Make the state directory where there is none; return whether it can be written.
+    """Make the state directory if there is none; return whether it can be written.
 
     One that cannot be written can still be read: kept results are there for whoever may see them. Raises LedgerError
-    where it is no directory, cannot be made, or where others could change what this process pays by.
+    if it is not a directory, cannot be made, or others could change what this process pays by.
     """
     try:
         _make(home)
@@ -46,7 +46,7 @@ def unwritable(home: Path, reason: str) -> LedgerError:
 
 
 def read_only(home: Path) -> LedgerError:
-    """Return the error that tells that `home` can be read and not written."""
+    """Return the error for a `home` that can be read but not written."""
     return LedgerError(
         f"The state directory {home} is read-only for this user. Results that are kept there can be read, but "
         "nothing else can be done, and nothing was sent. Make it writable, or set DUCKDB_MISTRAL_HOME to another "
