@@ -1,10 +1,10 @@
 """Compile the DuckDB extension into the package; the build hook of pyproject.toml, and a command for people.
 
-Nobody needs a compiler: where there is none, the build asks for PyPI's ziglang, which is one. Where that cannot be
-had either, the package goes without the extension, and `duckdb-mistral shell` says so.
+Nobody needs a compiler: where there is none, the build asks for PyPI's ziglang, which is one. If that is not
+available either, the package goes without the extension, and `duckdb-mistral shell` says so.
 
     python extension/build.py [PLATFORM ...]       compiles into the checkout; without a platform, for this machine
-    python extension/build.py --check dist/*.whl   looks whether a wheel has all platforms, each with its own footer
+    python extension/build.py --check dist/*.whl   checks that a wheel has all platforms, each with its own footer
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _compiler(target: str) -> list[str]:
 
 
 def here() -> str | None:
-    """Return DuckDB's name of this machine's platform, None where there is no extension for it."""
+    """Return DuckDB's name of this machine's platform, None if there is no extension for it."""
     system = {"linux": "linux", "darwin": "osx"}.get(sys.platform)
     processor = PROCESSORS.get(platform.machine().lower())
     musl = "_musl" if system == "linux" and not platform.libc_ver()[0] else ""
@@ -126,7 +126,7 @@ class ExtensionHook(BuildHookInterface):  # type: ignore[type-arg]
     """Puts the extension into the wheel, or into the checkout where the installation is an editable one."""
 
     def dependencies(self) -> list[str]:
-        """Return what the build needs: a compiler from PyPI where this machine has none."""
+        """Return what the build needs: a compiler from PyPI if this machine has none."""
         needed = os.environ.get(ALL_VARIABLE) or (here() is not None and cc() is None)
         return [ZIGLANG] if needed and importlib.util.find_spec("ziglang") is None else []
 
@@ -156,7 +156,7 @@ class ExtensionHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def check_wheel(path: Path) -> None:
-    """Raise ValueError where a wheel has not the extension for every platform, compiled for it and with its footer."""
+    """Raise ValueError unless a wheel has the extension for every platform, compiled for it and with its footer."""
     version = path.name.split("-")[1]
     with zipfile.ZipFile(path) as wheel:
         for target in TARGETS:

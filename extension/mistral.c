@@ -125,14 +125,14 @@ typedef struct {
 	uint64_t bytes;
 } Reply;
 
-static const char ENDED[] = "The helper process of the mistral functions has ended. What was submitted goes on at the "
-                            "API; the same statement again starts a new helper and continues from there.";
+static const char ENDED[] = "The helper process of the mistral functions has ended. What was submitted runs on at the "
+                            "API; run the same statement again to start a new helper and continue from there.";
 static const char NOT_STARTED[] = "The helper process of the mistral functions cannot be started: %s. Run "
                                   "duckdb-mistral extension where duckdb-mistral is installed, and load the file that "
                                   "it prints.";
 static const char NOT_ANSWERED[] = "The helper process of the mistral functions ended before it was ready. What it "
                                    "printed on standard error says why; duckdb-mistral doctor checks the rest.";
-static const char OTHER_PROTOCOL[] = "This mistral extension and its helper process are of different versions of "
+static const char OTHER_PROTOCOL[] = "This mistral extension and its helper process come from different versions of "
                                      "duckdb-mistral (they speak protocol %u and %u). Restart this program, and load "
                                      "the file that duckdb-mistral extension prints.";
 static const char UNREADABLE[] = "The helper process of the mistral functions gave an answer that cannot be read.";
@@ -215,7 +215,7 @@ static bool make_pair(int pair[2]) {
 	return false;
 }
 
-// Close what leads to the helper. One that this process has started ends by that.
+// Close what leads to the helper. A helper that this process started then ends.
 static void leave_helper(void) {
 	while (idle_count) {
 		close(idle[--idle_count]);
@@ -451,7 +451,7 @@ static void write_column(int type, Vector vector, idx_t rows, char *at) {
 	}
 }
 
-// Read `bytes` that the helper sent into the result; false where they are no column of `rows`.
+// Read `bytes` that the helper sent into the result; false if they are not a column of `rows`.
 static bool read_column(int type, Vector result, idx_t rows, const char *from, size_t bytes) {
 	size_t fixed = padded(rows) + (type == VARCHAR ? (rows + 1) * sizeof(int64_t) : rows * width(type));
 	if (bytes < fixed) {
@@ -633,7 +633,7 @@ static void prepare(void) {
 	Dl_info here;
 	char path[PATH_MAX];
 	memcpy(folder, "./", 3);
-	// Relative as it may be, the path has to hold when the directory changes.
+	// The path may be relative, and has to hold when the directory changes.
 	if (dladdr((const void *)FUNCTIONS, &here) && realpath(here.dli_fname, path)) {
 		*(strrchr(path, '/') + 1) = 0;
 		memcpy(folder, path, sizeof(path));

@@ -39,16 +39,16 @@ def check_workspace(context: Context, jobs: Sequence[Job]) -> None:
         except ArgumentError:
             raise ArgumentError(
                 f"Submission {submission_id} was made with another API key, whose jobs this key (account "
-                f"{context.client.account}) cannot see. Nothing was read or sent. Use the key that it was made "
-                "with, or another one of that workspace."
+                f"{context.client.account}) cannot see. Nothing was read or sent. Use the key it was made "
+                "with, or another key of that workspace."
             ) from None
 
 
 def check_account(context: Context, submission: Submission, *, take_over: bool = False) -> None:
     """Make sure that this key sees the workspace of a submission that another key made.
 
-    Where nothing tells which workspace that is, because the other key has made nothing at the API, `take_over` lets
-    this key have the submission: for who asks for it to be sent, not for who only looks. Raises ArgumentError.
+    If the other key has made nothing at the API, its workspace is not known; `take_over` then lets this key have the
+    submission: for callers that send it, not for those that only look. Raises ArgumentError.
     """
     ledger, client = context.ledger, context.client
     if submission.account == client.account:
@@ -61,9 +61,9 @@ def check_account(context: Context, submission: Submission, *, take_over: bool =
     keys = f"another API key (account {submission.account}; this key is account {client.account})"
     if same is None and not lost:
         raise ArgumentError(
-            f"Submission {submission.submission_id} was made with {keys}, and nothing of it was sent yet that would "
-            "tell whether both are of one workspace. Use that key, or run the submit statement again to have it sent "
-            "with this one."
+            f"Submission {submission.submission_id} was made with {keys}. Nothing of it has been sent yet, so "
+            "whether both keys belong to one workspace is not known. Use that key, or run the submit statement again "
+            "to send it with this one."
         )
     raise ArgumentError(
         f"The same requests were submitted as {submission.submission_id} with {keys}, whose jobs this key cannot see. "
@@ -72,7 +72,7 @@ def check_account(context: Context, submission: Submission, *, take_over: bool =
 
 
 def _same_workspace(context: Context, submission: Submission) -> bool | None:
-    """Tell whether the client sees what the submission's key has made; None where the ledger knows of nothing."""
+    """Tell whether the client sees what the submission's key has made; None if the ledger knows of nothing."""
     ledger, client = context.ledger, context.client
     mine = (submission.account, submission.server_url)
     others = [

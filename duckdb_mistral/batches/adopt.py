@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs.tags import Tags
     from duckdb_mistral.state.home import Home
 
-#: While jobs go on being created elsewhere they are waited for; so long without another one, and it is told.
+#: Jobs that are still being created elsewhere are waited for; after so long without a new one, that is an error.
 STILL_SECONDS = 10.0
 PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A submission that the workspace tells of, with its jobs and those of its retries."""
+    """A submission as the workspace knows it, with its jobs and those of its retries."""
 
     submission_id: str
     jobs: tuple[JobReport, ...]
@@ -67,9 +67,9 @@ class Found:
 
 
 def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Submission | None:
-    """Take the submission of the same content into the ledger that the workspace has; None where it has none.
+    """Take the submission of the same content into the ledger that the workspace has; None if it has none.
 
-    `listed` is what the workspace lists. Raises OutcomeUnknownError where only a part of its jobs are there, and no
+    `listed` is what the workspace lists. Raises OutcomeUnknownError if only some of its jobs are there, and no
     more come.
     """
     most, waited = 0, 0.0
@@ -86,9 +86,9 @@ def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Sub
         if waited >= STILL_SECONDS:
             raise OutcomeUnknownError(
                 f"The same requests were submitted as {latest.submission_id} from another home, and so far "
-                f"{latest.places} of its {latest.expected} jobs are created. Nothing was sent. Run the statement again "
-                "once that home has gone on, which takes them over then; or submit with force := true to pay for all "
-                "of them here."
+                f"{latest.places} of its {latest.expected} jobs have been created. Nothing was sent. Run the statement "
+                "again once that home has created the rest, and it takes them over; or submit with force := true to "
+                "pay for all of them here."
             )
         context.retry.pause(PAUSE_SECONDS)
         waited += PAUSE_SECONDS

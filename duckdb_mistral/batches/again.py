@@ -1,4 +1,4 @@
-"""Before a part is sent once more: a list may lag, so the workspace is looked through several times, over some time.
+"""Before a part is sent again, the workspace is searched several times over a while, because its list may lag.
 
 A create may have been taken although it was refused, for the refusal may come from something in between; or although it
 was looked for in vain, for what a server lists just then is not all that it has.
@@ -55,8 +55,8 @@ class Again:
     def look(self, submission: Submission, keys: Sequence[int], listed: Listing) -> Listing:
         """Adopt what the workspace has of jobs that are about to be sent; return what it listed at last.
 
-        `listed` is what it lists now. Jobs that were never sent are looked for once, others until it is sure that
-        they are not there. Raises OutcomeUnknownError where that takes too long for one call.
+        `listed` is what it lists now. Jobs that were never sent are looked for once, others until they are certainly
+        not there. Raises OutcomeUnknownError if that takes too long for one call.
         """
         pauses = self._pauses()
         for looks in itertools.count(1):
@@ -78,7 +78,7 @@ class Again:
         return listed
 
     def find(self, submission: Submission, job: Job, files: Files) -> JobReport | None:
-        """Return the job of a part that others may have sent meanwhile, None where it is not listed at any look."""
+        """Return the job of a part that others may have sent meanwhile, None if no look finds it."""
         pauses = self._pauses()
         for left in range(LOOKS - 1, -1, -1):
             found, _ = self._finder.found(submission, job, read(self._client), files)
@@ -96,21 +96,21 @@ class Again:
 
     def _not_yet(self, job: Job, left: float) -> str:
         return (
-            f"{_unsure(job)} Nothing is sent twice: run the statement again in {left:.0f} seconds or later, and it "
-            "looks for the job first."
+            f"{_unsure(job)} Nothing is sent twice: run the statement again in {left:.0f} seconds or later; it looks "
+            "for the job first."
         )
 
     def _not_whole(self, job: Job, listed: Listing) -> str:
         return (
-            f"{_unsure(job)} Nothing is sent twice, and the list of jobs is not whole: it holds "
-            f"{len(listed.reports):,} of the {listed.total:,} that it tells of. Run the statement again later, or with "
-            "force := true to send it anew."
+            f"{_unsure(job)} Nothing is sent twice, but the list of jobs is incomplete: it holds "
+            f"{len(listed.reports):,} of the {listed.total:,} that the API counts. Run the statement again later, or "
+            "with force := true to send it again."
         )
 
 
 def _unsure(job: Job) -> str:
     told = f" {job.message}" if job.message else ""
     return (
-        f"Part {job.part} of submission {job.submission_id} was sent before, and it is not known yet that the API did "
-        f"not take it.{told}"
+        f"Part {job.part} of submission {job.submission_id} was sent before, and whether the API took it is not "
+        f"known yet.{told}"
     )

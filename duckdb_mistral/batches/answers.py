@@ -89,7 +89,7 @@ def keep_answers(
     except (OSError, duckdb.IOException) as error:
         reason = str(error).splitlines()[0]
         raise LedgerError(
-            f"What can be reused could not be written to {home} ({reason}), so nothing was sent. Free some space "
+            f"The answers to reuse could not be written to {home} ({reason}), so nothing was sent. Free some space "
             "there and run the statement again."
         ) from error
     return Reused(found=rows, copies=copied, results=found if rows else None)
@@ -108,8 +108,8 @@ def _found(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, m
                 raise
             if not left:
                 raise LedgerError(
-                    f"What was answered before could not be read ({str(error).splitlines()[0]}), so nothing was sent. "
-                    "Without reuse := 'requests' it is not needed."
+                    f"Earlier answers could not be read ({str(error).splitlines()[0]}), so nothing was sent. "
+                    "Without reuse := 'requests' they are not needed."
                 ) from error
     raise AssertionError("the last look returns or raises")
 

@@ -1,4 +1,4 @@
-"""Cancelling: the API is asked to cancel what was created, and what was not is dropped."""
+"""Cancelling: jobs that were created are cancelled at the API, the others are dropped."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _drop(context: Context, jobs: Iterable[Job]) -> None:
 def _look_before_dropping(context: Context, jobs: Iterable[Job]) -> None:
     """Adopt what the API has of parts that were uploaded and not created: a refusal may not have been its own.
 
-    Where another process is at a submission, it knows; and where the API cannot be asked, they are dropped all
+    If another process is working on the submission, it knows; if the API cannot be asked, they are dropped all
     the same.
     """
     ledger = context.ledger
@@ -83,7 +83,7 @@ def _give_up(context: Context, jobs: Sequence[Job]) -> Iterator[MistralBatchErro
 
 
 def _cancel(context: Context, job_id: str) -> Iterator[MistralBatchError]:
-    """Ask for a job's cancellation; yield why it does not come to that. A key that is refused is told at once."""
+    """Ask for a job's cancellation; yield why it does not come to that. A refused key raises at once."""
     try:
         context.ledger.record(context.client.cancel(job_id))
     except AuthenticationError:

@@ -51,7 +51,7 @@ class Collected:
 def collect(context: Context, identifier: str | None, *, partial: bool = False) -> Collected:
     """Return the results of an id, or of every ended submission, fetching what is not kept yet.
 
-    Raises NotEndedError where a job of the id has not ended, and IncompleteResultsError where the files hold
+    Raises NotEndedError if a job of the id has not ended, and IncompleteResultsError if the files hold
     less than the counts promise; with `partial` a retry that runs is left out, and such rows are missing.
     """
     missing = Missing.ANY if partial else Missing.NONE
@@ -107,7 +107,7 @@ def _ended(context: Context, fetcher: Fetcher, identifier: str, *, partial: bool
     if not ended or (len(ended) < len(jobs) and not partial):
         without = " Until then partial := true reads the results without the retry." if ended else ""
         raise NotEndedError(
-            f"{describe(jobs)} There are results once that has ended: "
+            f"{describe(jobs)} Results can be read once everything has ended: "
             f"FROM mistral_batch_wait('{identifier}') waits for it.{without}"
         )
     return ended
@@ -125,7 +125,7 @@ def _all_ended(context: Context, fetcher: Fetcher, *, partial: bool) -> list[lis
 
 
 def _kept_anyway(context: Context, jobs: Sequence[Job]) -> set[int]:
-    """Return the keys of jobs that go on again, but whose results are kept: those can be read all the same."""
+    """Return the keys of jobs that are running again, but whose results are kept: those can be read all the same."""
     return {job.key for job in jobs if not job.ended and kept_results(context.home, job) is not None}
 
 
@@ -151,7 +151,7 @@ def _groups(context: Context, jobs: Sequence[Job]) -> list[list[Job]]:
 def _without_running(jobs: Sequence[Job], gone: Collection[int] = ()) -> list[Job]:
     """Return jobs and their retries without the retries that have not ended; none where the first has not.
 
-    Of jobs that the workspace does not know any more, by their keys, nothing is waited for.
+    Jobs that the workspace no longer knows, given by their keys, are not waited for.
     """
     running = {job.submission_id for job in jobs if not job.ended and job.key not in gone}
     return [] if jobs[0].submission_id in running else [job for job in jobs if job.submission_id not in running]

@@ -96,7 +96,7 @@ class Creator:
         raise AssertionError("the last try returns or raises")
 
     def _begin(self, job: Job) -> Job | None:
-        """Write down that a create is about to leave, again where it did not in time; None where others moved it."""
+        """Write down that a create is about to leave, again if it did not in time; None if others moved it."""
         least_wait = self._sending_seconds() + self._settings.deadline_seconds + CLOCK_SECONDS
         times = self._finder.times(int(least_wait * SECOND))
         if not self._ledger.move(job, Step.SENDING, **times):
@@ -114,7 +114,7 @@ class Creator:
         if not _refused(error):
             self._answer_lost(submission, sending, error)
             return
-        # What is refused for what it is would be so again: a wait must not ask for ever.
+        # A request refused for its own content would be refused again: a wait must not keep asking.
         for_what_it_is = error.status_code is not None and not isinstance(error, AuthenticationError)
         step = Step.PLANNED if for_what_it_is else before
         self._ledger.move(sending, step, message=str(error), **self._refused_at(error))
@@ -128,15 +128,17 @@ class Creator:
         return {"refused": True, "sent_here_at": now(), "least_wait": int(seconds * SECOND)}
 
     def _record(self, sending: Job, report: JobReport) -> None:
-        """Record the job of a create; raise ApiError where its answer names another one's: its own is looked for."""
+        """Record the job of a create; raise ApiError if the answer names another's: its own is looked for."""
         try:
             self._ledger.created(sending, report)
         except OtherJobError:
-            raise ApiError(f"The answer to the create names job {report.job_id}, which is another one.") from None
+            raise ApiError(
+                f"The answer to the create names job {report.job_id}, which belongs to another part."
+            ) from None
         except LedgerError as error:
             raise LedgerError(
-                f"Job {report.job_id} was created, but that could not be written down. {error} The next statement "
-                "looks for the job at the API and goes on with it."
+                f"Job {report.job_id} was created, but that could not be recorded. {error} The next statement "
+                "looks for the job at the API and continues with it."
             ) from error
 
     def _answer_lost(self, submission: Submission, job: Job, error: ApiError) -> None:
@@ -158,7 +160,7 @@ class Creator:
     def _unknown(self, submission: Submission, job: Job, error: ApiError) -> NoReturn:
         raise OutcomeUnknownError(
             f"{error} Whether the API took part {job.part} of submission {submission.submission_id} is not known. "
-            "Nothing is sent twice: run the statement again, and it looks for the job first."
+            "Nothing is sent twice: run the statement again; it looks for the job first."
         ) from None
 
 

@@ -34,24 +34,25 @@ def describe(jobs: Sequence[Job]) -> str:
 
 
 def not_known(context: Context, job: Job) -> UnknownJobError:
-    """Return the error that tells of a job that the workspace does not have."""
+    """Return the error for a job that the workspace does not have."""
     named = job.submission_id or job.job_id
     return UnknownJobError(
-        f"The workspace at {context.settings.server_url} does not know job {job.job_id} (any more). The ledger keeps "
-        "its row; if the job belongs to another workspace, use that workspace's key. What other jobs answered is "
-        f"read by mistral_batch_results('{named}', partial := true)."
+        f"The workspace at {context.settings.server_url} does not know job {job.job_id}, or no longer does. The "
+        "ledger keeps its row; if the job belongs to another workspace, use that workspace's key. To read what other "
+        f"jobs answered, use mistral_batch_results('{named}', partial := true)."
     )
 
 
 def not_sent(context: Context, unsent: Sequence[Job]) -> NotSentError:
-    """Return the error that tells of unsent jobs: which, why where that is known, and what to do."""
+    """Return the error for unsent jobs: which, why if that is known, and what to do."""
     first = unsent[0]
-    others = {1: "", 2: " and another one"}.get(len(unsent), f" and {len(unsent) - 1} others")
+    others = {1: "", 2: " and 1 other"}.get(len(unsent), f" and {len(unsent) - 1} others")
+    them = "them" if others else "it"
     submission = context.ledger.submission(str(first.submission_id))
     statement = "mistral_batch_retry" if submission is not None and submission.retry_of else "the submit statement"
     return NotSentError(
         f"Part {first.part} of submission {first.submission_id}{others} "
         f"{'were' if others else 'was'} not sent. "
-        f"{f'{first.message} ' if first.message else ''}Run {statement} again, which goes on with it, or give it "
+        f"{f'{first.message} ' if first.message else ''}Run {statement} again to send {them}, or give {them} "
         f"up with mistral_batch_cancel('{first.submission_id}')."
     )

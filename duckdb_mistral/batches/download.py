@@ -53,7 +53,7 @@ class Lack(Enum):
 
     #: A file could not be read, or not to its end.
     UNREAD = auto()
-    #: The server does not have a file any more.
+    #: The server no longer has a file.
     GONE = auto()
     #: The files are there, and hold less than the counts promise, or rows whose custom_ids are not known.
     SHORT = auto()
@@ -84,7 +84,7 @@ class Lost:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the server does not have it any more: asking again is of no use."""
+        """Whether the server no longer has it: asking again is of no use."""
         return isinstance(self.error, NotFoundError)
 
 
@@ -128,7 +128,7 @@ class Downloader:
         self._outputs: dict[str, str | None] = {}
 
     def download(self, job: Job, scratch: Path, target: Path, missing: Missing) -> tuple[Job, Written | None]:
-        """Write a job's results to `target`; return the job that they are of, and what was made; None if not whole."""
+        """Write a job's results to `target`; return the job they belong to, and what was made; None if not whole."""
         refreshed = False
         for left in range(DOWNLOADS - 1, -1, -1):
             attempt = self._attempt(job, scratch, target)
@@ -176,7 +176,7 @@ class Downloader:
     def _refreshed(self, job: Job) -> Job:
         """Return a job as the API has it now: its end may have been told a moment before its counts and files.
 
-        Raises NotEndedError where it goes on after all.
+        Raises NotEndedError if it is still running after all.
         """
         context = self._context
         if job.job_id is not None:
@@ -184,7 +184,7 @@ class Downloader:
         (now,) = reread(context, [job])
         if job.ended and not now.ended:
             raise NotEndedError(
-                f"{describe([now])} It had been told as {job.status} before. There are results once it has ended: "
+                f"{describe([now])} The API had reported it as {job.status}. Results can be read once it has ended: "
                 f"FROM mistral_batch_wait('{job.job_id}') waits for it."
             )
         return now
@@ -234,22 +234,22 @@ def _incomplete(job: Job, attempt: Attempt) -> IncompleteResultsError:
     """Return the error that tells why a job's results are not whole, and what can be done."""
     if attempt.lack is Lack.GONE:
         return IncompleteResultsError(
-            f"The server does not have result file {attempt.lost[0].file_id} of job {job.job_id} (any more), and its "
-            "results were not read before. Nothing is submitted again by itself: partial := true reads what there is, "
-            "the rest as missing, and mistral_batch_retry sends the missing ones."
+            f"The server does not have result file {attempt.lost[0].file_id} of job {job.job_id} , or no longer has "
+            "it, and its results were never read. Nothing is submitted again on its own: partial := true reads what "
+            "there is, with the rest as missing, and mistral_batch_retry sends the missing rows again."
         )
     if attempt.lack is Lack.UNREAD:
         first = next(one for one in attempt.lost if not one.is_gone)
         return IncompleteResultsError(
             f"A result file of job {job.job_id} could not be read, and nothing was kept. {first.error} Run the "
-            "statement again, or read what there is with partial := true, the rest as missing."
+            "statement again, or read what there is with partial := true, with the rest as missing."
         )
     if isinstance(attempt.made, IncompleteResultsError):
         return attempt.made
     tally = attempt.made.tally
     return IncompleteResultsError(
-        f"The requests of job {job.job_id} are neither here nor at the server any more, and its result files "
-        f"hold {tally.held:,} of its {tally.held + tally.unnamed:,} rows: the custom_ids of the other "
-        f"{tally.unnamed:,} are not known. Nothing was kept. partial := true reads what there is; the other "
-        "rows have to be submitted from your own table."
+        f"The requests of job {job.job_id} are gone, both here and at the server, and its result files hold "
+        f"{tally.held:,} of its {tally.held + tally.unnamed:,} rows: the custom_ids of the other "
+        f"{tally.unnamed:,} are not known. Nothing was kept. partial := true reads what there is; submit the "
+        "other rows from your own table."
     )

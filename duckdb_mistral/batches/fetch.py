@@ -49,7 +49,7 @@ class Fetcher:
             return kept
         if job.step is Step.ANSWERED:
             raise LedgerError(
-                f"The answers that submission {job.submission_id} found again are gone from {self._home.results}, or "
+                f"The answers that submission {job.submission_id} reused are gone from {self._home.results}, or "
                 "damaged. Submit the same rows with force := true: what is still kept is not sent again."
             )
         with self._context.locks.waiting(results_lock(job)):

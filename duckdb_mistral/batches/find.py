@@ -78,12 +78,12 @@ class Finder:
         left = window - self._waited(job) if window else 0.0
         if left > 0:
             raise OutcomeUnknownError(
-                f"{unknown}: run the statement again in {left:.0f} seconds or later, and it looks for the job first."
+                f"{unknown}: run the statement again in {left:.0f} seconds or later; it looks for the job first."
             )
         if not is_whole:
             raise OutcomeUnknownError(
-                f"{unknown}, and the list is not whole: it holds {len(listed.reports):,} of the {listed.total:,} jobs "
-                "that it tells of. Run the statement again later, or with force := true to send it anew."
+                f"{unknown}, but the list is incomplete: it holds {len(listed.reports):,} of the {listed.total:,} jobs "
+                "that the API counts. Run the statement again later, or with force := true to send it again."
             )
         message = "The answer to its create was lost, and the API has no such job."
         self._ledger.move(job, Step.DROPPED if job.step is Step.GIVEN_UP else Step.PLANNED, message=message)
@@ -130,7 +130,7 @@ class Finder:
     def left(self, job: Job) -> float:
         """Return for how many seconds more the job of a refused create is looked for before it may be sent again.
 
-        One whose answer was lost was looked for before it came to be unsent. A clock that was set back tells nothing.
+        One whose answer was lost was looked for before it came to be unsent. A clock that was set back proves nothing.
         """
         window = min((job.least_wait or 0) / SECOND, self._settings.reconcile_seconds)
         waited = [seconds for seconds in self._told_waits(job) if seconds >= -CLOCK_SECONDS]

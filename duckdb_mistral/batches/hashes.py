@@ -75,7 +75,7 @@ def has_hashes(hashes: Path, job: Job) -> bool:
         return False
     if said_by(hashes) is not None and not is_of(hashes, **_requests_said(job)):
         raise LedgerError(
-            f"The hashes in {hashes} are of other requests than those of submission {job.submission_id}, so what was "
+            f"The hashes in {hashes} are not those of submission {job.submission_id}'s requests, so what was "
             "answered before is not known, and nothing was sent. Put the right file back, or remove this one to pay "
             "for those requests again."
         )

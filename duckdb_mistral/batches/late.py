@@ -1,8 +1,8 @@
 """What may still come of jobs that have ended: kept results with rows that have no answer are not the last word.
 
-An end may be told before its counts and files, files may be written after a bad end, and a status may be taken back. So
-kept results remember what the API had told when they were made; the job is asked for again when such results are read,
-and always before a row of it is paid for once more.
+An end may be reported before its counts and files, files may be written after a bad end, and a status may be taken
+back. So kept results remember what the API had said when they were made; the job is asked for again when such results
+are read, and always before a row of it is paid for once more.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def missing_in(context: Context, engine: SharedEngine, job: Job) -> int:
     kept = kept_results(context.home, job)
     if kept is None:
         return 0
-    if job.results_missing is None:  # in the ledger of an older version, or in one that was built anew
+    if job.results_missing is None:  # in the ledger of an older version, or in one that was rebuilt
         with engine.one() as opened:
             missing = count_rows(opened, [kept], "outcome = 'missing'")
         if context.ledger.writable:
@@ -42,7 +42,7 @@ def missing_in(context: Context, engine: SharedEngine, job: Job) -> int:
 
 
 def ask_to_read(context: Context, engine: SharedEngine, jobs: Sequence[Job]) -> list[Job]:
-    """Ask for the jobs whose kept results have rows without an answer, where the API answers; return all jobs anew.
+    """Ask for the jobs whose kept results have rows without an answer, if the API answers; return all jobs as they are.
 
     Nothing is waited for: what is kept can be read without the API.
     """
@@ -55,9 +55,9 @@ def ask_to_read(context: Context, engine: SharedEngine, jobs: Sequence[Job]) -> 
 
 
 def ask_to_pay(context: Context, engine: SharedEngine, jobs: Sequence[Job]) -> list[Job]:
-    """Ask for the ended jobs that have left rows, before these are sent again; return all jobs anew.
+    """Ask for the ended jobs that have left rows, before these are sent again; return all jobs as they are now.
 
-    Raises ApiError where that is not answered.
+    Raises ApiError if the API does not answer.
     """
     left = [job for job in jobs if job.ended and job.job_id is not None and _has_left(context, engine, job)]
     ask_anew(context, left)
@@ -75,7 +75,7 @@ def ask_anew(context: Context, jobs: Sequence[Job]) -> None:
 
 
 def has_changed(job: Job) -> bool:
-    """Tell whether the API tells something else of a job by now than when its kept results were made."""
+    """Tell whether what the API says of a job has changed since its kept results were made."""
     return job.report is not None and job.ended and job.results_told != job.report.told
 
 

@@ -35,7 +35,7 @@ def reread(context: Context, jobs: Iterable[Job]) -> list[Job]:
 
 
 def declared_output(context: Context, identifier: str) -> str | None:
-    """Return the declared output of an id of the ledger's; None where it has none, or is not known here."""
+    """Return the declared output of an id of the ledger's; None if it has none, or is not known here."""
     job = context.ledger.job(identifier)
     submission = context.ledger.submission(identifier if job is None else job.submission_id or identifier)
     return None if submission is None else submission.output

@@ -41,6 +41,6 @@ class PendingLimit:
             if job.request_count > self._most:
                 raise ArgumentError(
                     f"Part {job.part} of submission {job.submission_id} has {job.request_count:,} requests, more than "
-                    f"max_pending_requests allows at all ({self._most:,}), so it would wait for ever. Raise that "
+                    f"max_pending_requests allows at all ({self._most:,}), so it would wait forever. Raise that "
                     f"setting, or give the part up with mistral_batch_cancel('{job.submission_id}')."
                 )

@@ -39,7 +39,7 @@ class Refreshed:
 
 
 def refresh(context: Context, jobs: Iterable[Job]) -> Refreshed:
-    """Ask for every job that has not ended, and record what is told of it."""
+    """Ask for every job that has not ended, and record what the API says of it."""
     return _ask(context, [job for job in jobs if not job.ended])
 
 
@@ -52,7 +52,7 @@ def refresh_ended(context: Context, jobs: Iterable[Job]) -> Refreshed:
 def _ask(context: Context, jobs: Iterable[Job], *, anew: bool = False) -> Refreshed:
     """Ask for jobs, and record what is told of them; with `anew`, they have ended, and may go on all the same.
 
-    A read that fails leaves the ledger as it is, and the first failure is the trouble; only a refused key is told
+    A read that fails leaves the ledger as it is, and the first failure is the trouble; only a refused key raises
     at once. The others are still asked for where it may be of that one job, and are not waited for then.
     """
     wanted = {job.job_id: job for job in jobs if job.job_id is not None}

@@ -37,8 +37,8 @@ class Repair:
 def repair(context: Context) -> Repair:
     """Put a damaged ledger aside, and restore what the workspace's jobs tell of submissions.
 
-    What a sound ledger already knows stays as it is; a new one gets its name once it is whole. Raises an ApiError where
-    the jobs cannot be listed; then nothing was changed.
+    What a sound ledger already knows stays as it is; a new one gets its name once it is whole. Raises an ApiError if
+    the jobs cannot be listed; nothing is changed then.
     """
     home = context.home
     listed = read(context.client)
@@ -79,7 +79,7 @@ def _repaired(context: Context, listed: Listing) -> Repair:
 
 
 def _sound(home: Home) -> Ledger | None:
-    """Return the ledger to go on with, None where it is damaged.
+    """Return the ledger to continue with, None if it is damaged.
 
     One that is locked, or of a newer version, raises LedgerError.
     """

@@ -73,7 +73,7 @@ def _added(context: Context, submission: Submission, entries: Jobs) -> int:
 
 
 def _is_complete(home: Home, submission: Submission, entries: Jobs, parts: Sequence[Part], has_answered: bool) -> bool:
-    """Tell whether all of a submission is there, as far as it is told: what is not must not stand for its content."""
+    """Tell whether all of a submission is there, as far as known: an incomplete one must not stand for its content."""
     told = counted(report.tags for report in entries.values())
     return (
         [part.part for part in parts] == list(range(1, len(parts) + 1))
@@ -120,13 +120,13 @@ def _answered(found: Path) -> tuple[int, str, int] | None:
 
 
 def _keep_results(context: Context) -> None:
-    """Record the results that lie under `home` as kept: the server may not have them any more."""
+    """Record the results that lie under `home` as kept: the server may no longer have them."""
     ledger = context.ledger
     for job in ledger.jobs():
         path = context.home.results_of(job)
         if job.job_id is None or not job.ended or job.results is not None or not path.exists():
             continue
-        # Whoever collects them now records them.
+        # The process that is collecting them records them.
         with context.locks.trying(results_lock(job)) as held:
             if held and _is_whole(path):
                 ledger.keep_results(job, path.name, size_of(path))

@@ -29,7 +29,7 @@ def requests_needed(context: Context, engine: SharedEngine, submission_id: str, 
 def drop_requests(context: Context, engine: SharedEngine, job: Job) -> bool:
     """Remove the spooled requests of a job's part, with their keys, and keep their hashes.
 
-    False where the hashes cannot be written: the requests stay instead. The caller holds the lock of the results.
+    False if the hashes cannot be written: the requests stay instead. The caller holds the lock of the results.
     """
     path = context.home.part(job.submission_id or "", job.part)
     if path.exists():

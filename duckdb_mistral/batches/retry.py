@@ -42,9 +42,9 @@ class Retrier:
         self._fetcher = Fetcher(context)
 
     def retry(self, identifier: str) -> list[tuple[Job, bool]]:
-        """Submit what a submission or job and its retries left; return the jobs that are at it.
+        """Submit what a submission or job and its retries left; return the jobs that do that.
 
-        A retry that has not ended yet goes on instead of a new one, and nothing is sent where nothing is left. Raises
+        A retry that has not ended yet is continued, not replaced, and nothing is sent if nothing is left. Raises
         NotEndedError where the submission itself has not ended: its answers may still come; NotSentError where a part
         of it waits for its submit statement; and ArgumentError where this key or server is not the one that has its
         jobs: they would look as if nothing had been answered.
@@ -60,7 +60,7 @@ class Retrier:
                 if planned:
                     raise not_sent(self._context, planned)
                 raise NotEndedError(
-                    f"{describe(first)} What is left can be sent again once that has ended: "
+                    f"{describe(first)} What is left can be sent again once everything has ended: "
                     f"FROM mistral_batch_wait('{root}') waits for it. Nothing was sent."
                 )
             running = dict.fromkeys(job.submission_id for job in jobs if not job.ended and job.submission_id)
@@ -86,8 +86,8 @@ class Retrier:
             return collect_to_retry(self._context, root).families
         except IncompleteResultsError as error:
             raise IncompleteResultsError(
-                f"{error} Nothing was sent, because what was answered would be paid for twice. If that stays so, "
-                "submit the rows that partial := true tells as missing from your own table."
+                f"{error} Nothing was sent, because what was answered would be paid for twice. If this keeps "
+                "happening, submit from your own table the rows that partial := true reports as missing."
             ) from None
 
     def _send(self, wanted: Sequence[Job], latest: str, family: Family) -> list[tuple[Job, bool]]:
@@ -122,7 +122,7 @@ class Retrier:
             file = submitted(self._context, job, scratch)
             if file is None:
                 raise IncompleteResultsError(
-                    f"The requests of job {job.job_id or job.part} are neither here nor at the server any more, so "
+                    f"The requests of job {job.job_id or job.part} are gone, both here and at the server, so "
                     "what it left cannot be sent again. Submit those rows from your own table: the results WHERE "
                     "outcome <> 'ok' name them."
                 )
@@ -143,7 +143,7 @@ class Retrier:
             )
         if not job.model:
             raise ArgumentError(
-                f"Job {job.job_id} ran on an agent, not a model; it can only be retried where it began."
+                f"Job {job.job_id} ran on an agent, not a model, so only the program that created it can retry it."
             )
         metadata = job.report.metadata if job.report is not None else ()
         return Plan(

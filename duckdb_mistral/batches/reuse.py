@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from duckdb_mistral.requests.spool import Spool
 
 _PAID_TWICE = (
-    "Nothing was sent: requests that were answered may be paid for twice. Run the statement again, or leave reuse := "
-    "'requests' out to pay for them."
+    "Nothing was sent, because requests that were answered might be paid for twice. Run the statement again, or leave "
+    "out reuse := 'requests' to pay for them."
 )
 UNSENT = (Step.PLANNED, Step.HELD)
 
@@ -147,8 +147,8 @@ def _refuse_pending(
     raise NotEndedError(
         f"{count:,} of these requests {'waits' if count == 1 else 'wait'} for an answer in submission "
         f"{first.submission_id}{others}, of which job {first.job_id or '(not created yet)'} is {first.status}. Nothing "
-        f"was sent: they would be paid for twice. FROM mistral_batch_wait('{first.submission_id}') waits for their "
-        "answers, and the same statement then sends only the rest; without reuse := 'requests' it pays for all."
+        f"was sent, because they would be paid for twice. FROM mistral_batch_wait('{first.submission_id}') waits for "
+        "their answers; the same statement then sends only the rest. Without reuse := 'requests' it pays for all."
     )
 
 

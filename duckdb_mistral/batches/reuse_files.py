@@ -31,9 +31,9 @@ def forget(home: Home, submission_id: str) -> None:
 
 
 def kept_copies(home: Home, submission_id: str) -> Path | None:
-    """Return the file that `home.copies` names, None where there is none.
+    """Return the file that `home.copies` names, None if there is none.
 
-    Raises LedgerError where it is another submission's: rows would get answers to what they did not ask.
+    Raises LedgerError if it is another submission's: rows would get answers to what they did not ask.
     """
     path = home.copies(submission_id)
     if not path.exists():

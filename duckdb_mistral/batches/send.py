@@ -62,7 +62,7 @@ class Sender:
     def look_for_unsent(self, submission: Submission) -> None:
         """Adopt what the workspace has of jobs that count as not sent; the caller holds the submission's lock.
 
-        Raises OutcomeUnknownError where it is too early to tell for a create that was refused.
+        Raises OutcomeUnknownError if it is too early to tell for a create that was refused.
         """
         unsent = self._at(submission, Step.PLANNED, Step.HELD)
         if unsent:
@@ -71,10 +71,10 @@ class Sender:
     def advance(self, submission: Submission, *, held_only: bool = False, before: Listing | None = None) -> None:
         """Create the jobs of `submission` that do not exist yet; the caller holds the submission's lock.
 
-        With `held_only`, no others than those that waited for room: what a submit did not come to, or was refused,
-        is sent by a submit alone. `before` is what the workspace listed before the submission was made. Jobs without
-        room under the pending limit become HELD. Raises OutcomeUnknownError where an answer was lost and the job is
-        not listed, OvertakenError where others were quicker since `before`, and an ApiError where the API refused.
+        With `held_only`, no others than those that waited for room: what a submit did not get to, or was refused,
+        only a submit sends. `before` is what the workspace listed before the submission was made. Jobs without
+        room under the pending limit become HELD. Raises OutcomeUnknownError if an answer was lost and the job is
+        not listed, OvertakenError if others were quicker since `before`, and an ApiError if the API refused.
         """
         self.look_for_lost(submission)
         steps = (Step.HELD,) if held_only else (Step.PLANNED, Step.HELD)
@@ -105,7 +105,7 @@ class Sender:
     def _may_go_on(self, submission: Submission, waiting: Sequence[Job]) -> bool:
         """Tell, at the cost of one short list, whether jobs that wait for room have any.
 
-        Where they have none, those that were sent once are looked for all the same.
+        If they have none, those that were sent once are looked for all the same.
         """
         if not waiting or _fitting(waiting, self._pending.room()):
             return bool(waiting)

@@ -1,7 +1,7 @@
 """The directories of spooled requests under `home`: whose they are, and whether the ledger remembers all of them.
 
-A submission's directory is marked before anything of it is sent. One that is marked and that the ledger does not know
-tells that the ledger is older than it: a backup that was put back. Then nothing is sent or removed until it is mended.
+A submission's directory is marked before anything of it is sent. If one is marked and the ledger does
+not know it, the ledger is older: a restored backup. Then nothing is sent or removed until it is repaired.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def new_spool(context: Context) -> Spool:
     """Return an empty spool for the requests of a new submission; its directory has the submission's id.
 
-    What submissions that never came to be recorded have left is removed. Raises LedgerError where the ledger is
-    older than what lies beside it.
+    What submissions that were never recorded have left is removed. Raises LedgerError if the ledger is older
+    than what lies beside it.
     """
     settings, ledger, home = context.settings, context.ledger, context.home
     check_memory(home, ledger)
@@ -61,7 +61,7 @@ def mark_recorded(home: Home, submission: Submission) -> None:
 
     The mark holds the server and the account that the submission is sent with.
 
-    Raises LedgerError where that cannot be written.
+    Raises LedgerError if that cannot be written.
     """
     directory = home.spool(submission.submission_id)
     mark = mark_path(directory)
@@ -74,8 +74,8 @@ def mark_recorded(home: Home, submission: Submission) -> None:
         )
     except OSError as error:
         raise LedgerError(
-            f"{directory} cannot be written ({error.strerror}), so nothing is sent. Free or mend its disk, and run the "
-            "statement again."
+            f"{directory} cannot be written ({error.strerror}), so nothing is sent. Free some space on its disk, or "
+            "repair it, and run the statement again."
         ) from error
 
 
@@ -111,15 +111,15 @@ def forgotten_spools(home: Home, ledger: Ledger) -> list[Path]:
 
 
 def check_memory(home: Home, ledger: Ledger) -> None:
-    """Raise LedgerError where the ledger is older than what lies beside it."""
+    """Raise LedgerError if the ledger is older than what lies beside it."""
     forgotten = forgotten_spools(home, ledger)
     if forgotten:
         others = f" and {len(forgotten) - 1} more" if len(forgotten) > 1 else ""
         raise LedgerError(
             f"The ledger under {home} is older than the requests beside it: it does not know submission "
-            f"{min(forgotten).name}{others}, of which parts may have been sent. Was it restored from a backup? Nothing "
-            "is sent or removed until `duckdb-mistral doctor --repair`, run with the same key and server, has brought "
-            "back what it forgot from the workspace's jobs."
+            f"{min(forgotten).name}{others}, parts of which may have been sent. Was it restored from a backup? Nothing "
+            "is sent or removed until `duckdb-mistral doctor --repair`, run with the same key and server, has "
+            "restored what it lacks from the workspace's jobs."
         )
 
 

@@ -49,7 +49,7 @@ class Submitter:
         """Return the jobs of what was spooled, each with whether it had existed before this call.
 
         The same content returns the same jobs. A submission whose jobs have all ended badly, or `force`, sends
-        anew. Raises ArgumentError, before anything is recorded, where what would be sent may cost more than the plan
+        it again. Raises ArgumentError, before anything is recorded, if what would be sent may cost more than the plan
         allows, and OutcomeUnknownError where a create's answer was lost.
         """
         self._context.settings.required_key()
@@ -67,7 +67,7 @@ class Submitter:
             unsent = self._unsent(known)
             if unsent:
                 self._check_cost(plan, unsent)
-            # A ledger that was built anew does not know it.
+            # A rebuilt ledger does not know it.
             return self._resume(plan, replace(known, timeout_hours=plan.timeout_hours), listed)
         if not plan.reuse_requests:
             self._check_cost(plan, spool.finish())

@@ -27,7 +27,7 @@ def submitted(context: Context, job: Job, scratch: Path) -> Path | None:
     if job.submission_id is not None:
         path = context.home.part(job.submission_id, job.part)
         with suppress(FileNotFoundError):
-            if job.input_bytes in (path.stat().st_size, 0):  # 0 where the ledger was built anew; else it is damaged
+            if job.input_bytes in (path.stat().st_size, 0):  # 0 if the ledger was rebuilt; else it is damaged
                 return path
     inputs = job.report.input_files if job.report is not None else ()
     path = submitted_path(scratch, job)

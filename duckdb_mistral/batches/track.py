@@ -48,8 +48,8 @@ class PolledAll(Refreshed):
 def status(context: Context, identifier: str | None = None) -> Polled:
     """Return the jobs of an id, or of every submission, as the API has them now.
 
-    A job that the API cannot tell of just now is returned as last seen; `checked_at` says when. Raises UnknownJobError
-    where an id is given and the workspace does not know a job of it.
+    If the API cannot be asked about a job just now, it is returned as last seen; `checked_at` says when. Raises
+    UnknownJobError if an id is given and the workspace does not know a job of it.
     """
     polled = poll(context, identifier)
     if polled.gone and identifier is not None:
@@ -118,7 +118,7 @@ def unsent(context: Context, jobs: Iterable[Job]) -> list[Job]:
 def _advance(context: Context, jobs: Iterable[Job], *, all_told: bool) -> dict[str | None, str]:
     """Create what waits for room, and look for what was lost, unless another process is at it.
 
-    What the API does not take now is tried again by the next call; a refused key is told at once, and with
+    What the API does not take now is tried again by the next call; a refused key raises at once, and with
     `all_told` also what stands in a submission's way for longer. Returns why submissions do not go on.
     """
     reasons: dict[str | None, str] = {}

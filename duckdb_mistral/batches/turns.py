@@ -1,4 +1,4 @@
-"""Whose turn it is where several homes submit the same at once: of those, the one that uploaded first.
+"""Whose turn it is if several homes submit the same at once: the one that uploaded first.
 
 An upload costs nothing, and the workspace lists it with the server's time. So whoever is about to create the first job
 of a submission looks at the uploads of the same content: who finds none before its own goes on at once, the others wait
@@ -55,7 +55,7 @@ class Turns:
         self._pause = context.retry.pause
 
     def wait(self, submission: Submission, before: Listing) -> None:
-        """Return once it is this submission's turn, of which nothing was created yet, and some part is uploaded.
+        """Return once it is this submission's turn, none of whose jobs exist yet, and some part of which is uploaded.
 
         `before` is what the workspace listed before it was made. Raises OvertakenError where others have created the
         same meanwhile.

@@ -1,4 +1,4 @@
-"""Uploading the parts of a submission; what a call uploaded that did not live to record it is found again."""
+"""Uploading the parts of a submission; files of a call that died before recording them are found again."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Uploader:
         return files
 
     def find_again(self, submission: Submission, files: dict[int, Part], number: int) -> None:
-        """Give a file that the create did not find a moment; upload it again where it is gone."""
+        """Give a file that the create did not find a moment; upload it again if it is gone."""
         part = files[number]
         if not self._client.file_exists(str(part.file_id)):
             self._ledger.set_file(part, None)
@@ -71,13 +71,13 @@ class Uploader:
         files[number] = part
 
     def _upload(self, submission: Submission, part: Part) -> str:
-        """Upload a part's requests, or find them uploaded by a call that did not live to record it."""
+        """Upload a part's requests, or find them uploaded by a call that died before recording it."""
         path = self._home.part(submission.submission_id, part.part)
         if not path.exists() or path.stat().st_size != part.input_bytes:
             raise SourceError(
                 f"The requests of part {part.part} of submission {submission.submission_id} are gone from "
                 f"{path.parent}, and were not uploaded. Run the submit statement again with force := true to build "
-                "them anew."
+                "them again."
             )
         name = file_name(submission, path.name)
         may_be_there = part.upload_began is not False

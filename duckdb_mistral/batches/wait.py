@@ -29,8 +29,8 @@ def wait(
 ) -> list[Job]:
     """Return once every job of an id has ended; `watch` sees the jobs after each poll.
 
-    Raises WaitTimeoutError past `timeout_seconds`; the jobs run on. Raises NotSentError where a part would wait
-    for ever. A poll that fails ends nothing.
+    Raises WaitTimeoutError past `timeout_seconds`; the jobs run on. Raises NotSentError if a part would wait
+    forever. A failed poll does not end the wait.
     """
     if not context.ledger.writable and not all(job.ended for job in find(context, identifier)):
         raise read_only(context.home.path)
@@ -52,7 +52,7 @@ def wait(
         if timeout_seconds is not None and left <= 0:
             told = " ".join(filter(None, (describe(jobs), polled.trouble)))
             raise WaitTimeoutError(
-                f"{told} That is not the end, and {timeout_seconds:g} seconds have passed. "
+                f"{told} The wait gave up after {timeout_seconds:g} seconds. "
                 "The jobs run on; wait again whenever you like."
             )
         context.retry.pause(min(interval, left))

@@ -29,10 +29,10 @@ LONGEST_TIMEOUT_HOURS = 168
 #: A pilot is paid at the ordinary price and waited for.
 MOST_PILOTS = 1000
 REUSE = ("submission", "requests")
-#: Said where an argument is true or false, or came to nothing, as what is compared does.
+#: Said if an argument is true, false or NULL, as a comparison would be.
 COMPARED = (
-    "An argument is true, false or NULL where that means nothing. Was it named by =, which compares? Arguments are "
-    "named by :=, as in model := 'mistral-small-latest' or partial := true. Nothing was sent."
+    "An argument is true, false or NULL, which means nothing there. Was it named with =, which compares? Name "
+    "arguments with :=, as in model := 'mistral-small-latest' or partial := true. Nothing was sent."
 )
 
 
@@ -88,7 +88,7 @@ def metadata(value: Any) -> tuple[tuple[str, str], ...]:
             raise ArgumentError(f"metadata {key!r} is a list or a struct; a job's metadata is text. Nothing was sent.")
         text = entry if isinstance(entry, str) else json.dumps(entry)
         if key in KEYS:
-            raise ArgumentError(f"metadata cannot use the key {key!r}: jobs are found again by it. Nothing was sent.")
+            raise ArgumentError(f"metadata cannot use the key {key!r}: the package finds jobs by it. Nothing was sent.")
         if not 1 <= len(key) <= LONGEST_METADATA_KEY:
             raise ArgumentError(
                 f"The metadata key {key!r} has {len(key)} characters; the API takes 1 to {LONGEST_METADATA_KEY}. "
@@ -130,7 +130,7 @@ def _reuses_requests(value: Any, models: tuple[str, ...]) -> bool:
         raise ArgumentError(f"reuse must be 'submission' or 'requests', but is {_shown(value)}. Nothing was sent.")
     if value == "requests" and len(models) > 1:
         raise ArgumentError(
-            "reuse := 'requests' goes with one model: what was answered before differs from model to model, and all "
+            "reuse := 'requests' takes one model: what was answered before differs from model to model, and all "
             "models of a submission run on the same file. Submit once per model. Nothing was sent."
         )
     return bool(value == "requests")
@@ -153,7 +153,7 @@ def _with_output(endpoint: Endpoint, params: Mapping[str, Any], output: Output |
             f"{endpoint.path} gives no structured output; {' and '.join(OUTPUT_FIELDS)} do. Nothing was sent."
         )
     if any(name.lower() == field for name in params):
-        raise ArgumentError(f"params holds {field}, and output says it too. Leave one of them out. Nothing was sent.")
+        raise ArgumentError(f"params sets {field}, and so does output. Leave one of them out. Nothing was sent.")
     return {**params, field: output.response_format}
 
 
@@ -180,7 +180,7 @@ def _models(value: Any, default: str) -> tuple[str, ...]:
 def _timeout_hours(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LONGEST_TIMEOUT_HOURS:
         raise ArgumentError(
-            f"timeout_hours must be a whole number from 1 to {LONGEST_TIMEOUT_HOURS}, which is 7 days, but is "
+            f"timeout_hours must be a whole number from 1 to {LONGEST_TIMEOUT_HOURS}, or 7 days, but is "
             f"{_shown(value)}. Nothing was sent."
         )
     return int(value)

@@ -82,7 +82,7 @@ def _results(session: Session, given: Mapping[str, Any]) -> str:
     if identifier is None:
         raise ArgumentError(f"{NULL_ID} Without an id, the results of every ended submission are read.")
     if not isinstance(identifier, str):
-        raise ArgumentError(f"id must be the text of a submission or job id, but is {identifier!r}.")
+        raise ArgumentError(f"id must be a submission or job id as text, but is {identifier!r}.")
     context = session.context()
     refuse_out_of_reach(context.home.path, given.get("allowed"))
     collected = collect(context, None if identifier == EVERY else identifier, partial=partial)

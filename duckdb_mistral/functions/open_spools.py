@@ -79,7 +79,7 @@ class OpenSpools:
                 self._opened.popitem()[1].spool.discard()
 
     def leave(self) -> None:
-        """Leave all to whoever discards next; this waits for nothing, and does nothing where somebody is at work."""
+        """Leave all to whoever discards next; this waits for nothing, and does nothing if another thread is at work."""
         if self._lock.acquire(blocking=False):
             try:
                 while self._opened:

@@ -34,8 +34,8 @@ def follow(identifier: str | None) -> bool:
     """Show the jobs of an id until all have ended, or Ctrl-C; without id, those of all submissions that go on now.
 
     Returns whether all have ended. Jobs of another server, that the workspace has forgotten, or that only a submit
-    would create, are not waited for: nothing will be heard of them. Those that wait for a submit are told at the end,
-    and so are, where an id is given, those of another server.
+    would create, are not waited for: nothing will be heard of them. Those that wait for a submit are named at the end,
+    and so are those of another server if an id is given.
     """
     with closing(Context.of_environment()) as context:
         with watching() as watch:
@@ -88,7 +88,7 @@ def _lines() -> Watch:
 
 
 def tell(text: str | None) -> None:
-    """Say something on standard error, where there is anything to say."""
+    """Print a text on standard error, if there is one."""
     if text is not None:
         print(printable(text), file=sys.stderr, flush=True)  # noqa: T201  this is the place that talks
 
@@ -103,7 +103,7 @@ def _failed(job: Job) -> str:
 
 
 def _asked_again(trouble: str | None) -> str | None:
-    return None if trouble is None else f"{trouble} It is asked again."
+    return None if trouble is None else f"{trouble} Asking again."
 
 
 @contextmanager

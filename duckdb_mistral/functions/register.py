@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _databases: dict[str, Functions] = {}
 #: The connections and cursors that have the macros, with the functions of their database.
 _registered: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, Functions] = weakref.WeakKeyDictionary()
-#: The default connection: DuckDB makes a new object for it each time that nobody holds one.
+#: The default connection: DuckDB makes a new object for it whenever nobody holds one.
 _default: list[duckdb.DuckDBPyConnection] = []
 #: Threads that register cursors of one database at once make its functions once.
 _registering = threading.Lock()
@@ -46,8 +46,8 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
     max_pending_requests, reconcile_seconds, poll_seconds, deadline_seconds, prices. What is not given comes from the
     environment at each call.
 
-    Raises SettingError for a setting that does not exist or cannot be used, ArgumentError for what is no connection and
-    for the first call on a connection or cursor in a transaction.
+    Raises SettingError for a setting that does not exist or cannot be used, ArgumentError for what is not a connection
+    and for the first call on a connection or cursor in a transaction.
     """
     import duckdb
 
@@ -60,7 +60,7 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
     known = connection in _registered
     if not known and _in_transaction(connection):
         raise ArgumentError(
-            "register() was called in a transaction, whose ROLLBACK would take the functions away again. Nothing was "
+            "register() was called in a transaction, whose ROLLBACK would remove the functions again. Nothing was "
             "changed. Register before BEGIN, or after COMMIT."
         )
     functions = _functions_of(connection, settings)
@@ -107,8 +107,8 @@ def _settings(settings: object, duckdb_arguments: Mapping[str, Any]) -> Mapping[
     misplaced = [name for name in duckdb_arguments if name in ENVIRONMENT]
     if misplaced:
         raise ArgumentError(
-            f"connect() takes settings in one dictionary: connect(…, settings={{'{misplaced[0]}': …}}). What stands "
-            f"beside it, such as {' and '.join(misplaced)} here, goes to duckdb.connect()."
+            f"connect() takes settings in one dictionary: connect(…, settings={{'{misplaced[0]}': …}}). What is "
+            f"outside it, such as {' and '.join(misplaced)} here, goes to duckdb.connect()."
         )
     if settings is not None and not isinstance(settings, Mapping):
         raise ArgumentError(f"settings must be a dictionary such as {{'model': …}}, not a {type(settings).__name__}.")
@@ -169,7 +169,7 @@ def _in_transaction(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _begin_child() -> None:
-    """Begin anew what another thread of the parent may have held when it forked."""
+    """Start afresh with what another thread of the parent may have held when it forked."""
     global _registering
     _registering = threading.Lock()
 

@@ -68,9 +68,9 @@ def _refuse_recursion(name: str, source: str) -> None:
     called = rf"\bmistral_batch_{name}\"?\s*\("
     if not duckdb.__version__.startswith("1.") and re.search(called, source, re.IGNORECASE):
         raise ArgumentError(
-            f"The source calls mistral_batch_{name} itself, which DuckDB {duckdb.__version__} takes for an endless "
-            f"one. Make a table of the inner call (CREATE TEMP TABLE inner_rows AS FROM mistral_batch_{name}(…)), and "
-            "give its name. Nothing was sent."
+            f"The source calls mistral_batch_{name} itself, which DuckDB {duckdb.__version__} takes for "
+            f"endless recursion. Make a table of the inner call (CREATE TEMP TABLE inner_rows AS FROM "
+            f"mistral_batch_{name}(…)), and give its name. Nothing was sent."
         )
 
 
@@ -92,7 +92,7 @@ def with_type_of_caller(name: str, given: Mapping[str, Any], error: UnknownTypeE
     """Return the statement that calls `name` again, with what the caller's connection makes of a declared output.
 
     The types that the caller has created are there alone; `typeof` tells what is in them. Where the connection does not
-    know the type either, its own error says so. Raises `error` where that was tried already.
+    know the type either, its own error says so. Raises `error` if that was tried already.
     """
     if given.get("typed"):
         raise error
@@ -150,7 +150,7 @@ def source_sql(source: str) -> str:
     """Return `source`, the name of anything that FROM accepts or the text of one SELECT, to stand in brackets.
 
     The text is the caller's own and goes in as it is; DuckDB's parser decides what it is, so nothing can
-    follow it. Raises ArgumentError where it is neither.
+    follow it. Raises ArgumentError if it is neither.
     """
     text = source.strip()
     for body in (text, *_without_end(text)):
@@ -159,9 +159,9 @@ def source_sql(source: str) -> str:
                 return f"(\n{query}\n)"
     if re.search(r"\bPIVOT\b", text, re.IGNORECASE) and _statements(text):
         raise ArgumentError(
-            "source has a PIVOT whose columns DuckDB finds by a statement of its own, so it cannot stand in another. "
-            "Say the columns (PIVOT t ON name IN ('prompt', 'system') …), or make a table of it (CREATE TEMP TABLE "
-            "pivoted AS PIVOT …) and give its name. Nothing was sent."
+            "source has a PIVOT whose columns DuckDB finds by running it first, so it cannot be part of another "
+            "statement. Name the columns (PIVOT t ON name IN ('prompt', 'system') …), or make a table of it (CREATE "
+            "TEMP TABLE pivoted AS PIVOT …) and give its name. Nothing was sent."
         )
     raise ArgumentError(
         f"source must be the name of a table or view, or the text of one SELECT, but is {_shortened(source)!r}"
@@ -180,7 +180,7 @@ def _as_name(text: str) -> list[str]:
     """Return the queries of a text as what FROM accepts; my-table needs quotes and may come without."""
     if not any(character.isspace() or character in "'\"();" for character in text):
         return [f"FROM {text}", f"FROM {identifier(text)}"]
-    # EXPLAIN SELECT 1 is no table named explain.
+    # EXPLAIN SELECT 1 is not a table named explain.
     return [] if _statements(text) else [f"FROM {text}"]
 
 

@@ -1,7 +1,7 @@
 """The functions that DuckDB calls: Arrow in, Arrow out, each one use case.
 
 An error goes back as a value, and the statement raises it: so a person reads a sentence, and not Python's words
-around it. What is no MistralBatchError is a bug, and goes through as it is.
+around it. Anything but a MistralBatchError is a bug, and goes through as it is.
 """
 
 from __future__ import annotations

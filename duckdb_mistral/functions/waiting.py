@@ -1,4 +1,4 @@
-"""A long call whose outcome is asked for time and again, so that DuckDB can end the statement in between.
+"""A long call whose outcome is polled, so that DuckDB can end the statement in between.
 
 DuckDB cannot tell a function that its query was interrupted. But it looks between two calls of one.
 """
@@ -27,7 +27,7 @@ END_SECONDS = 1.0
 
 
 class Waiting(Generic[Outcome]):
-    """A call on a thread of its own, which is interrupted where nobody asks after it any more."""
+    """A call on a thread of its own, which is interrupted once nobody asks after it."""
 
     def __init__(self, call: Callable[[], Outcome]) -> None:
         """Begin the call."""
@@ -59,7 +59,7 @@ class Waiting(Generic[Outcome]):
 
     @property
     def left(self) -> bool:
-        """Whether nobody asks any more."""
+        """Whether nobody is asking now."""
         return time.monotonic() > self._asked_at + LEFT_SECONDS
 
     def _work(self, call: Callable[[], Outcome], heard: int) -> None:

@@ -37,7 +37,7 @@ class Waits:
         return number
 
     def outcome(self, number: int) -> list[Job] | None:
-        """Return the jobs of a wait that has ended, or raise what it has raised; None where it goes on.
+        """Return the jobs of a wait that has ended, or raise what it has raised; None while it goes on.
 
         All waits together take no longer for it than one would.
         """

@@ -52,7 +52,7 @@ def what_to_do(jobs: Sequence[Job]) -> str | None:
         for name in identifiers[:MOST_NAMED]
     ]
     more = len(identifiers) - len(named)
-    others = f"; so they do for {more} more" if more else ""
+    others = f"; the same goes for {more} more" if more else ""
     total = sum(job.request_count for job in jobs)
     return f"{sentence(failed(left), unasked(left), total)} {'; '.join(named)}{others}."
 

@@ -21,7 +21,7 @@ class Step(StrEnum):
     #: The create is being sent, or its answer was lost: → CREATED or PLANNED or HELD or GIVEN_UP; or to itself, where a
     #: clock was set back and the time of looking for it begins again
     SENDING = "sending"
-    #: Its answer was lost, and it is not wanted any more: → CREATED where the API has it all the same, else DROPPED; or
+    #: Its answer was lost, and it is no longer wanted: → CREATED where the API has it all the same, else DROPPED; or
     #: to itself, as above
     GIVEN_UP = "given up"
     #: Refused for now, or no room: → SENDING or DROPPED

@@ -41,7 +41,7 @@ class Status(StrEnum):
 #: No job leaves these, but for a server that takes back what it said.
 ENDED = frozenset({Status.SUCCESS, Status.FAILED, Status.TIMEOUT_EXCEEDED, Status.CANCELLED})
 WORDS = frozenset(Status)
-#: Ended, and not as the user wished.
+#: Ended, but not as the user wished.
 ENDED_BADLY = ENDED - {Status.SUCCESS}
 #: What counts against the workspace's pending limit.
 PENDING = (Status.QUEUED, Status.RUNNING, Status.CANCELLATION_REQUESTED)
@@ -97,7 +97,7 @@ class JobReport:
     def from_json(cls, body: Mapping[str, Any]) -> JobReport:
         """Read a BatchJobOut; what is missing, null or of another type is left at its default.
 
-        Raises ValueError where there is no id: then it is no job.
+        Raises ValueError if there is no id: then it is not a job.
         """
         job_id = body.get("id")
         if not isinstance(job_id, str) or not job_id:

@@ -1,4 +1,4 @@
-"""What the metadata of a job tells of its submission: how it is found again, and how a lost ledger is built anew."""
+"""What the metadata of a job tells of its submission: how it is found again, and how a lost ledger is rebuilt."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LONGEST_NUMBER = 18
 class Tags:
     """What a job tells of its submission, read whatever a server made of the case of it.
 
-    By the first three a job is found whose create lost its answer; by all of them a lost ledger is built anew.
+    By the first three a job is found whose create lost its answer; by all of them a lost ledger is rebuilt.
     """
 
     submission_id: str | None = None

@@ -145,8 +145,8 @@ def write_results(
         if tally.held < promised and not partial and not files.answers and _names_no_file(job):
             raise IncompleteResultsError(
                 f"Job {job.job_id} counts {promised:,} answers but names no result file. Nothing was kept. Run the "
-                "statement again in a moment, in case it names one late. Answers that a job gives inline, in what the "
-                "API says of it, are not read."
+                "statement again in a moment, in case the API names one late. Answers that the API gives inline, "
+                "with the job itself, are not read."
             )
         if tally.held < promised and not partial:
             raise IncompleteResultsError(

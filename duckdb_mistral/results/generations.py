@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.requests.spool import Spool
 
-#: What a retry sends again. A truncated answer is an answer: sending it again as it is would truncate it again.
+#: What a retry sends again. A truncated answer is an answer: sent again unchanged, it would be truncated again.
 LEFT = "outcome IN ('error', 'missing')"
 
 
@@ -46,7 +46,7 @@ def union_of(generations: Sequence[Sequence[Path]], columns: str) -> str:
 
 
 def spool_left(requests: Sequence[Path], generations: Sequence[Sequence[Path]], spool: Spool) -> str | None:
-    """Write the request lines of `requests` that are left into `spool`; return their fingerprint, None for none."""
+    """Write the request lines of `requests` that are left into `spool`; return their fingerprint, or None."""
     # Request files are our own, or an input file of another program's: the same lines either way.
     statement = template("left_requests").substitute(
         line=request_line(), results=union_of(generations, "custom_id, outcome"), left=LEFT

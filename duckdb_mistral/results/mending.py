@@ -1,4 +1,4 @@
-"""JSON that is nearly some, read all the same, as SQL: what is plainly the text of an answer is not paid for twice."""
+"""SQL that reads what is nearly JSON all the same: what is plainly the text of an answer is not paid for twice."""
 
 from __future__ import annotations
 

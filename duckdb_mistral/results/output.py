@@ -30,13 +30,13 @@ _NO_MAP = (
     "the names of an answer's fields have to be known: declare 'STRUCT(name VARCHAR, other VARCHAR)', or pairs, as in "
     "'STRUCT(pairs STRUCT(key VARCHAR, value VARCHAR)[])'."
 )
-#: Types that are none without what is in them, and what to write.
+#: Types that are incomplete by name alone, and what to write.
 _BARE = {
     "enum": "name its values, as in 'STRUCT(mood ENUM(''happy'', ''sad''))'",
     "map": _NO_MAP[:-1],
     "struct": "name its fields, as in 'STRUCT(sentiment VARCHAR, score DOUBLE)'",
-    "list": "say of what, as in 'STRUCT(labels VARCHAR[])'",
-    "array": "say of what, as in 'STRUCT(labels VARCHAR[])'",
+    "list": "say what it holds, as in 'STRUCT(labels VARCHAR[])'",
+    "array": "say what it holds, as in 'STRUCT(labels VARCHAR[])'",
     "union": "an answer is a JSON object: declare a STRUCT, such as 'STRUCT(sentiment VARCHAR, score DOUBLE)'",
 }
 
@@ -62,16 +62,14 @@ class UnknownTypeError(ArgumentError):
 
 
 def declared(text: str) -> Output:
-    """Read a DuckDB type or a JSON schema; raise ArgumentError where it cannot be answered in JSON."""
+    """Read a DuckDB type or a JSON schema; raise ArgumentError if it cannot be answered in JSON."""
     if text.lstrip().startswith("{"):
         return _from_schema(text)
     if text.strip().lower() in _BARE:
-        raise ArgumentError(
-            f"output is {text.strip()} without what is in it: {_BARE[text.strip().lower()]}. {_NOT_SENT}"
-        )
+        raise ArgumentError(f"output is {text.strip()} and no more: {_BARE[text.strip().lower()]}. {_NOT_SENT}")
     kind = _parsed(text)
     if str(kind) in ("JSON", "VARIANT"):
-        raise ArgumentError(f"output is {kind}, which says nothing of an answer's form. {_ANY_JSON} {_NOT_SENT}")
+        raise ArgumentError(f"output is {kind}, which does not say what an answer looks like. {_ANY_JSON} {_NOT_SENT}")
     if kind.id == "map":
         raise ArgumentError(f"output is {kind}, but {_NO_MAP} {_NOT_SENT}")
     schema = _schema(kind, "output")
@@ -86,7 +84,7 @@ def declared(text: str) -> Output:
 
 
 def parsed_sql(text: str, output: Output | None) -> str:
-    """Return the SQL of an answer's text as JSON; NULL where it is none."""
+    """Return the SQL of an answer's text as JSON; NULL if it is not JSON."""
     if output is not None:
         return strict_json(text)
     # Most answers are prose, which json_valid tells at its first letter.
@@ -105,9 +103,11 @@ def _from_schema(text: str) -> Output:
     try:
         json.loads(text)
     except ValueError as error:
-        raise ArgumentError(f"output begins like a JSON schema, but is no JSON: {error}. Nothing was sent.") from None
+        raise ArgumentError(
+            f"output begins like a JSON schema, but is not valid JSON: {error}. Nothing was sent."
+        ) from None
     except RecursionError:
-        pass  # told below
+        pass  # given_json says so
     schema = given_json("output", text)
     kinds = schema.get("type", [])
     named = kinds if isinstance(kinds, list) else [kinds]
@@ -115,13 +115,13 @@ def _from_schema(text: str) -> Output:
         response_format = schema
     elif any(not isinstance(kind, str) or kind not in SCHEMA_TYPES for kind in named):
         raise ArgumentError(
-            f"output says the type {json.dumps(kinds)}, which no JSON schema has. For JSON of any form use params := "
-            "{'response_format': {'type': 'json_object'}} in place of output. Nothing was sent."
+            f"output has the type {json.dumps(kinds)}, which JSON Schema does not define. For JSON of any form use "
+            "params := {'response_format': {'type': 'json_object'}} in place of output. Nothing was sent."
         )
     elif "type" in schema or "$ref" in schema or "anyOf" in schema or "properties" in schema:
         response_format = _format(str(schema.get("title") or "output"), schema, None)
     else:
-        raise ArgumentError("output is a JSON object, but no JSON schema: it says no type. Nothing was sent.")
+        raise ArgumentError("output is a JSON object, but not a JSON schema: it has no type. Nothing was sent.")
     said = response_format["json_schema"]
     misfit = schema_misfit("parsed", said.get("schema") if isinstance(said, dict) else None)
     return Output(json.dumps(schema, ensure_ascii=False), "JSON", response_format, _bindable(misfit))

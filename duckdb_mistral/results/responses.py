@@ -45,11 +45,11 @@ BLOCK_BYTES = 1 << 20
 #: Rows mostly lie as their lines do: those of one call are in so few places that each is read by itself, or else
 #: scattered over the file.
 FEW_PLACES = 16
-#: Said where a row's line is not there: somebody changed the files.
+#: Said if a row's line is missing: somebody changed the files.
 OTHER_LINES = (
-    "The result lines beside these results are not those that they were read from, so the column response cannot be "
-    "read. The other columns can: SELECT * EXCLUDE (response). As long as the server has the job's files, response can "
-    "be had again: free the kept results with `duckdb-mistral clean --results ID --yes` and read them anew."
+    "The result lines beside these results are not the ones that they were read from, so the column response cannot "
+    "be read. The other columns can: SELECT * EXCLUDE (response). While the server has the job's files, response can "
+    "be restored: free the kept results with `duckdb-mistral clean --results ID --yes` and read them again."
 )
 _building = threading.Lock()
 
@@ -237,7 +237,7 @@ class LineIndex:
 
 
 def _hashes(path: Path) -> np.ndarray[Any, Any]:
-    """Return the hashes of the custom_ids of a file, line after line; none where one is no JSON."""
+    """Return the hashes of the custom_ids of a file, line after line; none if one is not JSON."""
     with own_engine() as engine:
         engine.execute("SET preserve_insertion_order = true")
         try:
@@ -251,7 +251,7 @@ def _hashes(path: Path) -> np.ndarray[Any, Any]:
 
 
 def _bounds(path: Path) -> np.ndarray[Any, Any]:
-    """Return where the lines of a file begin, and its end; a line of nothing but spaces is none, as for DuckDB."""
+    """Return where the lines of a file begin, and its end; a blank line does not count, as for DuckDB."""
     found = list(_line_starts(path))
     starts = np.concatenate([np.empty(0, dtype=np.int64), *(starts for starts, _ in found)])
     unusual = np.concatenate([np.empty(0, dtype=np.int64), *(unusual for _, unusual in found)])

@@ -35,7 +35,7 @@ def _name(custom_id: str | None, meant: str | None) -> str:
     if meant is None:
         return printable(_quoted(custom_id, ascii_alone=False))
     # So that two do not look the same, what is not ASCII is escaped.
-    return f"{_quoted(custom_id)} (sent was {_quoted(meant)})"
+    return f"{_quoted(custom_id)} ({_quoted(meant)} was sent)"
 
 
 def _quoted(custom_id: str, *, ascii_alone: bool = True, most: int = 60) -> str:

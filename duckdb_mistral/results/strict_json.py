@@ -36,7 +36,7 @@ def no_json(text: str) -> str:
     blanks = r"E' \t\r\n'"
     return (
         f"CASE WHEN {text} IS NULL THEN 'there is none' WHEN trim({text}, {blanks}) = '' THEN 'it is empty' "
-        f"WHEN json_valid({text}) THEN 'it has a comma before a bracket, or a number such as NaN, which JSON has not' "
-        f"WHEN ltrim({text}, {blanks}) LIKE '```%' THEN 'it stands between ```, which is not JSON' "
+        f"WHEN json_valid({text}) THEN 'it has a comma before a bracket, or a number such as NaN, which are not JSON' "
+        f"WHEN ltrim({text}, {blanks}) LIKE '```%' THEN 'it is fenced by ```, which is not JSON' "
         f"ELSE 'it is not valid JSON, and begins ' || to_json(left({text}, 40))::VARCHAR END"
     )

@@ -1,4 +1,4 @@
-"""The one owner of every path under `home`: where a thing lies is asked here, and nobody else joins a path.
+"""The one owner of every path under `home`: no other module joins a path.
 
 ```text
 ledger.sqlite, -wal, -shm            the ledger
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Home:
-    """The state directory `path`, and where everything in it lies; nothing of it need be there."""
+    """The state directory `path`, and where everything in it lies; none of it need exist."""
 
     path: Path
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class OtherJobError(LedgerError):
-    """The API's id of a job is that of another one already."""
+    """The API's id of a job already belongs to another job."""
 
 
 class Ledger(LedgerReader):
@@ -45,7 +45,7 @@ class Ledger(LedgerReader):
     def __init__(self, home: Home) -> None:
         """Open the ledger under `home`, and make both where they do not exist.
 
-        Raises LedgerError where that cannot be done, or where the file is lost, damaged or of a newer version.
+        Raises LedgerError if that cannot be done, or if the file is lost, damaged or of a newer version.
         """
         super().__init__(Database(home))
         prepare(self.database)
@@ -113,7 +113,7 @@ class Ledger(LedgerReader):
         return sum(row["step"] == Step.PLANNED for row in restored)
 
     def retire(self, submission_id: str) -> None:
-        """Let the same content be submitted anew; drop what of this submission was never created.
+        """Let the same content be submitted again; drop what of this submission was never created.
 
         The caller holds the submission's lock: what is being sent has lost its answer, and is not sent again.
         """
@@ -185,7 +185,7 @@ class Ledger(LedgerReader):
         self.database.write(jobs.update().where(planned).values(step=Step.HELD, message=message))
 
     def created(self, job: Job, report: JobReport) -> bool:
-        """Record the job that the API created; False where `job` has moved meanwhile.
+        """Record the job that the API created; False if `job` has moved meanwhile.
 
         Raises OtherJobError where that is the job of another part.
         """

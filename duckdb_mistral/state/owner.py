@@ -16,10 +16,10 @@ OWN = "Make it yours alone, or set DUCKDB_MISTRAL_HOME to a directory of your ow
 
 
 def open_home(home: Path) -> bool:
-    """Make the state directory where there is none; return whether it can be written.
+    """Make the state directory if there is none; return whether it can be written.
 
     One that cannot be written can still be read: kept results are there for whoever may see them. Raises LedgerError
-    where it is no directory, cannot be made, or where others could change what this process pays by.
+    if it is not a directory, cannot be made, or others could change what this process pays by.
     """
     try:
         _make(home)
@@ -27,7 +27,7 @@ def open_home(home: Path) -> bool:
     except OSError as error:
         raise unwritable(home, str(error.strerror)) from error
     if not stat.S_ISDIR(found.st_mode):
-        raise unwritable(home, "it is no directory")
+        raise unwritable(home, "it is not a directory")
     if not os.access(home, os.R_OK | os.X_OK):
         raise unwritable(home, "this user may not even read it")
     if not os.access(home, os.W_OK):
@@ -46,10 +46,11 @@ def unwritable(home: Path, reason: str) -> LedgerError:
 
 
 def read_only(home: Path) -> LedgerError:
-    """Return the error that tells that `home` can be read and not written."""
+    """Return the error for a `home` that can be read but not written."""
     return LedgerError(
-        f"The state directory {home} is read-only for this user. Results that are kept there can be read, and nothing "
-        "else can be done: nothing was sent. Make it writable, or set DUCKDB_MISTRAL_HOME to another directory."
+        f"The state directory {home} is read-only for this user. Results that are kept there can be read, but "
+        "nothing else can be done, and nothing was sent. Make it writable, or set DUCKDB_MISTRAL_HOME to another "
+        "directory."
     )
 
 
@@ -69,7 +70,7 @@ def _check_owner(home: Path, found: os.stat_result) -> None:
         )
     if found.st_mode & stat.S_IWOTH:
         raise LedgerError(
-            f"Everybody on this machine may write into the state directory {home}, and so change what is paid and read "
+            f"Everyone on this machine may write into the state directory {home}, and so change what is paid and read "
             f"here. Nothing was sent. Run chmod go-w on it if that was never meant; otherwise choose a directory in it."
         )
 
@@ -79,4 +80,4 @@ def _name(user_id: int) -> str:
         import pwd
 
         return f"the user {pwd.getpwuid(user_id).pw_name}"
-    return f"the user with the number {user_id}"
+    return f"the user with id {user_id}"

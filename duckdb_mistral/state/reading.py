@@ -1,4 +1,4 @@
-"""What the ledger is asked."""
+"""The questions that the ledger answers."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs.report import JobReport
     from duckdb_mistral.state.sqlite import Database
 
-#: A job of which nothing new is told is written once in so many microseconds, for the time alone.
+#: A job without news is written once in so many microseconds, for the time alone.
 CHECKED_EVERY = 60_000_000
 #: What has to be still so when a job is written, as it was read to tell whether it is.
 READ = (jobs.c.report, jobs.c.results, jobs.c.results_missing)
@@ -76,7 +76,7 @@ def _is_counted_now(row: sa.Row[Any], report: JobReport) -> bool:
 
 
 def _stays_ended(row: sa.Row[Any], *, anew: bool) -> bool:
-    """Tell whether a job stays as it ended where the API says that it has not."""
+    """Tell whether a job stays ended although the API says that it is not."""
     report = report_of(row.report)
     if report is None or not report.ended:
         return False

@@ -34,7 +34,7 @@ _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 class DamagedLedgerError(LedgerError):
-    """The file is no ledger any more, and only a repair goes on from here."""
+    """The file is no longer a ledger; only a repair helps."""
 
 
 def is_lost(home: Home) -> bool:
@@ -54,7 +54,7 @@ class Database:
     def __init__(self, home: Home) -> None:
         """Open the file under `home`, and make both where they do not exist.
 
-        Raises LedgerError where that cannot be done, or where the file is lost.
+        Raises LedgerError if that cannot be done, or if the file is lost.
         """
         self.home = home
         self.path = home.ledger
@@ -137,7 +137,7 @@ class Database:
         """Return the error that tells that the file is damaged."""
         return DamagedLedgerError(
             f"The ledger {self.path} is damaged ({reason}), so nothing is sent. `duckdb-mistral doctor --repair` puts "
-            "it aside and builds it anew from the workspace's jobs."
+            "it aside and rebuilds it from the workspace's jobs."
         )
 
     def _connect(self) -> sqlite3.Connection:
@@ -181,23 +181,23 @@ class Database:
 
 
 def lost(home: Home) -> str:
-    """Return what is told of a ledger that is not there any more."""
+    """Return the sentence for a ledger that is gone."""
     return (
-        f"There is no ledger under {home} any more, but files of what it knew, so nothing is sent. "
-        "`duckdb-mistral doctor --repair` builds it anew from the workspace's jobs. To begin without it, move "
-        "that directory aside."
+        f"The ledger under {home} is gone, but files that it knew are still there, so nothing is sent. "
+        "`duckdb-mistral doctor --repair` rebuilds it from the workspace's jobs. To begin without it, move that "
+        "directory aside."
     )
 
 
 def _unusable(path: Path, reason: str) -> str:
     if "locked" in reason:
         return (
-            f"The ledger {path} has been written by another process for {BUSY_SECONDS} seconds, so nothing is sent. "
+            f"Another process has been writing the ledger {path} for {BUSY_SECONDS} seconds, so nothing is sent. "
             "Try again once that process is done."
         )
     return (
-        f"The ledger {path} cannot be used ({reason}), so nothing is sent. Free or mend its disk, and try again: "
-        "`duckdb-mistral clean` shows what can be freed under that directory."
+        f"The ledger {path} cannot be used ({reason}), so nothing is sent. Free some space on its disk, or repair it, "
+        "and try again: `duckdb-mistral clean` shows what can be freed under that directory."
     )
 
 

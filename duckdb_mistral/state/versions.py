@@ -25,7 +25,7 @@ def prepare(database: Database) -> None:
     with database.writing() as connection:
         written = _version(connection)
         if written is None:
-            # One that is made anew has nothing beside it: a full disk or a failed copy leaves an empty file.
+            # A new one has nothing beside it: a full disk or a failed copy leaves an empty file.
             if holds_more(database.home):
                 raise DamagedLedgerError(lost(database.home))
             tables.create_all(connection)

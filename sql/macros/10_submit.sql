@@ -7,7 +7,7 @@ FROM query(mistral_internal_compile('submit', CASE
     $submit_arguments
   ))::VARCHAR
 END))
--- In every macro: because of now(), a plan that is kept (PREPARE) is bound anew whenever it runs; it costs nothing.
+-- In every macro: because of now(), a plan that is kept (PREPARE) is bound again whenever it runs; it costs nothing.
 WHERE system.main.now() IS NOT NULL;
 COMMENT ON MACRO TABLE mistral_batch_submit IS
 'Sends one request per row of source (a table, a view, a CTE, or the text of a SELECT, with custom_id and prompt) to Mistral''s Batch API; one row per job. Submitting the same content again returns the existing jobs.';

@@ -40,7 +40,7 @@ SELECT
     WHEN chunks IS NOT NULL AND content IS NULL AND NOT calls
       AND coalesce(finish_reason, '') NOT IN ('length', 'model_length', 'error')
       AND list_contains(list_transform(chunks, lambda chunk: chunk.type), 'thinking')
-    THEN 'the response holds thinking alone, and no answer'
+    THEN 'the response holds only thinking, and no answer'
   END) AS problem),
   NULL::FLOAT[] AS embedding,
   content IS NOT NULL OR calls AS answered

@@ -23,7 +23,7 @@ WITH
         WHEN NOT answered AND coalesce(finish_reason, '') NOT IN ('length', 'model_length')
           THEN 'the response holds no answer'
       END AS failure,
-      -- Of an answer that is none, or not whole, nothing is said but that.
+      -- If an answer is missing or cut short, only that is said.
       CASE WHEN $declared THEN $misfit END AS misfit
     FROM parsed
   ),

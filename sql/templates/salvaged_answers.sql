@@ -3,7 +3,7 @@
 SELECT
   coalesce(
     document->>'$$.custom_id',
-    -- With its quotes the id is JSON of its own: what is escaped in it is read as in any other line.
+    -- With its quotes the id is JSON by itself: what is escaped in it is read as in any other line.
     try_cast(nullif(regexp_extract(line, '"custom_id"\s*:\s*("(?:[^"\\]|\\.)*")', 1), '') AS JSON)->>'$$'
   ) AS custom_id,
   try_cast(document->>'$$.response.status_code' AS INTEGER) AS status_code,

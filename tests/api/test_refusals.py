@@ -199,7 +199,7 @@ ARGUMENTS = {
         "params := {'response_format': 'json'}",
         "params.response_format is text, but not JSON: 'json'",
     ),
-    "no hours": ("timeout_hours := 0", "a whole number from 1 to 168, which is 7 days, but is 0"),
+    "no hours": ("timeout_hours := 0", "a whole number from 1 to 168, or 7 days, but is 0"),
     "too many hours": ("timeout_hours := 169", "but is 169"),
     "half an hour": ("timeout_hours := 0.5", "but is 0.5"),
     "hours as text": ("timeout_hours := 'a day'", "but is 'a day'"),
@@ -226,7 +226,7 @@ CALLS = {
         "FROM mistral_batch_submit($$SELECT 1 AS custom_id, {'a': 1} AS input$$, endpoint := 'embeddings')",
         "1 row has an input that is neither text nor a list",
     ),
-    "results of a number": ("FROM mistral_batch_results(5)", "id must be the text of a submission or job id, but is 5"),
+    "results of a number": ("FROM mistral_batch_results(5)", "id must be a submission or job id as text, but is 5"),
     "wait for NULL": ("FROM mistral_batch_wait(NULL)", "The id is NULL"),
     "cancel of NULL": ("FROM mistral_batch_cancel(NULL)", "The id is NULL"),
     "jobs of several models": ("FROM mistral_batch_jobs(model := ['a', 'b'])", 'model must be text, but is ["a", "b"]'),
@@ -503,7 +503,7 @@ def test_wait_past_its_timeout(tmp_path: Path, home: Path) -> None:
     with Emulator(tmp_path / "server", job_seconds=600) as emulator, connect(emulator, home) as con:
         make_staging(con)
         sentence = refusal(con, f"FROM mistral_batch_wait('{submitted(con)}', timeout_seconds := 0.1)")
-        assert "0.1 seconds have passed" in sentence
+        assert "gave up after 0.1 seconds" in sentence
         assert "The jobs run on" in sentence
         assert emulator.witness()["requests"].get("cancel", 0) == 0
 

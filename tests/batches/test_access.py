@@ -43,7 +43,7 @@ def test_nothing_was_created_yet(separate: bool, tmp_path: Path, home: Path) -> 
             make_staging(con)
             (row,) = rows(con, STATUS, {"id": None})
             assert row["status"] == "HELD"
-            assert "run the submit statement again to have it sent with this one" in row["errors"][0]["message"]
+            assert "run the submit statement again to send it with this one" in row["errors"][0]["message"]
             for call in (f"wait('{submission_id}')", f"status('{submission_id}')"):
                 with pytest.raises(duckdb.Error, match="was made with another API key"):
                     con.execute(f"FROM mistral_batch_{call}")

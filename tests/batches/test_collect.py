@@ -53,7 +53,7 @@ def test_one_job_that_the_workspace_does_not_know(emulator: Emulator, home: Path
             {"status": "SUCCESS"}
         ]:
             time.sleep(0.02)
-        with pytest.raises(duckdb.Error, match=rf"does not know job {second['job_id']} .* partial := true"):
+        with pytest.raises(duckdb.Error, match=rf"does not know job {second['job_id']}, .* partial := true"):
             rows(con, f"FROM mistral_batch_results('{submission_id}')")
         found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id")
         assert [(row["custom_id"], row["outcome"]) for row in found] == [("0", "ok"), ("1", "ok"), ("2", "missing")]
@@ -71,7 +71,7 @@ def test_ids_of_requests_that_are_gone(emulator: Emulator, home: Path, con: duck
     emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "times": 99})
     found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id")
     assert [(row["custom_id"], row["outcome"]) for row in found] == [(str(n), "missing") for n in range(3)]
-    with pytest.raises(duckdb.Error, match=r"neither here nor at the server any more, .* Submit those rows"):
+    with pytest.raises(duckdb.Error, match=r"are gone, both here and at the server, .* Submit those rows"):
         rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
 
 
@@ -385,7 +385,9 @@ def test_rows_whose_ids_are_not_known(
     job_id, (_, gone) = sent_by_another_program(emulator, tmp_path, "ab", "cd")
     at_server(emulator, "DELETE", f"/v1/files/{gone}")
     out_of_time(emulator, job_id, "a", "c")
-    said = rf"requests of job {job_id} are neither here .* hold 2 of its 4 rows: the custom_ids of the other 2 are not"
+    said = (
+        rf"requests of job {job_id} are gone, both here .* hold 2 of its 4 rows: the custom_ids of the other 2 are not"
+    )
     for _ in range(2):
         with pytest.raises(duckdb.Error, match=said):
             rows(con, f"FROM mistral_batch_results('{job_id}')")

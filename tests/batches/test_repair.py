@@ -222,7 +222,7 @@ def test_killed_repair(emulator: Emulator, home: Path) -> None:
         assert killed.returncode == KILLED, killed.stderr
         with connect(emulator, home) as con:
             make_staging(con, 4, "two")
-            with pytest.raises(duckdb.Error, match=r"is damaged|There is no ledger") as raised:
+            with pytest.raises(duckdb.Error, match=r"is damaged|is gone") as raised:
                 submitted(con, "two")
             assert "`duckdb-mistral doctor --repair`" in str(raised.value)
     done = run_forked(REPAIR, environment_of(emulator, home) | {VARIABLE: "after-commit:6"})
@@ -251,10 +251,10 @@ def test_lost_ledger(empty: bool, emulator: Emulator, home: Path) -> None:
     with connect(emulator, home, max_requests_per_job=2) as con:
         make_staging(con, 4)
         for query in ("mistral_batch_submit('staging')", "mistral_batch_status()", "mistral_batch_results()"):
-            with pytest.raises(duckdb.Error, match=r"There is no ledger under .* `duckdb-mistral doctor --repair`"):
+            with pytest.raises(duckdb.Error, match=r"The ledger under .* is gone, .* `duckdb-mistral doctor --repair`"):
                 rows(con, f"FROM {query}")
     told = run_forked(DOCTOR, environment_of(emulator, home))
-    assert f"not ok  state      There is no ledger under {home} any more" in told.stdout
+    assert f"not ok  state      The ledger under {home} is gone" in told.stdout
     assert told.returncode == 1
     assert bool(list(home.glob("ledger*"))) == empty
     assert sorted((home / "spool").rglob("*")) == spooled

@@ -171,7 +171,7 @@ def test_refused_retry_goes_on(con: duckdb.DuckDBPyConnection, emulator: Emulato
     with pytest.raises(duckdb.Error, match="not so"):
         con.execute("FROM mistral_batch_retry($id)", {"id": submission_id})
     emulator.faults()
-    with pytest.raises(duckdb.Error, match=r"not so\. Run mistral_batch_retry again, which goes on with it"):
+    with pytest.raises(duckdb.Error, match=r"not so\. Run mistral_batch_retry again to send it"):
         con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
     assert asked_for_money(emulator)[1] == 1
     (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
@@ -257,7 +257,7 @@ def test_results_of_what_runs(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello' AS prompt FROM range(3)")
     submission_id = submitted(con, "fine", "metadata := {emulate: 'seconds 60'}")
     assert rows(con, "FROM mistral_batch_results()") == []
-    with pytest.raises(duckdb.Error, match=r"of 3 requests are done\. There are results once .* waits for it\.$"):
+    with pytest.raises(duckdb.Error, match=r"of 3 requests are done\. Results can be read once .* waits for it\.$"):
         con.execute(f"FROM mistral_batch_results('{submission_id}', partial := true)").fetchall()
 
 

@@ -119,7 +119,7 @@ def test_requests_that_are_pending(tmp_path: Path, home: Path) -> None:
         first = submitted(con)
         con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
         sentence = f"10 of these requests wait for an answer in submission {first}, of which job .* is (QUEUED|RUNNING)"
-        with pytest.raises(duckdb.Error, match=rf"{sentence}\. Nothing was sent: .*mistral_batch_wait\('{first}'\)"):
+        with pytest.raises(duckdb.Error, match=rf"{sentence}\. Nothing was sent, .*mistral_batch_wait\('{first}'\)"):
             submitted(con, arguments=REUSE)
         assert sent(emulator) == 10
         # What is not pending is sent, and what is forced.
@@ -200,7 +200,9 @@ def test_answers_that_cannot_be_had_just_now(fault: dict[str, Any], emulator: Em
         wait_at_the_server(con)
         con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
         emulator.faults({"method": "GET", "times": 10_000} | fault)
-        with pytest.raises(duckdb.Error, match=r"Nothing was sent: requests that were answered may be paid for twice"):
+        with pytest.raises(
+            duckdb.Error, match=r"Nothing was sent, because requests that were answered might be paid for twice"
+        ):
             submitted(con, arguments=REUSE)
         assert sent(emulator) == 3
         emulator.faults()
@@ -362,7 +364,7 @@ def test_declared_output_is_reused(con: duckdb.DuckDBPyConnection, emulator: Emu
 def test_several_models_are_refused(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """Several models are refused, because each has answered other requests."""
     make_staging(con, 1)
-    with pytest.raises(duckdb.Error, match="goes with one model"):
+    with pytest.raises(duckdb.Error, match="takes one model"):
         submitted(con, arguments=f"{REUSE}, model := ['a', 'b']")
     assert asked_for_money(emulator) == (0, 0)
 
@@ -453,7 +455,7 @@ def test_hashes_that_were_damaged(kept: bool, con: duckdb.DuckDBPyConnection, em
             path.unlink()
     con.execute("CREATE TABLE later AS SELECT 'new ' || custom_id AS custom_id, prompt FROM staging")
     with pytest.raises(
-        duckdb.Error, match=rf"answered before could not be read .*{hashes}.* so nothing was sent\."
+        duckdb.Error, match=rf"Earlier answers could not be read .*{hashes}.* so nothing was sent\."
     ) as told:
         submitted(con, "later", REUSE)
     assert "UDF" not in str(told.value)

@@ -27,8 +27,8 @@ def test_wait_for_what_was_not_sent(emulator: Emulator, home: Path) -> None:
         found = rows(con, "SELECT DISTINCT submission_id FROM mistral_batch_status()")
         submission_id = found[0]["submission_id"]
         sentence = (
-            f"Part 2 of submission {submission_id} and another one were not sent. Could not create the batch job.*"
-            "no such model.*Run the submit statement again, which goes on with it, or give it up with mistral_batch"
+            f"Part 2 of submission {submission_id} and 1 other were not sent. Could not create the batch job.*"
+            "no such model.*Run the submit statement again to send them, or give them up with mistral_batch"
         )
         with pytest.raises(duckdb.Error, match=sentence):
             con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})

@@ -220,8 +220,8 @@ PENDING = [
     Pending(what="its answer was lost", first=[LOST, LIST | NO_JOBS | {"skip": 2, "times": ALWAYS}], told=r"10 of these requests wait .* job \(not created yet\) is UNKNOWN", settings={"reconcile_seconds": 3}),  # noqa: E501
     Pending(what="it was refused, and stored all the same", first=[CREATE | STORED | {"status": 409}]),
     Pending(what="it was refused, and the list lags", first=[CREATE | STORED | {"status": 422}], then=[LIST | LAGS], settings={"reconcile_seconds": 3}),  # noqa: E501
-    Pending(what="its polls fail", then=[POLL | {"status": 500, "times": ALWAYS}], told="may be paid for twice"),
-    Pending(what="an end is told that is none", then=[POLL | {"change": NOTHING | {"status": "FAILED"}}], told="may be paid for twice"),  # noqa: E501
+    Pending(what="its polls fail", then=[POLL | {"status": 500, "times": ALWAYS}], told="might be paid for twice"),
+    Pending(what="an end is told that is none", then=[POLL | {"change": NOTHING | {"status": "FAILED"}}], told="might be paid for twice"),  # noqa: E501
 ]
 # fmt: on
 

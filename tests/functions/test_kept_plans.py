@@ -66,7 +66,7 @@ def test_results_that_had_not_ended(
     emulator.faults(UNENDED)
     run = keep(con, f"SELECT custom_id, output FROM mistral_batch_results('{submission_id}'{partial})")
     for _ in range(2):
-        with pytest.raises(duckdb.Error, match="There are results once that has ended"):
+        with pytest.raises(duckdb.Error, match="Results can be read once everything has ended"):
             run()
     emulator.faults()
     assert sorted(run()) == [(str(number), {"a": "echo"}) for number in range(3)]

@@ -53,7 +53,7 @@ def test_lines_of_trouble(capsys: pytest.CaptureFixture[str]) -> None:
         for trouble in said:
             watch([job(0)], trouble)
     line = "Job job-1234-5678 is RUNNING: 0 of 1,000 requests are done."
-    assert capsys.readouterr().err.splitlines() == [line, f"{line} It gave no answer. It is asked again.", line]
+    assert capsys.readouterr().err.splitlines() == [line, f"{line} It gave no answer. Asking again.", line]
 
 
 def test_trouble_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_trouble_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with watching() as watch:
         watch([job(0)], "[It] gave no answer.")
         watch([job(0)], "[It] gave no answer.")
-    assert terminal.getvalue().count("[It] gave no answer. It is asked again.") == 1
+    assert terminal.getvalue().count("[It] gave no answer. Asking again.") == 1
 
 
 def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

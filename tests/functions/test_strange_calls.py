@@ -97,10 +97,10 @@ def test_output_of_a_type_that_nobody_has(con: duckdb.DuckDBPyConnection, emulat
         ("map", "the names of an answer's fields have to be known"),
         ("MAP(VARCHAR, INTEGER)", "the names of an answer's fields have to be known"),
         ("STRUCT(a MAP(VARCHAR, INTEGER))", "output has a as MAP.*the names of an answer's fields have to be known"),
-        ("JSON", "says nothing of an answer's form.*json_object"),
-        ("VARIANT", "says nothing of an answer's form.*json_object"),
+        ("JSON", "does not say what an answer looks like.*json_object"),
+        ("VARIANT", "does not say what an answer looks like.*json_object"),
         ("STRUCT", "name its fields"),
-        ("LIST", "say of what"),
+        ("LIST", "say what it holds"),
         ("UNION(a INTEGER)", "which has no strict form in JSON"),
         ("mood", r"such as 'STRUCT\(value ENUM\(''happy''\)\)'"),
     ],
@@ -115,8 +115,8 @@ def test_output_that_is_no_struct(declared: str, words: str, con: duckdb.DuckDBP
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
-        ('{"type": [{"a": 1}]}', "which no JSON schema has"),
-        ('{"type": {"a": 1}}', "which no JSON schema has"),
+        ('{"type": [{"a": 1}]}', "which JSON Schema does not define"),
+        ('{"type": {"a": 1}}', "which JSON Schema does not define"),
         ('{"type": "object", "properties": {"a": {"default": NaN}}}', "holds what JSON cannot hold"),
         ('{"type": "object", "title": "\\ud800"}', "holds what JSON cannot hold"),
         ('{"type": "object", "x": ' + "[" * 2000 + "]" * 2000 + "}", "more levels than can be read"),
@@ -140,7 +140,7 @@ def test_odd_schemas(schema: str, words: str, con: duckdb.DuckDBPyConnection) ->
 def test_equals_sign(call: str, con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """An argument that is named by = ends in a sentence about :=, and nothing is sent."""
     make_staging(con)
-    with pytest.raises(duckdb.InvalidInputException, match="Arguments are named by :="):
+    with pytest.raises(duckdb.InvalidInputException, match="Name arguments with :="):
         con.execute(f"FROM {call}")
     assert asked_for_money(emulator) == (0, 0)
 
@@ -155,7 +155,7 @@ def test_variants(con: duckdb.DuckDBPyConnection) -> None:
 def test_dynamic_pivot(source: str, con: duckdb.DuckDBPyConnection) -> None:
     """A PIVOT whose columns DuckDB has to find first is refused with two ways that work, which do."""
     con.execute("CREATE TABLE t AS FROM (VALUES (1, 'prompt', 'hello')) v(custom_id, k, v)")
-    with pytest.raises(duckdb.InvalidInputException, match=r"Say the columns .* or make a table of it"):
+    with pytest.raises(duckdb.InvalidInputException, match=r"Name the columns .* or make a table of it"):
         con.execute("FROM mistral_batch_preview($1)", [source])
     con.execute("CREATE TEMP TABLE pivoted AS PIVOT t ON k USING first(v)")
     assert body(con, "PIVOT t ON k IN ('prompt') USING first(v)") == body(con, "pivoted")

@@ -58,7 +58,7 @@ def test_what_to_do() -> None:
     assert told is not None
     assert told.count("mistral_batch_retry") == 3
     assert told.startswith("Of 5 requests, 5 have no answer.")
-    assert told.endswith("so they do for 2 more.")
+    assert told.endswith("the same goes for 2 more.")
 
 
 def test_a_wait(emulator: Emulator, home: Path, capsys: pytest.CaptureFixture[str]) -> None:

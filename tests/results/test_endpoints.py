@@ -118,7 +118,7 @@ def test_completion_in_the_middle(tmp_path: Path) -> None:
 
 CALLS = [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]
 THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
-ALONE = "the response holds thinking alone, and no answer"
+ALONE = "the response holds only thinking, and no answer"
 MESSAGES: dict[str, tuple[dict[str, Any], str, tuple[str, str | None, str | None]]] = {
     "a call and an empty text": ({"content": "", "tool_calls": CALLS}, "tool_calls", ("ok", None, None)),
     "a call and blanks": ({"content": " \n", "tool_calls": CALLS}, "tool_calls", ("ok", None, None)),

@@ -177,9 +177,9 @@ def test_whole_numbers(tmp_path: Path) -> None:
         ("STRUCT(a INTEGER", "must be a DuckDB type"),
         ("INTEGER) , (1", "must be one DuckDB type"),
         ("INTEGER); DROP TABLE t; --", "must be a DuckDB type"),
-        ("{'a': 1}", "is no JSON"),
-        ('{"a": 1}', "says no type"),
-        ('{"type": "json_object"}', 'says the type "json_object", which no JSON schema has'),
+        ("{'a': 1}", "is not valid JSON"),
+        ('{"a": 1}', "it has no type"),
+        ('{"type": "json_object"}', 'has the type "json_object", which JSON Schema does not define'),
     ],
 )
 def test_refused_types(text: str, words: str) -> None:
@@ -195,7 +195,7 @@ def test_output_in_the_request(con: duckdb.DuckDBPyConnection) -> None:
     body = json.loads(row["body"])
     assert body["response_format"] == declared(NESTED).response_format
     assert request_problems("/v1/chat/completions", body) == []
-    with pytest.raises(duckdb.Error, match="params holds response_format, and output says it too"):
+    with pytest.raises(duckdb.Error, match="params sets response_format, and so does output"):
         con.execute(
             f"FROM mistral_batch_preview($${source}$$, output := 'STRUCT(a INT)', "
             "params := {response_format: {type: 'json_object'}})"
@@ -348,7 +348,7 @@ HELD: dict[str, tuple[str, str, str | None]] = {
     "a raw control": ('{"a": "x\x01\\ud83d"}', "STRUCT(a VARCHAR)", "it is not valid JSON"),
     "prose": ("sorry, no", "STRUCT(a INTEGER)", 'it is not valid JSON, and begins "sorry, no"'),
     "cut": ('{"a": ', "STRUCT(a INTEGER)", "it is not valid JSON, and begins"),
-    "between fences": ('```json\n{"a": 1}\n```', "STRUCT(a INTEGER)", "it stands between ```"),
+    "between fences": ('```json\n{"a": 1}\n```', "STRUCT(a INTEGER)", "it is fenced by ```"),
     "blanks": (" \n", "STRUCT(a INTEGER)", "it is empty"),
     "a list": ("[1]", "STRUCT(a INTEGER)", "it is a list, not an object"),
 }

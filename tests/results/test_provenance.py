@@ -99,7 +99,7 @@ def test_hashes_of_another_job(emulator: Emulator, home: Path) -> None:
         paid = asked_for_money(emulator)
         swap(first, second)
         source = "SELECT custom_id + 10 AS custom_id, prompt FROM red"
-        with pytest.raises(duckdb.Error, match=r"are of other requests than those of .* nothing was sent"):
+        with pytest.raises(duckdb.Error, match=r"are not those of submission .* nothing was sent"):
             submitted(con, source, "reuse := 'requests'")
         swap(first, second)
         again = answered(con, submitted(con, source, "reuse := 'requests'"))

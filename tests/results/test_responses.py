@@ -305,7 +305,7 @@ def test_lines_that_were_changed_are_told(changed: bytes, tmp_path: Path) -> Non
     with duckdb.connect() as engine:
         register_lines(engine)
         assert len(engine.execute(f"SELECT * EXCLUDE (response) FROM {kept_rows([target])}").fetchall()) == 2
-        with pytest.raises(duckdb.InvalidInputException, match=r"not those .* EXCLUDE \(response\)"):
+        with pytest.raises(duckdb.InvalidInputException, match=r"not the ones .* EXCLUDE \(response\)"):
             engine.execute(f"FROM {kept_rows([target])}").fetchall()
 
 
@@ -328,7 +328,7 @@ def test_lines_of_errors_that_were_changed_are_told(tmp_path: Path) -> None:
         register_lines(engine)
         query = f"SELECT response FROM {kept_rows([target])} WHERE custom_id = $id"
         assert engine.execute(query, {"id": "b"}).fetchall() == [(None,)]
-        with pytest.raises(duckdb.InvalidInputException, match=r"not those .* EXCLUDE \(response\)"):
+        with pytest.raises(duckdb.InvalidInputException, match=r"not the ones .* EXCLUDE \(response\)"):
             engine.execute(query, {"id": "a"}).fetchall()
 
 
@@ -355,7 +355,7 @@ def test_a_hash_of_two_custom_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(responses.LineIndex, "numbers", lambda _, hashes: np.zeros(len(hashes), dtype=np.int64))
     with duckdb.connect() as engine:
         register_lines(engine)
-        with pytest.raises(duckdb.InvalidInputException, match=r"not those .* EXCLUDE \(response\)"):
+        with pytest.raises(duckdb.InvalidInputException, match=r"not the ones .* EXCLUDE \(response\)"):
             engine.execute(f"FROM {kept_rows([directory / 'results.parquet'])}").fetchall()
 
 

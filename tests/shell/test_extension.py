@@ -194,8 +194,8 @@ con.close()
     first, sentence, *_, last = ran.stdout.splitlines()
     assert (first, last) == ("[(3, False)]", "[(3, True)]")
     assert sentence == (
-        "Invalid Input Error: The helper process of the mistral functions has ended. What was submitted goes on at the "
-        "API; the same statement again starts a new helper and continues from there."
+        "Invalid Input Error: The helper process of the mistral functions has ended. What was submitted runs on at the "
+        "API; run the same statement again to start a new helper and continue from there."
     )
     assert asked_for_money(emulator) == (1, 1)
 

@@ -56,7 +56,7 @@ def test_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_no_directory(tmp_path: Path) -> None:
     """A file in the place of the home is told."""
     (tmp_path / "home").write_text("")
-    with pytest.raises(LedgerError, match="it is no directory"):
+    with pytest.raises(LedgerError, match="it is not a directory"):
         open_home(tmp_path / "home")
     with pytest.raises(LedgerError, match="cannot be written"):
         open_home(tmp_path / "home" / "deeper")

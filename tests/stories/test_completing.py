@@ -275,7 +275,7 @@ def test_strangers_are_named(tmp_path: Path) -> None:
     assert [row[:2] for row in read(target)] == [(name, "missing") for name in sorted(ids)]
     assert written.strangers == (
         "The result files of job job hold 14 answers to custom_ids that were never sent: "
-        r'"cafe\u0301" (sent was "caf\u00e9"), "order " (sent was "Order"), "b\u0000", '
+        r'"cafe\u0301" ("caf\u00e9" was sent), "order " ("Order" was sent), "b\u0000", '
         '"stranger 0", "stranger 1" and 9 more.'
     )
     assert counted(written.strangers) == 14

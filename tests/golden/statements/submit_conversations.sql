@@ -1,6 +1,6 @@
 -- One request line per row of the source, written by DuckDB's own vectors; then the whole is handed over, once.
 -- The source is the caller's own text; everything else is made of quoted nodes. What stands before the source is
--- named anew for each source, so that it is no table of the caller's.
+-- named afresh for each source, so that it cannot be a table of the caller's.
 WITH
   mistral_830f78e090fe8aec00891405dfc14824_columns AS (
     SELECT system.main.list(column_name) AS names FROM (DESCRIBE (
