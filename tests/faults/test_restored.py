@@ -271,7 +271,9 @@ def test_submission_that_another_home_has_not_finished(tmp_path: Path, home: Pat
         first = Story(emulator, home, settings=PARTS)
         first.submit()
         second = Story(emulator, home.with_name("second"), settings=PARTS)
-        with pytest.raises(duckdb.Error, match=r"from another home, and so far 1 of its 3 jobs have been created\. Nothing"):
+        with pytest.raises(
+            duckdb.Error, match=r"from another home, and so far 1 of its 3 jobs have been created\. Nothing"
+        ):
             second.submit()
         expected = first.go_on()
         assert second.go_on() == expected
