@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import duckdb
 import pytest
-from support import KEY, answered, connect, make_staging, rows, settings_of, submitted
+from support import KEY, answered, connect, make_staging, rows, settings_of, submitted, wait_at_the_server
 
 from duckdb_mistral.api.client import BatchClient
 from duckdb_mistral.batches.collect import collect
@@ -233,8 +233,8 @@ def ended_early(con: duckdb.DuckDBPyConnection, emulator: Emulator, call: str, s
     """
     make_staging(con)
     submission_id = submitted(con)
-    while (job := rows(con, "FROM mistral_batch_jobs()")[0])["status"] != "SUCCESS":
-        time.sleep(0.02)
+    wait_at_the_server(con)
+    (job,) = rows(con, "FROM mistral_batch_jobs()")
     method, path = ("POST", "/v1/batch/jobs/.+/cancel") if call == "cancel" else ("GET", "/v1/batch/jobs/.+")
     told = {"id": job["job_id"], "status": status, "total_requests": 3, "output_file": None}
     emulator.faults({"method": method, "path": path, "status": 200, "body": json.dumps(told)})
@@ -269,7 +269,7 @@ def test_end_without_answers(con: duckdb.DuckDBPyConnection, emulator: Emulator)
 @pytest.mark.fault("F25")
 def test_end_that_cannot_be_asked_for(emulator: Emulator, home: Path) -> None:
     """Where a job cannot be asked for anew, its rows are missing with partial := true alone, and not for good."""
-    with connect(emulator, home, deadline_seconds=0.1) as con:
+    with connect(emulator, home, deadline_seconds=1) as con:
         submission_id = ended_early(con, emulator, "wait", "FAILED")
         emulator.faults({"method": "GET", "path": "/v1/batch/jobs/.+", "status": 503, "times": 99})
         with pytest.raises(duckdb.Error, match="Could not read job"):
@@ -463,9 +463,10 @@ def one_of_each(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> tuple[str
 @pytest.mark.parametrize("file", ["output_file", "error_file"])
 def test_file_that_cannot_be_had(file: str, how: str, emulator: Emulator, home: Path) -> None:
     """Without partial := true it is told, with it the other rows come, and nothing is kept for good."""
-    with connect(emulator, home, deadline_seconds=0.2) as con:
+    with connect(emulator, home) as con:
         submission_id, paths = one_of_each(con, emulator)
-        emulator.faults({"method": "GET", "path": paths[file], "times": 1000} | UNREADABLE[how])
+    emulator.faults({"method": "GET", "path": paths[file], "times": 1000} | UNREADABLE[how])
+    with connect(emulator, home, deadline_seconds=1) as con:
         with pytest.raises(duckdb.Error, match=r"partial := true"):
             rows(con, f"FROM mistral_batch_results('{submission_id}')")
         found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id")
@@ -484,7 +485,7 @@ def test_file_that_cannot_be_had(file: str, how: str, emulator: Emulator, home: 
 @pytest.mark.fault("F32")
 def test_lost_file_that_is_not_needed(emulator: Emulator, home: Path) -> None:
     """A file that cannot be had holds nothing back where the others have all rows."""
-    with connect(emulator, home, deadline_seconds=0.2) as con:
+    with connect(emulator, home) as con:
         make_staging(con)
         submission_id = submitted(con)
         con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
@@ -497,7 +498,7 @@ def test_lost_file_that_is_not_needed(emulator: Emulator, home: Path) -> None:
 @pytest.mark.fault("F27")
 def test_rows_of_a_file_that_is_cut(emulator: Emulator, home: Path) -> None:
     """With partial := true the rows come that are there before a download breaks."""
-    with connect(emulator, home, deadline_seconds=0.2) as con:
+    with connect(emulator, home, deadline_seconds=1) as con:
         submission_id, paths = one_of_each(con, emulator)
         emulator.faults({"method": "GET", "path": paths["output_file"], "cut": 600, "times": 1000})
         with pytest.raises(duckdb.Error, match=r"partial := true"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import asked_for_money, connect, make_staging, rows, submitted
+from support import asked_for_money, connect, make_staging, rows, submitted, wait_at_the_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,9 +41,10 @@ RUNS_AGAIN = JOB | {"change": NOTHING | {"status": "RUNNING", "completed_at": No
 
 
 def told_early(con: duckdb.DuckDBPyConnection, emulator: Emulator, early: str, *, read: bool) -> str:
-    """Submit three rows whose end is told too early, and read them where `read`; then all is there; return the id."""
+    """Submit three rows whose end the API tells too early, and read them if `read`; return the id once all is there."""
     make_staging(con)
     submission_id = submitted(con)
+    wait_at_the_server(con)
     emulator.faults(*EARLY[early])
     con.execute("FROM mistral_batch_wait($id, timeout_seconds := 30)", {"id": submission_id})
     if read:
@@ -107,7 +108,7 @@ def test_retry_of_a_file_that_grew(con: duckdb.DuckDBPyConnection, emulator: Emu
 @pytest.mark.parametrize("early", EARLY)
 def test_retry_that_cannot_ask(early: str, emulator: Emulator, home: Path) -> None:
     """A retry that cannot ask for the job again sends nothing and says so."""
-    with connect(emulator, home, deadline_seconds=0.2) as con:
+    with connect(emulator, home, deadline_seconds=1) as con:
         submission_id = told_early(con, emulator, early, read=True)
         emulator.faults(JOB | {"status": 503})
         before = asked_for_money(emulator)
@@ -132,7 +133,7 @@ def test_submit_of_what_ended_well_after_all(
 @pytest.mark.fault("F43")
 def test_submit_that_cannot_ask(emulator: Emulator, home: Path) -> None:
     """The same statement again sends nothing where nobody can tell whether the job still ended badly."""
-    with connect(emulator, home, deadline_seconds=0.2) as con:
+    with connect(emulator, home, deadline_seconds=1) as con:
         told_early(con, emulator, "FAILED", read=False)
         emulator.faults(JOB | {"status": 503})
         with pytest.raises(duckdb.Error, match="Nothing was sent"):
@@ -155,7 +156,7 @@ def test_reuse_of_what_came_late(early: str, con: duckdb.DuckDBPyConnection, emu
 @pytest.mark.parametrize("gone", [True, False])
 def test_kept_results_need_no_server(gone: bool, emulator: Emulator, home: Path) -> None:
     """Results with missing rows are read as they are kept where the API does not answer, or has forgotten the job."""
-    with connect(emulator, home, deadline_seconds=0.2) as con:
+    with connect(emulator, home, deadline_seconds=1) as con:
         submission_id = told_early(con, emulator, "SUCCESS, whose counts grow", read=True)
         if gone:
             emulator.faults(JOB | {"status": 404})
@@ -169,7 +170,7 @@ def test_kept_results_need_no_server(gone: bool, emulator: Emulator, home: Path)
 @pytest.mark.fault("F44")
 def test_kept_rows_stay(emulator: Emulator, home: Path) -> None:
     """A later file that holds less than what is kept takes nothing away, and one that is gone does neither."""
-    with connect(emulator, home, deadline_seconds=0.2) as con:
+    with connect(emulator, home, deadline_seconds=1) as con:
         submission_id = told_early(con, emulator, "SUCCESS, whose counts grow", read=True)
         fewer = JOB | {"change": {"completed_requests": 0, "succeeded_requests": 0, "failed_requests": 0}}
         for content in ({"status": 404}, {"status": 410}, {"status": 500}, {"status": 200, "body": ""}):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import answered, asked_for_money, connect, make_staging, rows, submitted
+from support import answered, asked_for_money, connect, make_staging, rows, submitted, wait_at_the_server
 
 from duckdb_mistral.batches import answers
 from duckdb_mistral.batches.retention import drop_requests
@@ -29,15 +28,6 @@ def sent(emulator: Emulator) -> int:
     """Return how many requests the server was given in all jobs."""
     accepted: int = emulator.witness()["rows_accepted"]
     return accepted
-
-
-def wait_at_the_server(con: duckdb.DuckDBPyConnection) -> None:
-    """Wait until the workspace's jobs have ended, without a word to the ledger."""
-    for _ in range(500):
-        if {row["status"] for row in rows(con, "SELECT status FROM mistral_batch_jobs()")} == {"SUCCESS"}:
-            return
-        time.sleep(0.02)
-    pytest.fail("the jobs did not end")
 
 
 def test_repeats_are_sent_once(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
@@ -194,7 +184,7 @@ PASSING = {
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 def test_answers_that_cannot_be_had_just_now(fault: dict[str, Any], emulator: Emulator, home: Path) -> None:
     """Where answers that nobody has read cannot be had just now, nothing is sent: they would be paid for twice."""
-    with connect(emulator, home, deadline_seconds=0.5) as con:
+    with connect(emulator, home, deadline_seconds=1) as con:
         make_staging(con, 3)
         submitted(con)
         wait_at_the_server(con)

@@ -68,7 +68,7 @@ def test_force_gives_up_what_was_lost(taken: bool, slow: Emulator, home: Path) -
 @pytest.mark.parametrize("body", [r'{"message": "cut \ud83d"}', '{"detail": [{"loc": null, "msg": "odd"}]}'])
 @pytest.mark.parametrize("status", [400, 401, 422, 429])
 def test_refusal_with_odd_words(status: int, body: str, emulator: Emulator, home: Path) -> None:
-    """Whatever words a refusal comes with, it counts as one, not as a lost answer, and the same submit sends the job."""
+    """Whatever words a refusal comes with, it counts as one and not as a lost answer; the same submit sends it."""
     emulator.faults(CREATE | {"status": status, "body": body})
     with in_parts(emulator, home, max_requests_per_job=6) as con:
         if status == 429:  # held, and not an error

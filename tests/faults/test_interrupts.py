@@ -17,7 +17,7 @@ from support import clean_environment, environment_of
 from duckdb_mistral.batches import collect
 from duckdb_mistral.requests.spool import Spool
 from duckdb_mistral.runtime.failpoints import failpoint
-from duckdb_mistral.state import ledger
+from duckdb_mistral.state import sqlite
 from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 
@@ -67,10 +67,10 @@ def test_interrupted_once_it_is_recorded(emulator: Emulator, home: Path, monkeyp
 
     def interrupting(name: str, **_: Any) -> None:
         if name == "after-commit" and Ledger(Home(home)).submissions():
-            monkeypatch.setattr(ledger, "failpoint", failpoint)
+            monkeypatch.setattr(sqlite, "failpoint", failpoint)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(ledger, "failpoint", interrupting)
+    monkeypatch.setattr(sqlite, "failpoint", interrupting)
     with pytest.raises((duckdb.Error, RuntimeError, KeyboardInterrupt), match=r"(?i)interrupt"):
         story.submit()
     assert len(list((home / "spool").rglob("*.jsonl"))) == 1
