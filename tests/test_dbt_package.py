@@ -159,7 +159,7 @@ def test_nothing_else_sends(session: DbtSession, tmp_path: Path, home: Path) -> 
             fresh = project.dbt(*command)
             assert fresh.returncode == 0, fresh.stdout
             if command[0] == "run-operation":
-                assert "Nothing" in fresh.stdout
+                assert re.search("Nothing|No submitted batch", fresh.stdout), fresh.stdout
         assert project.outcomes() == project.outcomes("summaries") == {}
         assert asked_for_money(server) == (0, 0)
         assert project.dbt("run").returncode == 0

@@ -94,6 +94,7 @@ def test_retry_of_a_file_that_grew(con: duckdb.DuckDBPyConnection, emulator: Emu
     """A retry fetches the files of missing rows again, also where the job is told as it was before."""
     make_staging(con)
     submission_id = submitted(con)
+    wait_at_the_server(con)
     stays = JOB | {"change": {"status": "CANCELLED", "completed_requests": 1, "succeeded_requests": 1}}
     emulator.faults(stays, ONE_ROW)
     con.execute("FROM mistral_batch_wait($id, timeout_seconds := 30)", {"id": submission_id})
