@@ -71,7 +71,7 @@ class Creator:
                     model=job.model,
                     metadata=dict(submission.metadata) | _told(submission, job, jobs).to_metadata(),
                     timeout_hours=submission.timeout_hours,
-                    not_after=began + self._sending_seconds(),
+                    not_after=began + self.sending_seconds,
                 )
                 failpoint("after-create")
                 self._record(sending, report)
@@ -97,14 +97,15 @@ class Creator:
 
     def _begin(self, job: Job) -> Job | None:
         """Write down that a create is about to leave, again if it did not in time; None if others moved it."""
-        least_wait = self._sending_seconds() + self._settings.deadline_seconds + CLOCK_SECONDS
+        least_wait = self.sending_seconds + self._settings.deadline_seconds + CLOCK_SECONDS
         times = self._finder.times(int(least_wait * SECOND))
         if not self._ledger.move(job, Step.SENDING, **times):
             return None
         return job.evolve(step=Step.SENDING, **times)
 
-    def _sending_seconds(self) -> float:
-        """Return how long after SENDING was written a create may leave: it is answered while others still look."""
+    @property
+    def sending_seconds(self) -> float:
+        """How long after SENDING was written a create may leave, so that it is answered while others still look."""
         deadline, window = self._settings.deadline_seconds, self._settings.reconcile_seconds
         spare = window - deadline if window > deadline else deadline / 2
         return min(MOST_SENDING_SECONDS, spare * 2 / 3)

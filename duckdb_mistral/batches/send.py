@@ -25,6 +25,7 @@ from duckdb_mistral.batches.turns import Turns
 from duckdb_mistral.batches.upload import Uploader
 from duckdb_mistral.errors import NotFoundError
 from duckdb_mistral.jobs.job import Job, Part, Step, Submission
+from duckdb_mistral.runtime.clocks import awake
 from duckdb_mistral.state.names import create_lock
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Sender:
         self._pending = PendingLimit(context)
         self._uploads = Uploader(context)
         self._creator = Creator(context, self._finder, self._again)
+        #: When the workspace was last looked through, or a create begun: what was created elsewhere since is not known.
+        self._awake_at = awake()
 
     def look_for_lost(self, submission: Submission) -> None:
         """Look for the jobs of creates whose answers were lost; the caller holds the submission's lock."""
@@ -87,6 +90,7 @@ class Sender:
             listed = read(self._client) if before is None else before
             keys = [job.key for job in waiting]
             listed = self._again.look(submission, keys, listed)
+            self._awake_at = awake()
             waiting = self._at(submission, *steps)
             before = before if [job.key for job in waiting] == keys else None
         room = 0 if listed is None else self._pending.room_beside(listed.reports.values())
@@ -128,14 +132,23 @@ class Sender:
         tries = FILE_TRIES
         while True:
             with self._locks.waiting(create_lock(self._client.account)):
-                room = self._pending.room() if before is None else self._room_unless_overtaken(submission, before)
+                if before is None:
+                    room = self._pending.room()
+                else:
+                    room, is_behind = self._room_unless_overtaken(submission, before)
+                    waiting = self._still_unsent(submission, waiting) if is_behind else waiting
                 before = None
                 try:
                     while waiting:
+                        began = awake()
+                        if began - self._awake_at > self._creator.sending_seconds:
+                            waiting = self._still_unsent(submission, waiting)
+                            continue
                         job = waiting[0]
                         file_id = str(files[job.part].file_id)
                         if job.request_count > room or not self._creator.create(submission, job, file_id, jobs):
                             return None
+                        self._awake_at = began
                         room -= job.request_count
                         waiting.popleft()
                         tries = FILE_TRIES
@@ -147,15 +160,28 @@ class Sender:
                 else:
                     return room
             # The refusal may have come from something in between.
-            key = waiting[0].key
-            self._again.look(submission, [key], read(self._client))
-            if self._finder.unsent([key]):
-                self._uploads.find_again(submission, files, waiting[0].part)
-            else:
-                waiting.popleft()
+            refused = waiting.popleft()
+            if self._still_unsent(submission, [refused]):
+                self._uploads.find_again(submission, files, refused.part)
+                waiting.appendleft(refused)
 
-    def _room_unless_overtaken(self, submission: Submission, before: Listing) -> int:
-        """Return the room; raise OvertakenError where others have created the same content since `before`."""
+    def _still_unsent(self, submission: Submission, waiting: Iterable[Job]) -> deque[Job]:
+        """Look for jobs once more; return those that the workspace does not have, and adopt the others.
+
+        Somebody with a copy of this `home` may have created them, while this process was stopped or uploaded for long.
+        """
+        waiting = list(waiting)
+        keys = [job.key for job in waiting]
+        self._again.look(submission, keys, read(self._client))
+        self._awake_at = awake()
+        unsent = {job.key for job in self._finder.unsent(keys)}
+        return deque(job for job in waiting if job.key in unsent)
+
+    def _room_unless_overtaken(self, submission: Submission, before: Listing) -> tuple[int, bool]:
+        """Return the room, and whether this ledger is behind: jobs of the submission have been created since `before`.
+
+        Raises OvertakenError where others have created the same content since then.
+        """
         if len(before.reports) > PAGE_SIZE:
             room, latest = self._pending.room(), newer(self._client, before)
         else:  # one page tells both
@@ -163,7 +189,7 @@ class Sender:
             room = self._pending.room_beside(everything)
             latest = [report for report in everything if report.job_id not in before.reports]
         self._turns.check(submission, latest)
-        return room
+        return room, any(report.tags.submission_id == submission.submission_id for report in latest)
 
 
 def _fitting(jobs: Iterable[Job], room: int) -> list[Job]:

@@ -88,12 +88,16 @@ class Submitter:
         with ExitStack() as stack:
             # Of two at once, the later one has to see what the other one is about to send.
             stack.enter_context(self._context.locks.waiting(REUSE_LOCK))
-            fresh, reused = divide(self._context, plan, spool)
-            stack.callback(fresh.discard)
-            stack.callback(self._forget_unrecorded, fresh.directory.name)
-            self._check_cost(plan, fresh.finish())
-            self._retire(known)
-            return self._record(plan, identity, fresh, listed, reused)
+            live = self._ledger.live_submission(identity)
+            if live is None or (known is not None and live.submission_id == known.submission_id):
+                fresh, reused = divide(self._context, plan, spool)
+                stack.callback(fresh.discard)
+                stack.callback(self._forget_unrecorded, fresh.directory.name)
+                self._check_cost(plan, fresh.finish())
+                self._retire(known)
+                return self._record(plan, identity, fresh, listed, reused)
+        # The other one submitted the same.
+        return self._taken_over(plan, identity)
 
     def _forget_unrecorded(self, submission_id: str) -> None:
         if self._ledger.submission(submission_id) is None:

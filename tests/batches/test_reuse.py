@@ -485,3 +485,29 @@ def test_collation_of_the_connection(con: duckdb.DuckDBPyConnection) -> None:
         ("q", "echo: same"),
         ("r", "echo: other"),
     ]
+
+
+def test_the_same_at_once(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement whose like was submitted while its requests were built returns those jobs, though they still run."""
+    from duckdb_mistral.batches.submit import Submitter
+    from duckdb_mistral.emulator import Emulator as LocalServer
+
+    record_rest, first = Submitter._record_rest, []
+
+    with (
+        LocalServer(tmp_path / "slow", job_seconds=60) as slow,
+        connect(slow, home) as con,
+        connect(slow, home) as other,
+    ):
+
+        def be_late(self: Submitter, *arguments: Any) -> Any:
+            monkeypatch.setattr(Submitter, "_record_rest", record_rest)
+            first.append(submitted(other, arguments=REUSE))
+            return record_rest(self, *arguments)
+
+        make_staging(con)
+        make_staging(other)
+        monkeypatch.setattr(Submitter, "_record_rest", be_late)
+        found = rows(con, f"SELECT submission_id, reused FROM mistral_batch_submit('staging', {REUSE})")
+        assert found == [{"submission_id": first[0], "reused": True}]
+        assert slow.witness()["creates_received"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -10,10 +11,13 @@ from batches.in_parts import submit_parts
 from support import connect, rows, settings_of
 
 from duckdb_mistral.api.client import BatchClient
+from duckdb_mistral.batches import send
 from duckdb_mistral.batches.context import Context
+from duckdb_mistral.batches.create import Creator
 from duckdb_mistral.batches.send import WAVE
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.jobs.job import Step
+from duckdb_mistral.runtime.clocks import awake
 from duckdb_mistral.settings import Settings
 from duckdb_mistral.state.ledger import Ledger
 
@@ -47,6 +51,27 @@ def test_created_in_order(emulator: Emulator, home: Path) -> None:
     witness = emulator.witness()
     assert witness["uploads_stored"] == WAVE + 3
     assert (witness["rows_accepted"], witness["rows_accepted_more_than_once"]) == (2 * (WAVE + 3), 0)
+
+
+def test_parts_that_a_copy_of_the_home_created(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts that were created from a copy of the home, while this process slept between two creates, are adopted."""
+    create, copy = Creator.create, home.with_name("copy")
+
+    def create_and_sleep(self: Creator, *arguments: Any) -> bool:
+        created = create(self, *arguments)
+        monkeypatch.setattr(Creator, "create", create)
+        shutil.copytree(home, copy)
+        assert len(submit_parts(emulator, copy, 3)) == 3
+        monkeypatch.setattr(send, "awake", lambda: awake() + 1000)
+        return created
+
+    monkeypatch.setattr(Creator, "create", create_and_sleep)
+    found = submit_parts(emulator, home, 3)
+    with connect(emulator, copy) as con:
+        theirs = rows(con, "SELECT job_id FROM mistral_batch_status() ORDER BY part")
+    assert [row["job_id"] for row in found] == [row["job_id"] for row in theirs]
+    witness = emulator.witness()
+    assert (witness["jobs_stored"], witness["rows_accepted_more_than_once"]) == (3, 0)
 
 
 def test_pending_jobs_are_listed_once_for_a_wave(emulator: Emulator, home: Path) -> None:

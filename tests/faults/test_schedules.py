@@ -208,6 +208,7 @@ class Schedule:
                 found = story.go_on(PATIENCE)
                 self.wake()
                 assert {row["outcome"] for row in found} == {"ok"}
+                emulator.faults()  # the checks read the list too
                 check_invariants(story, jobs=3 if self.limits else 1)
                 self.count(story, found)
             except BaseException as error:

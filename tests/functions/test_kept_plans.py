@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import answered, asked_for_money, connect, make_staging, rows, submitted
+from support import answered, asked_for_money, connect, make_staging, rows, submitted, wait_at_the_server
 
 from duckdb_mistral.duck.sql_files import macro_files, macro_text
 
@@ -63,6 +63,7 @@ def test_results_that_had_not_ended(
     """What was kept before a batch ended tells that it has not, and gives the rows once it has, typed as declared."""
     make_staging(con)
     submission_id = submitted(con, arguments=OUTPUT)
+    wait_at_the_server(con)
     emulator.faults(UNENDED)
     run = keep(con, f"SELECT custom_id, output FROM mistral_batch_results('{submission_id}'{partial})")
     for _ in range(2):
