@@ -23,6 +23,7 @@ from duckdb_mistral.state.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from duckdb_mistral.emulator import Emulator
+    from duckdb_mistral.jobs.job import Job
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 JOB_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
@@ -157,6 +158,20 @@ def test_writers_at_once(home: Path) -> None:
         assert sorted(pool.map(add, range(6))) == [False] * 5 + [True]
         job = Ledger(Home(home)).jobs()[0]
         assert sorted(pool.map(move, [Ledger(Home(home)) for _ in range(6)])) == [False] * 5 + [True]
+
+
+def test_new_ledger_that_many_open_at_once(tmp_path: Path) -> None:
+    """Many that open a new ledger at the same moment all have it: none is told that another one is writing."""
+    with ThreadPoolExecutor(6) as pool:
+        for number in range(40):
+            home = Home(tmp_path / str(number))
+            together = threading.Barrier(6)
+
+            def opened(home: Home = home, together: threading.Barrier = together) -> list[Job]:
+                together.wait()
+                return Ledger(home).jobs()
+
+            assert [each.result() for each in [pool.submit(opened) for _ in range(6)]] == [[]] * 6
 
 
 def test_moves(ledger: Ledger) -> None:
