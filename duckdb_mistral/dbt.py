@@ -93,7 +93,7 @@ class MacroCalls:
         `given` has the arguments of mistral_batch_submit. Raises ArgumentError as that function does.
         """
         from duckdb_mistral.functions.arguments import submit_arguments
-        from duckdb_mistral.results.convert import COLUMNS
+        from duckdb_mistral.results.columns import COLUMNS
 
         settings = self._session.settings
         models = given.get("model")

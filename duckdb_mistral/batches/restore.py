@@ -12,7 +12,7 @@ from duckdb_mistral.batches.find import CANCELLING
 from duckdb_mistral.batches.submissions import Jobs, listed_submissions, may_do
 from duckdb_mistral.jobs.job import LOST, Part, Step, Submission
 from duckdb_mistral.jobs.tags import counted
-from duckdb_mistral.results.convert import COLUMNS, LINED
+from duckdb_mistral.results.columns import COLUMNS, LINED
 from duckdb_mistral.results.responses import lines_of, size_of
 from duckdb_mistral.state.inventory import entries as files_in
 from duckdb_mistral.state.names import part_number, results_lock

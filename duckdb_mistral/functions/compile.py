@@ -26,7 +26,7 @@ EVERY = "every ended submission"
 def compile_call(session: Session, name: str, arguments: str) -> str:
     """Return the statement that a call of submit, preview or results stands for."""
     from duckdb_mistral.functions import row_types, statements
-    from duckdb_mistral.results.convert import COLUMNS
+    from duckdb_mistral.results.columns import COLUMNS
     from duckdb_mistral.runtime import interrupts
 
     interrupts.listen()

@@ -17,7 +17,7 @@ from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.pricing.measures import fields, measures, measures_sql
 from duckdb_mistral.requests.columns import RequestColumns
 from duckdb_mistral.requests.line import request_line
-from duckdb_mistral.results.convert import COLUMNS
+from duckdb_mistral.results.columns import COLUMNS
 from duckdb_mistral.results.generations import union_of
 from duckdb_mistral.results.output import declared
 from duckdb_mistral.runtime.forks import leave_to_parent

@@ -16,49 +16,36 @@ import pyarrow as pa
 
 from duckdb_mistral.api.endpoints import OUTPUT_TEXTS, RESULT_FAMILIES
 from duckdb_mistral.duck.engine import disk_is_full
-from duckdb_mistral.duck.jsonl import JUST_IDS, LINES, raw_lines
+from duckdb_mistral.duck.jsonl import LINES, raw_lines
 from duckdb_mistral.duck.quoting import literal, literals
 from duckdb_mistral.duck.sql_files import template
-from duckdb_mistral.errors import IncompleteResultsError
-from duckdb_mistral.requests.keys import read_keys
+from duckdb_mistral.results.columns import COLUMNS, LINED, OUTCOMES
+from duckdb_mistral.results.compare import (
+    Submitted,
+    Tally,
+    all_differ,
+    all_held,
+    check_promise,
+    ids_of,
+    same_ids,
+    strangers_of,
+    submitted_ids,
+    tally_of,
+    view_submitted,
+)
 from duckdb_mistral.results.mending import finite, mended
 from duckdb_mistral.results.output import declared, misfit_sql, parsed_sql
 from duckdb_mistral.results.packed import register_floats
 from duckdb_mistral.results.provenance import digests, option
 from duckdb_mistral.results.reasons import is_error, told
-from duckdb_mistral.results.strangers import MOST, sentence
 from duckdb_mistral.state.names import read_path, unfinished_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-
     from duckdb_mistral.jobs.job import Job
 
-#: The columns of mistral_batch_results and their types, in the order of the contract.
-COLUMNS = {
-    "custom_id": "VARCHAR",
-    "outcome": "VARCHAR",
-    "content": "VARCHAR",
-    "output": "JSON",
-    "embedding": "FLOAT[]",
-    "error": "VARCHAR",
-    "status_code": "INTEGER",
-    "reused": "BOOLEAN",
-    "finish_reason": "VARCHAR",
-    "prompt_tokens": "BIGINT",
-    "completion_tokens": "BIGINT",
-    "total_tokens": "BIGINT",
-    "model": "VARCHAR",
-    "response": "JSON",
-    "job_id": "VARCHAR",
-    "submission_id": "VARCHAR",
-}
-#: Beside them in the Parquet of a job with a large and a small file: whether the row's response is in its line.
-LINED = "lined"
-OUTCOMES = ("ok", "truncated", "invalid_output", "error", "missing")
 #: From this size on a result file of chat answers stays as it came, and the responses in it.
 LARGE_BYTES = 32 << 20
 #: Each thread holds a row group until it is full, so a row group is small, in rows and in bytes: DuckDB then uses the
@@ -85,23 +72,6 @@ class ResultFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
-    """How the rows of the files compare with what was submitted."""
-
-    held: int
-    missing: int
-    unknown: int
-    repeated: int
-    #: Requests of the job of which not even the custom_id is known.
-    unnamed: int = 0
-
-    @property
-    def clean(self) -> bool:
-        """Whether every custom_id is there exactly once, and nothing else."""
-        return not (self.missing or self.unknown or self.repeated)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Written:
     """What was made of a job's files."""
 
@@ -121,50 +91,63 @@ def write_results(
     and OSError where the disk is full; `target` then does not exist.
     """
     read = read_path(target)
-    submitted = _submitted(engine, job, files)
+    submitted = submitted_ids(engine, job, files.submitted)
     if RESULT_FAMILIES.get(job.endpoint) == "embedding":
         register_floats(engine)
     try:
-        large = _large(job, files)
-        if submitted is not None and large and _convert_large(engine, job, files, large, read):
-            engine.execute(f"CREATE TEMP VIEW submitted AS {submitted.select}")
-            same = _same_ids(engine, read, submitted)
-            if same is not None and _all_differ(same):
-                read.replace(target)
-                return Written(tally=_all_held(len(same)), lines=large)
-            engine.execute("DROP VIEW submitted")
-        _convert(engine, job, files, read)
-        engine.execute(f"CREATE TEMP VIEW submitted AS {_ids_of(read) if submitted is None else submitted.select}")
-        same = None if submitted is None else _same_ids(engine, read, submitted)
-        if same is not None:
-            tally = _all_held(len(same))
-        else:
-            tally = Tally(**_row(engine, template("verify").substitute(results=literal(read))))
-        strangers = _strangers(engine, job, read) if tally.unknown else None
-        promised = _promised(job, None if submitted is None else tally.held + tally.missing)
-        if tally.held < promised and not partial and not files.answers and _names_no_file(job):
-            raise IncompleteResultsError(
-                f"Job {job.job_id} counts {promised:,} answers but names no result file. Nothing was kept. Run the "
-                "statement again in a moment, in case the API names one late. Answers that the API gives inline, "
-                "with the job itself, are not read."
-            )
-        if tally.held < promised and not partial:
-            raise IncompleteResultsError(
-                f"The result files of job {job.job_id} hold {tally.held:,} of the {promised:,} rows that its "
-                f"counts promise. {f'{strangers} ' if strangers else ''}Nothing was kept. Run the statement again to "
-                "download them again, or read what there is with partial := true."
-            )
-        if tally.clean:
-            read.replace(target)
-        else:
-            _complete(engine, job, read, target, strangers, files.lost)
-        if submitted is None:
-            total = max(job.request_count, 0 if job.report is None else job.report.total_requests)
-            tally = replace(tally, unnamed=max(total - tally.held, 0))
-        return Written(tally=tally, strangers=strangers)
+        return _written_large(engine, job, files, read, target, submitted) or _written(
+            engine, job, files, read, target, submitted, partial=partial
+        )
     finally:
         read.unlink(missing_ok=True)
         target.chmod(0o600) if target.exists() else None
+
+
+def _written_large(
+    engine: duckdb.DuckDBPyConnection,
+    job: Job,
+    files: ResultFiles,
+    read: Path,
+    target: Path,
+    submitted: Submitted | None,
+) -> Written | None:
+    """Write results without the responses of large files; None where there are none, or that does not do."""
+    large = _large(job, files)
+    if submitted is None or not large or not _convert_large(engine, job, files, large, read):
+        return None
+    view_submitted(engine, submitted.select)
+    hashes = same_ids(engine, read, submitted)
+    if hashes is None or not all_differ(hashes):
+        return None
+    read.replace(target)
+    return Written(tally=all_held(len(hashes)), lines=large)
+
+
+def _written(
+    engine: duckdb.DuckDBPyConnection,
+    job: Job,
+    files: ResultFiles,
+    read: Path,
+    target: Path,
+    submitted: Submitted | None,
+    *,
+    partial: bool,
+) -> Written:
+    """Write results with their responses, completed by the rows that are missing."""
+    _convert(engine, job, files, read)
+    view_submitted(engine, ids_of(read) if submitted is None else submitted.select)
+    tally = tally_of(engine, read, submitted)
+    strangers = strangers_of(engine, job, read) if tally.unknown else None
+    if not partial:
+        check_promise(job, tally, strangers, all_known=submitted is not None, has_files=bool(files.answers))
+    if tally.clean:
+        read.replace(target)
+    else:
+        _complete(engine, job, read, target, strangers, files.lost)
+    if submitted is None:
+        total = max(job.request_count, 0 if job.report is None else job.report.total_requests)
+        tally = replace(tally, unnamed=max(total - tally.held, 0))
+    return Written(tally=tally, strangers=strangers)
 
 
 def said_of(job: Job) -> dict[str, Any]:
@@ -250,38 +233,6 @@ def _judged(job: Job, read: str, output: str | None, *, whole: bool = True) -> s
     )
 
 
-def _same_ids(engine: duckdb.DuckDBPyConnection, read: Path, submitted: _Submitted) -> np.ndarray[Any, Any] | None:
-    """Return the hashes of the custom_ids that came back if these are exactly those submitted.
-
-    They are if as many came back as were submitted, none of these twice, and each of these is among them.
-    """
-    returned = f"read_parquet({literal(read)})"
-    ((came,),) = engine.execute(f"SELECT count(*) FROM {returned}").fetchall()
-    if came != submitted.distinct_count(engine):
-        return None
-    held: np.ndarray[Any, Any] = engine.execute(
-        f"SELECT hash(custom_id) AS hash FROM submitted SEMI JOIN {returned} AS returned USING (custom_id)"
-    ).fetchnumpy()["hash"]
-    return held if len(held) == came else None
-
-
-def _all_differ(hashes: np.ndarray[Any, Any]) -> bool:
-    """Tell whether no two custom_ids share the hash by which their lines are found; nearly none do, unless made to."""
-    hashes.sort()
-    return not (hashes[1:] == hashes[:-1]).any()
-
-
-def _all_held(count: int) -> Tally:
-    return Tally(held=count, missing=0, unknown=0, repeated=0)
-
-
-def _strangers(engine: duckdb.DuckDBPyConnection, job: Job, read: Path) -> str:
-    """Return what is told of the custom_ids that came back and were never sent."""
-    select = template("strangers").substitute(results=literal(read), most=MOST)
-    ((count, named),) = engine.execute(select).fetchall()
-    return sentence(job.job_id, count, [(each["custom_id"], each["meant"]) for each in named])
-
-
 def _complete(
     engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path, strangers: str | None, lost: str | None
 ) -> None:
@@ -343,65 +294,3 @@ def _constants(job: Job) -> dict[str, str]:
         "job_id": literal(job.job_id),
         "submission_id": literal(job.submission_id),
     }
-
-
-@dataclass(frozen=True)
-class _Submitted:
-    """A SELECT of the submitted custom_ids, and how many they are where it is known that none is there twice."""
-
-    select: str
-    count: int | None = None
-
-    def distinct_count(self, engine: duckdb.DuckDBPyConnection) -> int | None:
-        """Return how many custom_ids the view `submitted` has; None where one is there twice, or NULL."""
-        if self.count is not None:
-            return self.count
-        ((rows, ids),) = engine.execute("SELECT count(*), count(DISTINCT custom_id) FROM submitted").fetchall()
-        return int(rows) if rows == ids else None
-
-
-def _submitted(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles) -> _Submitted | None:
-    """Return the submitted custom_ids, or None where they cannot be had."""
-    if files.submitted is None:
-        return None
-    if files.submitted.suffix == ".parquet":
-        return _Submitted(f"SELECT custom_id FROM read_parquet({literal(files.submitted)})")
-    keys = read_keys(files.submitted)
-    if keys is not None and len(keys) == job.request_count:
-        engine.register("submitted_keys", keys)
-        return _Submitted("SELECT custom_id FROM submitted_keys", len(keys))  # else the submit was refused
-    return _Submitted(
-        f"SELECT custom_id FROM read_json({literal(files.submitted)}, {JUST_IDS}, maximum_object_size = 536870912)"
-    )
-
-
-def _ids_of(read: Path) -> str:
-    return (
-        f"SELECT DISTINCT custom_id FROM read_parquet({literal(read)}) WHERE custom_id IS NOT NULL UNION ALL "
-        # Of another program's requests without one each has its row; a line that is not JSON is nobody's.
-        f"SELECT custom_id FROM read_parquet({literal(read)}) WHERE custom_id IS NULL AND response IS NOT NULL"
-    )
-
-
-def _promised(job: Job, submitted: int | None) -> int:
-    """Return how many rows the job's counts say that its files hold; `submitted` are the requests that are known."""
-    report = job.report
-    if report is None:
-        return 0
-    counted = max(report.completed_requests, report.succeeded_requests + report.failed_requests)
-    if submitted is None:
-        return counted
-    # What was not counted here may have been found before the API counted it.
-    counted_here = job.request_count if job.submission_id is not None else 0
-    requests = max(counted_here or report.total_requests, submitted)
-    return requests if not counted and report.word == "SUCCESS" else min(counted, requests)
-
-
-def _names_no_file(job: Job) -> bool:
-    return job.report is None or not (job.report.output_file or job.report.error_file)
-
-
-def _row(engine: duckdb.DuckDBPyConnection, select: str) -> dict[str, Any]:
-    result = engine.execute(select)
-    names = [column[0] for column in result.description or ()]
-    return dict(zip(names, result.fetchone() or (), strict=True))

@@ -24,7 +24,8 @@ from duckdb_mistral.duck.jsonl import BOM, JUST_IDS
 from duckdb_mistral.duck.qualifying import qualified
 from duckdb_mistral.duck.quoting import literal, literals
 from duckdb_mistral.jobs.job import Step
-from duckdb_mistral.results.convert import COLUMNS, LINED, said_of
+from duckdb_mistral.results.columns import COLUMNS, LINED
+from duckdb_mistral.results.convert import said_of
 from duckdb_mistral.results.provenance import digests, said_by
 from duckdb_mistral.state.names import line_path
 

@@ -19,7 +19,7 @@ from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.functions.arguments import submit_arguments
 from duckdb_mistral.functions.statements import refusal, request_statement, results_statement
 from duckdb_mistral.results import convert
-from duckdb_mistral.results.convert import COLUMNS
+from duckdb_mistral.results.columns import COLUMNS
 from duckdb_mistral.state.names import line_path
 
 if TYPE_CHECKING:

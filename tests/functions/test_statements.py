@@ -18,7 +18,7 @@ from duckdb_mistral.functions.statements import (
     results_statement,
     source_sql,
 )
-from duckdb_mistral.results.convert import COLUMNS
+from duckdb_mistral.results.columns import COLUMNS
 
 if TYPE_CHECKING:
     from pathlib import Path

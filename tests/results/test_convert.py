@@ -14,7 +14,9 @@ from duckdb_mistral.duck.engine import own_engine
 from duckdb_mistral.duck.jsonl import BATCH_BYTES
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.results import convert
-from duckdb_mistral.results.convert import COLUMNS, ResultFiles, Tally
+from duckdb_mistral.results.columns import COLUMNS
+from duckdb_mistral.results.compare import Tally
+from duckdb_mistral.results.convert import ResultFiles
 
 if TYPE_CHECKING:
     from duckdb_mistral.jobs.job import Job

@@ -13,7 +13,8 @@ from openapi import SAMPLES, response_example, response_problems
 from support import answered, ended_job, submitted, write_results
 
 from duckdb_mistral.api.endpoints import all_endpoints
-from duckdb_mistral.results.convert import COLUMNS, ResultFiles
+from duckdb_mistral.results.columns import COLUMNS
+from duckdb_mistral.results.convert import ResultFiles
 
 if TYPE_CHECKING:
     from pathlib import Path

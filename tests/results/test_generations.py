@@ -10,7 +10,7 @@ import pytest
 
 from duckdb_mistral.duck import jsonl
 from duckdb_mistral.requests.spool import Spool
-from duckdb_mistral.results.convert import COLUMNS
+from duckdb_mistral.results.columns import COLUMNS
 from duckdb_mistral.results.generations import spool_left
 
 if TYPE_CHECKING:

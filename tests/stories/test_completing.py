@@ -12,7 +12,8 @@ from support import connect, ended_job, make_staging, submitted, write_results
 
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.requests.spool import Spool
-from duckdb_mistral.results.convert import ResultFiles, Tally
+from duckdb_mistral.results.compare import Tally
+from duckdb_mistral.results.convert import ResultFiles
 from duckdb_mistral.results.strangers import counted
 from duckdb_mistral.state.names import keys_path
 
