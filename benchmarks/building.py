@@ -55,6 +55,8 @@ def build_spool(work: Path, given: dict[str, Any]) -> Clock:
     with duckdb_mistral.connect(given.get("database", ":memory:"), settings=settings_of(work, given)) as connection:
         if "database" not in given:
             data.make_phrases(connection, given["length"])
+        connection.execute("FROM mistral_batch_submit('SELECT 1 AS custom_id, ''x'' AS prompt')").fetchall()
+        spooled.clear()
         clock = Clock()
         with clock.step("build"):
             connection.execute("FROM mistral_batch_submit($source)", {"source": source_of(given)}).fetchall()
