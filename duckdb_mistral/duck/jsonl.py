@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from duckdb_mistral.duck.vectors import buffer
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
@@ -80,10 +82,12 @@ def _batch(block: bytes, start: int) -> pa.RecordBatch:
     """Return the lines of a block, each with its newline; no line is handled on its own."""
     ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")) + 1
     bounds = np.concatenate(([0], ends, [] if block.endswith(b"\n") else [len(block)])).astype(np.int64)
-    lines = pa.StringArray.from_buffers(len(bounds) - 1, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(block))
+    lines = pa.StringArray.from_buffers(len(bounds) - 1, buffer(bounds.astype(np.int32)), buffer(block))
     try:
         lines.validate(full=True)
     except pa.ArrowInvalid:
         pairs = zip(bounds[:-1], bounds[1:], strict=True)
         lines = pa.array([block[a:b].decode(errors="replace") for a, b in pairs], pa.string())
-    return pa.record_batch([lines, pa.array(bounds[:-1] + start, pa.int64())], schema=LINES)
+    return pa.record_batch(
+        [lines, pa.Array.from_buffers(pa.int64(), len(lines), [None, buffer(bounds[:-1] + start)])], schema=LINES
+    )

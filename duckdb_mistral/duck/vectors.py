@@ -1,4 +1,4 @@
-"""Numbers that DuckDB hands over as Arrow's, as numpy's."""
+"""Vectors of Arrow's that DuckDB hands over or takes: their numbers as numpy's, and their memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def buffer(data: bytes | np.ndarray[Any, Any]) -> pa.Buffer:
+    """Return a copy of data in memory of Arrow's own, for what DuckDB is given.
+
+    DuckDB 1.5 lets threads of Arrow's read it, which may let it go when Python is ending. They would need Python for
+    that if the memory were Python's, and abort the process.
+    """
+    values = np.frombuffer(data, np.uint8)
+    memory = pa.allocate_buffer(len(values))
+    np.frombuffer(memory, np.uint8)[:] = values
+    return memory
 
 
 def numbers(values: pa.Array | pa.ChunkedArray) -> np.ndarray[Any, Any]:

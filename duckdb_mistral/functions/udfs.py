@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from duckdb_mistral.duck.arrow_function import create_arrow_function
-from duckdb_mistral.duck.vectors import numbers
+from duckdb_mistral.duck.vectors import buffer, numbers
 from duckdb_mistral.errors import MistralBatchError
 from duckdb_mistral.functions import calls, row_types
 from duckdb_mistral.functions.compile import compile_call
+from duckdb_mistral.functions.vectors import array
 from duckdb_mistral.runtime import interrupts
 
 if TYPE_CHECKING:
@@ -26,12 +27,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from duckdb_mistral.functions.session import Session
-from duckdb_mistral.functions.vectors import array
 
 
 def _zeros(count: int) -> pa.Array:
     """Return zeros as an Arrow array; made from numpy's, they would import pandas."""
-    return pa.Array.from_buffers(pa.int8(), count, [None, pa.py_buffer(bytes(count))])
+    return pa.Array.from_buffers(pa.int8(), count, [None, buffer(bytes(count))])
 
 
 #: A vector has 2,048 rows; this is what the spool answers for it, made once.

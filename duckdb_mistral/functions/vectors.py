@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from duckdb_mistral.duck.vectors import buffer
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -35,14 +37,14 @@ def array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
         return pa.Array.from_buffers(kind, len(values), [valid, _offsets(values)], children=[_members(members, kind)])
     if pa.types.is_string(kind):
         texts = [None if value is None else value.encode() for value in values]
-        data = pa.py_buffer(b"".join(text for text in texts if text is not None))
+        data = buffer(b"".join(text for text in texts if text is not None))
         return pa.Array.from_buffers(kind, len(values), [valid, _offsets(texts), data])
     if pa.types.is_boolean(kind):
         return pa.Array.from_buffers(kind, len(values), [valid, _bits(map(bool, values))])
     if pa.types.is_date32(kind):
         values = [None if value is None else value.toordinal() - FIRST_DAY for value in values]
     numbers = np.array([0 if value is None else value for value in values], _numpy_type(kind))
-    return pa.Array.from_buffers(kind, len(values), [valid, pa.py_buffer(numbers.tobytes())])
+    return pa.Array.from_buffers(kind, len(values), [valid, buffer(numbers)])
 
 
 def _members(members: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -55,11 +57,11 @@ def _members(members: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 def _offsets(values: Iterable[Any]) -> pa.Buffer:
     lengths = (0 if value is None else len(value) for value in values)
-    return pa.py_buffer(np.fromiter(accumulate(lengths, initial=0), np.int32).tobytes())
+    return buffer(np.fromiter(accumulate(lengths, initial=0), np.int32))
 
 
 def _bits(flags: Iterable[bool]) -> pa.Buffer:
-    return pa.py_buffer(np.packbits(np.fromiter(flags, np.bool_), bitorder="little").tobytes())
+    return buffer(np.packbits(np.fromiter(flags, np.bool_), bitorder="little"))
 
 
 def _numpy_type(kind: pa.DataType) -> type[np.generic]:

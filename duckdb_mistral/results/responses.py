@@ -23,6 +23,7 @@ from duckdb_mistral.duck.engine import own_engine
 from duckdb_mistral.duck.jsonl import BOM, JUST_IDS
 from duckdb_mistral.duck.qualifying import qualified
 from duckdb_mistral.duck.quoting import literal, literals
+from duckdb_mistral.duck.vectors import buffer
 from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.results.columns import COLUMNS, LINED
 from duckdb_mistral.results.convert import said_of
@@ -222,7 +223,7 @@ class LineIndex:
         ends = np.append(np.flatnonzero(np.diff(numbers) != 1) + 1, len(numbers))
         if len(ends) > FEW_PLACES:
             with pa.memory_map(str(self._path)) as file:
-                return _strings(self._bounds, file.read_buffer()).take(pa.array(numbers))
+                return _strings(pa.py_buffer(self._bounds), file.read_buffer()).take(pa.array(numbers))
         # Read, not mapped: the pages of a map would count as memory of this process.
         pieces, bounds = [], [np.zeros(1, dtype=np.int64)]
         with self._path.open("rb") as file:
@@ -234,7 +235,7 @@ class LineIndex:
         data = b"".join(pieces)
         if len(data) != bounds[-1][-1]:  # cut since it was indexed
             return pa.nulls(len(numbers), pa.large_string())
-        return _strings(np.concatenate(bounds), pa.py_buffer(data))
+        return _strings(buffer(np.concatenate(bounds)), buffer(data))
 
 
 def _hashes(path: Path) -> np.ndarray[Any, Any]:
@@ -282,8 +283,8 @@ def _line_at(file: Any, start: int) -> bytes:
     return line
 
 
-def _strings(bounds: np.ndarray[Any, Any], data: pa.Buffer) -> pa.Array:
-    return pa.LargeStringArray.from_buffers(len(bounds) - 1, pa.py_buffer(bounds), data)
+def _strings(bounds: pa.Buffer, data: pa.Buffer) -> pa.Array:
+    return pa.LargeStringArray.from_buffers(bounds.size // np.int64().itemsize - 1, bounds, data)
 
 
 @lru_cache(INDEXES)
