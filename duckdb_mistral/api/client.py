@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from duckdb_mistral.api.caller import Caller
 from duckdb_mistral.api.downloads import Downloads
-from duckdb_mistral.api.ids import checked_id, is_id
+from duckdb_mistral.api.ids import checked_id
 from duckdb_mistral.api.listing import PAGE_SIZE, read_pages
 from duckdb_mistral.api.secrets import account_of
 from duckdb_mistral.api.transport import NeverAsync, Transport
 from duckdb_mistral.errors import ApiError, NotFoundError
+from duckdb_mistral.jobs.ids import is_id
 from duckdb_mistral.jobs.report import JobReport
 from duckdb_mistral.runtime import interrupts
 

@@ -1,4 +1,4 @@
-"""Ids of the API, which are UUIDs; they are checked because they go into URL paths."""
+"""Ids that somebody gives, which have to be UUIDs: they go into URLs and file names."""
 
 from __future__ import annotations
 
@@ -15,12 +15,3 @@ def checked_id(value: str) -> str:
         raise ArgumentError(
             f"{value!r} is not an id: submission, job and file ids look like 3f2a9c1e-0000-4000-8000-000000000000."
         ) from None
-
-
-def is_id(value: str) -> bool:
-    """Tell whether a text is a UUID."""
-    try:
-        UUID(value)
-    except ValueError:
-        return False
-    return True

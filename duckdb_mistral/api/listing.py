@@ -57,7 +57,7 @@ class Listing:
 
     def told_of(self, submission_id: str, file_ids: Collection[str]) -> list[JobReport]:
         """Return the jobs that carry a submission's id, or were created with one of the files."""
-        files = [report for file_id in file_ids for report in self._by_file.get(file_id, ())]
+        files = [report for file_id in file_ids for report in self._by_file.get(file_id, ()) if report.runs_on(file_id)]
         return [*self._by_submission.get(submission_id, ()), *files]
 
     @cached_property
@@ -98,7 +98,7 @@ class Sought:
         return tagged or [report for report in by_id.values() if self._is_made_of(report)]
 
     def _is_made_of(self, report: JobReport) -> bool:
-        if self.file_id is None or self.file_id not in report.input_files:
+        if self.file_id is None or not report.runs_on(self.file_id):
             return False
         if report.model is None:
             return self.models == 1

@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from duckdb_mistral.jobs.ids import is_id
 from duckdb_mistral.jobs.tags import Tags
 
 #: The first second of the year 10000, which neither Python's times nor the API's filters know.
@@ -90,8 +91,12 @@ class JobReport:
 
     @cached_property
     def tags(self) -> Tags:
-        """What the job tells of the submission that it is of."""
-        return Tags.from_metadata(self.metadata)
+        """What the job tells of the submission that it is of; nothing if it has no id that the API gives."""
+        return Tags.from_metadata(self.metadata) if is_id(self.job_id) else Tags()
+
+    def runs_on(self, file_id: str) -> bool:
+        """Tell whether the job was created with an input file; one without an id that the API gives was not."""
+        return file_id in self.input_files and is_id(self.job_id)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> JobReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ _ANSWERED = "duckdb_mistral_answered"
 KEYS = frozenset({_SUBMISSION, _PLACE, _IDENTITY, _JOBS, _RETRY_OF, _MODELS, _COPIES, _ANSWERED})
 #: The values of these are ids and hashes, of small letters.
 _HASHED = frozenset({_SUBMISSION, _IDENTITY, _RETRY_OF})
+#: They go into file names.
+_NAME = re.compile(r"[0-9a-z-]+")
 #: What the API takes as a value (schema BatchJobIn).
 _LONGEST_VALUE = 512
 _LONGEST_NUMBER = 18
@@ -56,6 +59,7 @@ class Tags:
         """Read the metadata of a job; what nobody could have written so counts as not told."""
         told = {key.lower(): value for key, value in metadata if key.lower() in KEYS}
         told = {key: value.lower() if key in _HASHED else value for key, value in told.items()}
+        told = {key: value for key, value in told.items() if key not in _HASHED or _NAME.fullmatch(value)}
         return cls(
             submission_id=told.get(_SUBMISSION),
             place=told.get(_PLACE),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TAGS = Tags(submission_id="5ab", place=place(1, "model-latest"), identity="1dentity")
 METADATA = TAGS.to_metadata()
+JOB_ID, ANOTHER_JOB_ID = "3f2a9c1e-0000-4000-8000-000000000000", "3f2a9c1e-0000-4000-8000-000000000001"
 
 
 def jobs(*numbers: int) -> list[JobReport]:
@@ -117,7 +118,7 @@ def test_newer_jobs() -> None:
 
 def report(**fields: Any) -> JobReport:
     """Return a job."""
-    return JobReport(**{"job_id": "a", "status": "RUNNING"} | fields)
+    return JobReport(**{"job_id": JOB_ID, "status": "RUNNING"} | fields)
 
 
 @pytest.mark.parametrize(
@@ -134,10 +135,16 @@ def report(**fields: Any) -> JobReport:
         (report(input_files=("other",), model="model-latest"), False),
         (report(metadata=tuple(METADATA.items())[:2], model="model-latest"), False),
         (report(model="model-latest"), False),
+        (
+            report(
+                job_id="../../ticket", metadata=tuple(METADATA.items()), input_files=("file",), model="model-latest"
+            ),
+            False,
+        ),
     ],
 )
 def test_what_is_ours(found: JobReport, is_ours: bool) -> None:
-    """A job is ours by its tags, in any case, or by our input file and our model, whatever its metadata says."""
+    """A job with an id is ours by its tags, in any case, or by our input file and model, whatever its metadata says."""
     sought = Sought(tags=TAGS, model="model-latest", file_id="file")
     assert sought.among([found]) == ([found] if is_ours else [])
 
@@ -152,5 +159,8 @@ def test_a_model_that_is_not_told() -> None:
 
 def test_tags_come_first() -> None:
     """Where one job carries the tags, another one on the same file does not stand beside it."""
-    tagged, other = report(metadata=tuple(METADATA.items())), report(job_id="b", input_files=("file",), model="m")
+    tagged, other = (
+        report(metadata=tuple(METADATA.items())),
+        report(job_id=ANOTHER_JOB_ID, input_files=("file",), model="m"),
+    )
     assert Sought(tags=TAGS, model="m", file_id="file").among([other, tagged]) == [tagged]

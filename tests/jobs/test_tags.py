@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 
 from duckdb_mistral.jobs.report import JobReport
@@ -37,7 +39,7 @@ def test_metadata_is_a_format() -> None:
 def test_what_is_written_is_read() -> None:
     """A job tells what was written, beside anything else that it carries; what is not there is not told."""
     metadata = (("team", "tests"), *TAGS.to_metadata().items())
-    report = JobReport(job_id="a", status="QUEUED", metadata=metadata)
+    report = JobReport(job_id=str(uuid4()), status="QUEUED", metadata=metadata)
     assert (report.tags, report.tags.part, report.tags.model) == (TAGS, 2, "mistral-small-latest")
     assert given_metadata(metadata) == (("team", "tests"),)
     assert Tags.from_metadata([]) == Tags()
@@ -66,6 +68,21 @@ def test_case_does_not_matter() -> None:
 def test_another_job_is_not_found(other: Tags) -> None:
     """A job that tells another submission, part or content, or nothing, is not taken for the one that is sought."""
     assert not TAGS.finds(other)
+
+
+@pytest.mark.parametrize("text", ["../../ticket", "a/b", "/etc", ".", "a b", "ä", "a\n", "a\\b"])
+def test_odd_ids(text: str) -> None:
+    """An id that could lead to another file than ours counts as not told."""
+    told = Tags.from_metadata([(key, text) for key in KEYS if key.endswith(("_submission", "_identity", "_retry_of"))])
+    assert told == Tags()
+
+
+def test_job_without_an_id() -> None:
+    """A job whose own id is none of the API's tells nothing of a submission, whatever it says of its files."""
+    metadata = tuple(TAGS.to_metadata().items())
+    report = JobReport(job_id="../../ticket", status="QUEUED", metadata=metadata, input_files=("a",))
+    assert report.tags == Tags()
+    assert not report.runs_on("a")
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "None", "1" * 5000])
