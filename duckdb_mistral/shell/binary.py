@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: 1.5 brought TEMP table macros over query(); 1.5.0 loses rows of a join with LIMIT.
 OLDEST = (1, 5, 1)
+#: Where duckdb-cli's binary lies in a Python environment.
+PACKAGED = "lib/python*/site-packages/duckdb_cli/duckdb"
 
 
 class Binary(NamedTuple):
@@ -45,7 +47,9 @@ def find_binary() -> Binary:
 
 def _candidates() -> Iterator[str]:
     on_path = shutil.which("duckdb")
-    if on_path is not None and not _is_python(on_path):
+    if on_path is not None and _is_python(on_path):
+        yield from map(str, Path(on_path).resolve().parent.parent.glob(PACKAGED))
+    elif on_path is not None:
         yield on_path
     spec = find_spec("duckdb_cli")
     for folder in (spec.submodule_search_locations or ()) if spec else ():

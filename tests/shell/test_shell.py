@@ -324,6 +324,22 @@ def test_no_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
+def test_shell_of_another_environment(tmp_path: Path) -> None:
+    """The script of a duckdb-cli that is installed elsewhere stands for its binary, by a link too."""
+    package = tmp_path / "env/lib/python3.12/site-packages/duckdb_cli"
+    for directory in (package, tmp_path / "env/bin", tmp_path / "bin"):
+        directory.mkdir(parents=True)
+    (package / "duckdb").write_text("#!/bin/sh\necho 'v9.8.7|linux_amd64'\n", encoding="utf-8")
+    (tmp_path / "env/bin/duckdb").write_text("#!/usr/bin/python3\n", encoding="utf-8")
+    for program in (package / "duckdb", tmp_path / "env/bin/duckdb"):
+        program.chmod(0o755)
+    (tmp_path / "bin/duckdb").symlink_to(tmp_path / "env/bin/duckdb")
+    code = "from duckdb_mistral.shell.binary import find_binary; print(find_binary().version)"
+    for folder in ("env/bin", "bin"):
+        ran = run_python(code, clean_environment() | {"PATH": str(tmp_path / folder)})
+        assert (ran.stdout, ran.stderr) == ("9.8.7\n", "")
+
+
 def test_safe_mode() -> None:
     """The shell's -safe, which allows no extension, is refused in a sentence."""
     ran = run_shell({}, "-safe", "-c", "SELECT 1")
