@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 GREETING = (
     "The mistral functions are here: FROM mistral_batch_submit('staging'); FROM mistral_batch_status(); and so on.\n"
 )
-#: Variables for the helper only; the shell does not need them.
-SECRETS = ("MISTRAL_API_KEY", "DUCKDB_MISTRAL_LEDGER")
+#: Variables that hold secrets, which the shell does not need.
+SECRETS = ("MISTRAL_API_KEY", "DUCKDB_MISTRAL_LEDGER", "EMULATOR_UPSTREAM_KEY")
 #: Tells the extension that a helper is there for it.
 SOCKET_VARIABLE = "DUCKDB_MISTRAL_SOCKET"
 #: Arguments that choose what the shell starts with, instead of ~/.duckdbrc.

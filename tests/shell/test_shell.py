@@ -149,9 +149,11 @@ def test_database_that_cannot_be_opened(emulator: Emulator, home: Path, tmp_path
 
 
 def test_key_stays_with_the_helper(emulator: Emulator, home: Path) -> None:
-    """The shell gets neither the key nor the secret address of a ledger, and neither stands in a command line."""
-    environment = environment_of(emulator, home)
-    look = "SELECT concat('[', getenv('MISTRAL_API_KEY'), getenv('DUCKDB_MISTRAL_LEDGER'), ']', getenv('HOME'));"
+    """The shell gets no key and no secret address of a ledger, and neither stands in a command line."""
+    secret = {"DUCKDB_MISTRAL_LEDGER": "postgresql://me:secret@nowhere/db", "EMULATOR_UPSTREAM_KEY": "another-secret"}
+    environment = environment_of(emulator, home) | secret
+    read = ", ".join(f"getenv('{name}')" for name in ("MISTRAL_API_KEY", *secret))
+    look = f"SELECT concat('[', {read}, ']', getenv('HOME'));"
     ran = run_shell(environment, "-list", "-noheader", "-c", look)
     assert ran.stdout.strip() == f"[]{os.environ['HOME']}"
     with terminal(environment) as shell:
