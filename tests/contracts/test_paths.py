@@ -19,6 +19,7 @@ ELSEWHERE = {
     "cli/tables.py": "a temporary directory",
     "duck/sql_files.py": "the package's own SQL",
     "pricing/prices.py": "the package's own data",
+    "shell/binary.py": "another environment's shell",
     "shell/extension.py": "the package's own extension",
     "shell/launcher.py": "a temporary directory",
 }
