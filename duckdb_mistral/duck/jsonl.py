@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from duckdb_mistral.duck.vectors import buffer
+from duckdb_mistral.duck.vectors import buffer, vector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -88,6 +88,4 @@ def _batch(block: bytes, start: int) -> pa.RecordBatch:
     except pa.ArrowInvalid:
         pairs = zip(bounds[:-1], bounds[1:], strict=True)
         lines = pa.array([block[a:b].decode(errors="replace") for a, b in pairs], pa.string())
-    return pa.record_batch(
-        [lines, pa.Array.from_buffers(pa.int64(), len(lines), [None, buffer(bounds[:-1] + start)])], schema=LINES
-    )
+    return pa.record_batch([lines, vector(bounds[:-1] + start, pa.int64())], schema=LINES)

@@ -23,6 +23,11 @@ def buffer(data: bytes | np.ndarray[Any, Any]) -> pa.Buffer:
     return memory
 
 
+def vector(values: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:
+    """Return numbers without NULLs as an array for DuckDB, in memory of Arrow's own; `pa.array` would not copy them."""
+    return pa.Array.from_buffers(kind, len(values), [None, buffer(values)])
+
+
 def numbers(values: pa.Array | pa.ChunkedArray) -> np.ndarray[Any, Any]:
     """Return 64-bit integers without NULLs as numpy's; `to_numpy` would import pandas, where that is installed."""
     found = list(_buffers(values))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from duckdb_mistral.duck.arrow_function import create_arrow_function
-from duckdb_mistral.duck.vectors import buffer
+from duckdb_mistral.duck.vectors import vector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def count_tokens(texts: pa.Array, models: pa.Array) -> pa.Array:
         words = (texts if len(different) == 1 else texts.take(pa.array(rows))).drop_null().to_pylist()
         if words:
             found[rows[0]] = sum(_joined(words[start:end]) for start, end in _slices(words))
-    return pa.Array.from_buffers(pa.int64(), len(found), [None, buffer(found)])
+    return vector(found, pa.int64())
 
 
 def create_function(engine: duckdb.DuckDBPyConnection) -> None:

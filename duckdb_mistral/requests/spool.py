@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from duckdb_mistral.duck.arrow_function import create_arrow_function
-from duckdb_mistral.duck.vectors import buffer, numbers
+from duckdb_mistral.duck.vectors import numbers, vector
 from duckdb_mistral.errors import SourceError
 from duckdb_mistral.requests.keys import KEYS, new_keys_file
 from duckdb_mistral.requests.vectors import chunks, of_type, offsets_of, without_nulls
@@ -138,7 +138,7 @@ class Spool:
 
         def write(lines: pa.Array, custom_ids: pa.Array, requests: pa.Array) -> pa.Array:
             self.write(lines, custom_ids, requests)
-            return pa.Array.from_buffers(pa.int8(), len(lines), [None, buffer(bytes(len(lines)))])
+            return vector(np.zeros(len(lines), np.int8), pa.int8())
 
         create_arrow_function(
             engine, "mistral_internal_write", write, ["VARCHAR", "VARCHAR", "VARCHAR"], "TINYINT", pure=False

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from duckdb_mistral.duck.arrow_function import create_arrow_function
-from duckdb_mistral.duck.vectors import buffer
+from duckdb_mistral.duck.vectors import vector
 
 if TYPE_CHECKING:
     import duckdb
@@ -40,8 +40,7 @@ def floats(packed: pa.Array | pa.ChunkedArray) -> pa.Array:
         sizes = np.abs(numbers)
         odd = np.concatenate(([0], np.cumsum(~((sizes == 0) | (sizes >= SMALLEST) & (sizes <= LARGEST)))))
     good = is_whole & (odd[bounds[1:]] == odd[bounds[:-1]])
-    members = pa.Array.from_buffers(pa.float32(), len(numbers), [None, buffer(numbers)])
-    return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), members, mask=pa.array(~good))
+    return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), vector(numbers, pa.float32()), mask=pa.array(~good))
 
 
 def _numbers(packed: pa.Array) -> np.ndarray[Any, Any]:
