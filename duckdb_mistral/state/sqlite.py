@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -50,6 +50,10 @@ def holds_more(home: Home) -> bool:
     return any(map(entries, home.explained)) or bool(home.asides)
 
 
+class _Brief(sqlite3.Connection):
+    """A connection for one transaction: it keeps others out, or does not see what they write."""
+
+
 class Database:
     """The database of one `home` directory; safe for several threads, each of which has connections of its own."""
 
@@ -69,16 +73,19 @@ class Database:
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         except OSError as error:
             raise unwritable(home.path, str(error.strerror)) from error
-        self._engine = sa.create_engine("sqlite://", poolclass=sa.NullPool, creator=self._connect)
+        self._engine = sa.create_engine(
+            "sqlite://", poolclass=sa.QueuePool, pool_size=1, max_overflow=-1, creator=self._connect
+        )
+        sa.event.listen(self._engine, "checkout", self._check_file)
+        sa.event.listen(self._engine, "checkin", _close_brief)
         self._lock = threading.Lock()
         self._users = 0
-        self._idle: sqlite3.Connection | None = None
         _databases.add(self)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Yield a connection whose statements read; each sees what was written before it."""
-        with self._told_errors(), self._engine.connect() as connection:
+        with self._told_errors(), self.kept_open(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -101,14 +108,13 @@ class Database:
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Let transactions of the block be cheap: the last connection to be closed brings its log into the file.
+        """Let transactions of the block be cheap: they use one connection, one after another.
 
-        Between the blocks, all that is written is in the one file, as long as no other process is at it.
+        The last connection to be closed brings its log into the file. So between the blocks, all that is written is in
+        the one file, as long as no other process is at it.
         """
         with self._lock:
             self._users += 1
-            if self._idle is None and self.writable:
-                self._idle = self._idling()
         try:
             yield
         finally:
@@ -119,10 +125,7 @@ class Database:
 
     def let_go(self) -> None:
         """Close the connection that is idle, if there is one; nothing but speed depends on it."""
-        idle, self._idle = self._idle, None
-        if idle is not None:
-            with suppress(sqlite3.Error):
-                idle.close()
+        self._engine.pool.dispose()
 
     def damage(self) -> str | None:
         """Return what is wrong with the file, None where it is sound."""
@@ -153,12 +156,15 @@ class Database:
                 raise
         return _connected(self.path, alone=True)
 
-    def _idling(self) -> sqlite3.Connection | None:
-        """Return a connection that does nothing; None where one that needs the file alone could not go beside it."""
+    def _check_file(self, _: object, record: Any, __: object) -> None:
+        """Let another connection take the place of one to a file that is no longer at `path`, as after a restore."""
         try:
-            return _connected(self.path)
-        except sqlite3.Error:
-            return None
+            file = self.path.stat()
+        except FileNotFoundError:
+            raise sa.exc.DisconnectionError from None
+        found = (file.st_dev, file.st_ino)
+        if record.info.setdefault("file", found) != found:
+            raise sa.exc.DisconnectionError
 
     @contextmanager
     def _to_write(self) -> Iterator[sa.Connection]:
@@ -209,13 +215,16 @@ def _connect_to_read(home: Home) -> sqlite3.Connection:
     # SQLite reads a log only beside its index, which others may hold; without a log, the file is all there is.
     alone = not log.exists() or not log.stat().st_size
     given = f"{home.ledger.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
-    return sqlite3.connect(given, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    return sqlite3.connect(given, uri=True, timeout=BUSY_SECONDS, isolation_level=None, factory=_Brief)
 
 
 def _connected(path: Path, *, alone: bool = False) -> sqlite3.Connection:
     """Return a connection, which with `alone` needs no room on the disk and lets no other one read."""
     # Transactions begin where this module says so.
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    kind = _Brief if alone else sqlite3.Connection
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=kind
+    )
     try:
         if alone:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -242,12 +251,34 @@ def _keep_a_log(connection: sqlite3.Connection) -> None:
             return
 
 
+def _close_brief(connection: object, record: Any) -> None:
+    if isinstance(connection, _Brief):
+        record.invalidate()
+
+
+#: The databases that a fork finds, whose locks are held meanwhile.
+_forking: list[Database] = []
+
+
 def _before_fork() -> None:
     """Close what is idle: SQLite forbids to take an open file along into a child."""
-    for database in list(_databases):
-        with database._lock:
-            database.let_go()
+    _forking[:] = list(_databases)
+    for database in _forking:
+        database._lock.acquire()
+        database.let_go()
+
+
+def _after_fork() -> None:
+    while _forking:
+        _forking.pop()._lock.release()
+
+
+def _after_fork_in_child() -> None:
+    """Leave connections that were in use to the parent, and the locks that its other threads held on them."""
+    for database in _forking:
+        database._engine.dispose(close=False)
+    _after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 import threading
 from collections import Counter
@@ -185,6 +186,21 @@ def test_one_file_between_statements(home: Path) -> None:
     assert [job.status for job in Ledger(Home(home)).jobs()] == ["SUCCESS"]
 
 
+def test_other_file_while_it_is_kept_open(home: Path) -> None:
+    """If a backup is put in the ledger's place meanwhile, it is read and written, and not the file that is gone."""
+    ledger, _ = filled(home, 1)
+    shutil.copytree(home, home.with_name("backup"))
+    with ledger.kept_open():
+        ledger.set_account("of-many", "before")
+        (home / "ledger.sqlite").replace(home.with_name("aside"))
+        for path in home.glob("ledger.sqlite-*"):
+            path.unlink()
+        shutil.copy(home.with_name("backup") / "ledger.sqlite", home)
+        assert [submission.account for submission in ledger.submissions()] != ["before"]
+        ledger.set_account("of-many", "after")
+    assert [submission.account for submission in Ledger(Home(home)).submissions()] == ["after"]
+
+
 def test_fork_while_it_is_kept_open(home: Path) -> None:
     """What is idle is closed before a fork, and what is written afterwards is there for both."""
     filled(home, 1)
@@ -201,7 +217,7 @@ def test_fork_while_it_is_kept_open(home: Path) -> None:
         child = os.fork()
         if not child:
             Ledger(Home(home)).set_account("of-many", "the child's")
-            os._exit(0 if ledger.database._idle is None else 1)
+            os._exit(ledger.database._engine.pool.checkedin())
         print(os.waitpid(child, 0)[1], ledger.submissions()[0].account)
         ledger.set_account("of-many", "the parent's")
     print(ledger.submissions()[0].account)
