@@ -43,6 +43,8 @@ CAPPED = {
     "deep": "JSON of 100,000 levels",
     "long": "a line of 130 MB among the results",
 }
+#: The shell may be older than Python's DuckDB.
+OLDEST_STORAGE = "v1.5.0"
 BARE = "import duckdb, pyarrow; duckdb.default_connection().execute('SELECT 1')"
 REGISTERED = f"{BARE}; import duckdb_mistral; duckdb_mistral.register()"
 
@@ -280,6 +282,34 @@ def scale(sizes: Sizes) -> Iterator[Row]:
         )
 
 
+def shell(sizes: Sizes) -> Iterator[Row]:
+    """Submit from the official duckdb shell, against the same submit from Python and against COPY of the same lines."""
+    for rows, length in sizes.each():
+        with Scratch(sizes.scratch) as scratch, server(scratch / "server") as url:
+            database = scratch / "staging.duckdb"
+            data.make_staging(database, rows, length, storage=OLDEST_STORAGE)
+            given = {"scratch": str(scratch), "database": str(database), "rows": rows, "url": url}
+            names = ("build_copy", "python_submit", "shell_submit")
+            found = take_turns(dict.fromkeys(names, given), repeats=sizes.repeats)
+        floor, in_python, in_shell = (found[name] for name in names)
+        yield Row(
+            case="shell",
+            rows=rows,
+            length=length,
+            cells={
+                "COPY": seconds(floor.total),
+                "submit in Python": seconds(in_python.total),
+                "submit in the shell": seconds(in_shell.total),
+                "ratio to Python": ratio(in_shell.total, in_python.total),
+                "ratio to COPY": ratio(in_shell.total, floor.total),
+                "memory, COPY": megabytes(floor.peak_bytes),
+                "memory, Python": megabytes(in_python.peak_bytes),
+                "memory, shell": megabytes(in_shell.figures["shell"]),
+                "memory, its helper": megabytes(in_shell.figures["helper"]),
+            },
+        )
+
+
 def caps(sizes: Sizes) -> Iterator[Row]:
     """Meet answers beyond all measure: what they take of a client's memory, disk and time."""
     for kind in ANSWERS:
@@ -306,7 +336,7 @@ def _cap(kind: str, found: Measured) -> Row:
 
 
 CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
-    function.__name__: function for function in (build, read, whole, start, status, memory, scale, caps)
+    function.__name__: function for function in (build, read, whole, start, status, memory, scale, caps, shell)
 }
 
 

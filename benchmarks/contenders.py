@@ -16,6 +16,7 @@ from benchmarks.caps import caps_answer, caps_line
 from benchmarks.growing import memory, scale, status
 from benchmarks.many_jobs import ledger_reports, sqlite_reports, sqlite_status, statements, status_many
 from benchmarks.reading import read_by_hand, read_detected, read_everything, read_floor, read_joined, read_verified
+from benchmarks.shell import python_submit, shell_submit
 from benchmarks.small import first_sdk, first_submit, small_client, small_loop
 from benchmarks.whole import whole_client, whole_loop, whole_transfer
 
@@ -52,6 +53,8 @@ CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
         statements,
         caps_answer,
         caps_line,
+        python_submit,
+        shell_submit,
     )
 }
 

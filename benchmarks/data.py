@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -50,9 +50,13 @@ def make_phrases(connection: duckdb.DuckDBPyConnection, length: int) -> None:
     )
 
 
-def make_staging(path: Path, rows: int, length: int) -> None:
-    """Write a database with the table `staging`: custom_id and prompt, both VARCHAR."""
-    with duckdb.connect(str(path)) as connection:
+def make_staging(path: Path, rows: int, length: int, *, storage: str | None = None) -> None:
+    """Write a database with the table `staging`: custom_id and prompt, both VARCHAR.
+
+    `storage` is the oldest version of DuckDB that can open it.
+    """
+    config: dict[str, Any] = {} if storage is None else {"storage_compatibility_version": storage}
+    with duckdb.connect(str(path), config=config) as connection:
         make_phrases(connection, length)
         connection.execute(f"CREATE TABLE staging AS {staging_sql(rows)}")
 

@@ -11,7 +11,7 @@ class PeakMemory:
     def __init__(self) -> None:
         """Begin to count here."""
         self.forget()
-        self._before = _status("VmRSS")
+        self._before = status_of("self", "VmRSS")
 
     def forget(self) -> None:
         """Set the peak back to what is held now."""
@@ -20,7 +20,7 @@ class PeakMemory:
     @property
     def peak_bytes(self) -> int:
         """The most that the process has held since then, all in all."""
-        return _status("VmHWM")
+        return status_of("self", "VmHWM")
 
     @property
     def added_bytes(self) -> int:
@@ -28,9 +28,10 @@ class PeakMemory:
         return max(0, self.peak_bytes - self._before)
 
 
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+def status_of(process: int | str, name: str) -> int:
+    """Return what Linux counts of a process under a name, in bytes; OSError where it has ended."""
+    for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines():
         key, _, value = line.partition(":")
         if key == name:
             return int(value.split()[0]) * 1024
-    raise RuntimeError(f"This system's /proc/self/status has no {name}; the benchmarks need Linux.")
+    raise ProcessLookupError(f"/proc/{process}/status has no {name}; the benchmarks need Linux.")

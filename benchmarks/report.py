@@ -23,6 +23,7 @@ TITLES = {
     "memory": "Memory as the number of prompts grows",
     "scale": "Up to ten million requests under a pending limit",
     "caps": "Answers beyond all measure",
+    "shell": "From the official duckdb shell",
 }
 ABOUT = {
     "build": (
@@ -63,6 +64,11 @@ ABOUT = {
     "caps": (
         "A client that has sent two requests, with deadline_seconds at 3 in place of 30, and a server whose answers no "
         "honest one sends. What is told is the beginning of the sentence."
+    ),
+    "shell": (
+        "The whole statement, by the shell's own timer: build, upload and create, of which the local server's work for "
+        "the create is part. Each process has submitted one row before. The shell has the table, its helper process "
+        "the SDK and the spool; the memory is each one's peak, all in all."
     ),
 }
 READING = (

@@ -145,15 +145,19 @@ def read(workspace: Workspace) -> Listing:
     return listing
 
 
-def newer(workspace: Workspace, before: Listing) -> list[JobReport]:
-    """Return the jobs created since a list was read: those before the first page that it knows completely."""
+def first_pages(workspace: Workspace, before: Listing) -> list[JobReport]:
+    """Return the jobs of the first pages, newest first, up to the first page of which a list knows every job."""
     found: list[JobReport] = []
     for fresh, _ in workspace.pages():
-        unknown = [report for report in fresh if report.job_id not in before.reports]
-        found += unknown
-        if not unknown:
+        found += fresh
+        if all(report.job_id in before.reports for report in fresh):
             break
     return found
+
+
+def newer(workspace: Workspace, before: Listing) -> list[JobReport]:
+    """Return the jobs created since a list was read."""
+    return [report for report in first_pages(workspace, before) if report.job_id not in before.reports]
 
 
 def probed(workspace: Workspace, *, since: int, model: str) -> Iterator[JobReport]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.api.listing import PAGE_SIZE, newer, read
+from duckdb_mistral.api.listing import PAGE_SIZE, first_pages, read
 from duckdb_mistral.batches.again import Again
 from duckdb_mistral.batches.create import Creator
 from duckdb_mistral.batches.find import Finder
@@ -182,12 +182,11 @@ class Sender:
 
         Raises OvertakenError where others have created the same content since then.
         """
-        if len(before.reports) > PAGE_SIZE:
-            room, latest = self._pending.room(), newer(self._client, before)
-        else:  # one page tells both
-            everything = list(read(self._client).reports.values())
-            room = self._pending.room_beside(everything)
-            latest = [report for report in everything if report.job_id not in before.reports]
+        now = {report.job_id: report for report in first_pages(self._client, before)}
+        latest = [report for job_id, report in now.items() if job_id not in before.reports]
+        # Of few jobs, one page tells how far all of them are.
+        few = len(before.reports) <= PAGE_SIZE
+        room = self._pending.room_beside((dict(before.reports) | now).values()) if few else self._pending.room()
         self._turns.check(submission, latest)
         return room, any(report.tags.submission_id == submission.submission_id for report in latest)
 

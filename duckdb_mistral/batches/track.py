@@ -59,10 +59,10 @@ def status(context: Context, identifier: str | None = None) -> Polled:
 
 def poll(context: Context, identifier: str | None) -> Polled:
     """Return the jobs as `status` does, whether the workspace knows them or not."""
-    jobs = find(context, identifier) if identifier is not None else context.ledger.jobs()
-    if not context.ledger.writable:  # what the API says could not be written down
-        return Polled(jobs=jobs)
     with context.ledger.kept_open():
+        jobs = find(context, identifier) if identifier is not None else context.ledger.jobs()
+        if not context.ledger.writable:  # what the API says could not be written down
+            return Polled(jobs=jobs)
         refreshed, reasons = _moved_on(context, jobs, all_told=identifier is not None)
         found = _as_told(context, jobs, refreshed, reasons)
     return Polled(jobs=found, gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told)

@@ -6,11 +6,15 @@ import errno
 import gc
 import importlib
 import json
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from mistralai.client import Mistral
+from mistralai.client.errors import ResponseValidationError
 from support import KEY
 
 from duckdb_mistral.api.client import BatchClient
@@ -625,3 +629,55 @@ def test_download_that_breaks(client: BatchClient, emulator: Emulator, tmp_path:
     client.download(file_id, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "requests.jsonl").read_bytes()
     assert emulator.witness()["requests"]["download"] == 3
+
+
+def test_reads_as_the_sdk(tmp_path: Path) -> None:
+    """What is read without the SDK is asked for as the SDK asks for it."""
+    asked: list[Any] = []
+
+    def answer(request: Any) -> Any:
+        asked.append((request.method, request.url.path, sorted(request.url.params.multi_items()), *_headers(request)))
+        return http.Response(200, json={"data": [], "id": JOB_ID})
+
+    settings = Settings(api_key=KEY, home=tmp_path, server_url="https://example.test")
+    with BatchClient(settings, Retry(), transport=http.MockTransport(answer)) as client:
+        list(client.jobs())
+        list(client.jobs(statuses=["QUEUED", "RUNNING"], model="a model", created_after=1_700_000_000_000_001))
+        list(client.pages(oldest_first=True))
+        list(client.files("a name & more"))
+        client.find_file("a name & more", 5)
+        client.file_exists(JOB_ID)
+        client.get(JOB_ID)
+        client.models()
+    ours, asked = asked, []
+    sdk_client = http.Client(transport=http.MockTransport(answer))
+    with sdk_client, Mistral(api_key=KEY, server_url="https://example.test", client=sdk_client) as sdk:
+        page = {"page": 0, "page_size": 100}
+        after = datetime.fromtimestamp(1_700_000_000.000001, UTC)
+        calls: list[Callable[[], object]] = [
+            lambda: sdk.batch.jobs.list(**page),
+            lambda: sdk.batch.jobs.list(**page, status=["QUEUED", "RUNNING"], model="a model", created_after=after),
+            lambda: sdk.batch.jobs.list(**page, order_by="created"),
+            lambda: sdk.files.list(**page, search="a name & more", purpose="batch"),
+            lambda: sdk.files.list(search="a name & more", purpose="batch"),
+            lambda: sdk.files.retrieve(file_id=JOB_ID),
+            lambda: sdk.batch.jobs.get(job_id=JOB_ID),
+            lambda: sdk.models.list(),
+        ]
+        for call in calls:
+            with suppress(ResponseValidationError):
+                call()
+    assert len(ours) == len(asked) == len(calls)
+    for our, their in zip(ours, asked, strict=True):
+        assert our[:2] == their[:2]
+        assert our[3:] == their[3:]
+        # What the SDK says besides are the API's defaults.
+        defaults = [("created_by_me", "false"), ("include_total", "true"), ("page", "0"), ("page_size", "100")]
+        assert [item for item in their[2] if item not in our[2]] == [
+            item for item in defaults if item in their[2] and item not in our[2]
+        ]
+        assert set(our[2]) <= set(their[2])
+
+
+def _headers(request: Any) -> tuple[str, str]:
+    return request.headers["authorization"], request.headers["accept"]
