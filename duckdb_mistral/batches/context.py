@@ -1,12 +1,14 @@
-"""What every use case works with: settings, `home`, ledger, locks, retry policy and the API's client; nothing else."""
+"""What every use case works with: settings, `home`, ledger, locks, retry policy, the API's client, and an engine."""
 
 from __future__ import annotations
 
 import threading
+import weakref
 from copy import copy
 from typing import Self
 
 from duckdb_mistral.api.client import BatchClient
+from duckdb_mistral.duck.engine import SpareEngine
 from duckdb_mistral.runtime.retry_policy import Retry
 from duckdb_mistral.settings import Settings
 from duckdb_mistral.state.home import Home
@@ -23,6 +25,8 @@ class Context:
         self.home = Home(settings.home)
         self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
         self.locks = Locks(self.home, self.retry)
+        self.engines = SpareEngine()
+        weakref.finalize(self, self.engines.close)  # before Python ends, too
         self._opening = threading.Lock()
         self._ledger: Ledger | None = None
         self._client: BatchClient | None = None
@@ -55,7 +59,8 @@ class Context:
             return self._client
 
     def close(self) -> None:
-        """Close the connections to the API."""
+        """Close the connections to the API, and the engine that is kept."""
+        self.engines.close()
         if self._client is not None:
             self._client.close()
             self._client = None

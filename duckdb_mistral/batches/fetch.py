@@ -10,7 +10,6 @@ from duckdb_mistral.batches.access import check_workspace
 from duckdb_mistral.batches.download import Downloader, Missing
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.retention import drop_requests, requests_needed
-from duckdb_mistral.duck.engine import SharedEngine
 from duckdb_mistral.errors import LedgerError, MistralBatchError, NotEndedError
 from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.results.generations import left_in
@@ -26,21 +25,26 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs.job import Job
 
 
+#: An engine that has written more than this, in bytes of Parquet, is not kept for the next call.
+SMALL_BYTES = 8 << 20
+
+
 class Fetcher:
     """Fetches results with one engine, which several threads take in turn; `close` lets go of it."""
 
     def __init__(self, context: Context) -> None:
         """Keep results under the `home` of `context`."""
-        self.engine = SharedEngine()
+        self.engine = context.engines.take()
         self._context = context
+        self._bytes = 0
         self._home = context.home
         self._downloader = Downloader(context, self.engine)
         #: Submissions whose workspace this connection sees.
         self._seen: set[str | None] = set()
 
     def close(self) -> None:
-        """Close the engine, unless a thread is still at its work with it."""
-        self.engine.close()
+        """Give the engine back, unless a thread is still working with it."""
+        self._context.engines.give_back(self.engine, keep=self._bytes <= SMALL_BYTES)
 
     def file(self, job: Job, missing: Missing) -> Path:
         """Return the Parquet file of a job's results, whole but for what may be missing."""
@@ -111,6 +115,7 @@ class Fetcher:
                 return final
             kept = final if whole else self._home.partial(job)
             _put(fetched, () if written is None else written.lines, kept)
+            self._bytes += size_of(kept)
             failpoint("after-keep")
         except OSError as error:
             raise LedgerError(

@@ -12,7 +12,7 @@ import duckdb
 
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.runtime import interrupts
-from duckdb_mistral.runtime.forks import leave_to_parent
+from duckdb_mistral.runtime.forks import is_inherited, leave_to_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +61,11 @@ class Engines:
             self._engine.close()
             self._engine = None
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether the parent of this process has opened the engine, so that it does not work here."""
+        return self._engine is not None and is_inherited(self._engine)
+
     def _spilling_to(self, directory: str) -> duckdb.DuckDBPyConnection:
         if self._engine is not None:
             try:
@@ -99,6 +104,41 @@ class SharedEngine:
                 self._engines.close()
             finally:
                 self._taken.release()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no thread is working with it, and the process that opened it is this one."""
+        return not self._taken.locked() and not self._engines.is_inherited
+
+
+class SpareEngine:
+    """Keeps one idle engine from one call to the next: opening one takes longer than the work of a small call."""
+
+    def __init__(self) -> None:
+        """Have none yet."""
+        self._spare: SharedEngine | None = None
+        self._lock = threading.Lock()
+
+    def take(self) -> SharedEngine:
+        """Return the engine that is kept, or a new one: nobody else has it."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+        return spare if spare is not None and spare.is_idle else SharedEngine()
+
+    def give_back(self, engine: SharedEngine, *, keep: bool) -> None:
+        """Keep an engine that was taken, or close it: one that did large work may hold on to the memory."""
+        with self._lock:
+            if keep and engine.is_idle and self._spare is None:
+                self._spare = engine
+                return
+        engine.close()
+
+    def close(self) -> None:
+        """Close what is kept."""
+        with self._lock:
+            spare, self._spare = self._spare, None
+        if spare is not None and spare.is_idle:
+            spare.close()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from support import clean_environment, run_python
 
-from duckdb_mistral.duck.engine import Engines, own_engine
+from duckdb_mistral.duck.engine import Engines, SpareEngine, own_engine
 from duckdb_mistral.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -89,3 +89,60 @@ def test_a_work_after_one_that_spilled(tmp_path: Path) -> None:
             assert engine.execute("SELECT count(*) FROM many").fetchall() == [(3_000_000,)]
         shutil.rmtree(spill.parent)
     engines.close()
+
+
+def test_spare_engine() -> None:
+    """A small call's engine is the next one's, of which nobody else has it; what large work used is closed."""
+    spare = SpareEngine()
+    first = spare.take()
+    with first.one() as engine:
+        engine.execute("SELECT 1")
+    spare.give_back(first, keep=True)
+    second = spare.take()
+    third = spare.take()
+    assert second is first
+    assert third is not first
+    spare.give_back(third, keep=False)
+    spare.give_back(second, keep=True)
+    spare.close()
+    assert spare.take() is not second
+
+
+def test_spare_engine_at_work() -> None:
+    """An engine that an interrupted call's thread still works with is not given to the next call."""
+    spare = SpareEngine()
+    engine = spare.take()
+    with engine.one() as connection:
+        spare.give_back(engine, keep=True)
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        other = spare.take()
+        assert other is not engine
+    with other.one() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    spare.give_back(other, keep=False)
+
+
+def test_spare_engine_in_a_child() -> None:
+    """A child of fork leaves the engine to its parent and opens one of its own."""
+    code = """if True:
+        import os, sys, warnings
+        from duckdb_mistral.duck.engine import SpareEngine
+        warnings.simplefilter("ignore")
+        spare = SpareEngine()
+        engine = spare.take()
+        with engine.one() as connection:
+            connection.execute("SELECT 1")
+        spare.give_back(engine, keep=True)
+        child = os.fork()
+        if not child:
+            own = spare.take()
+            with own.one() as connection:
+                found = connection.execute("SELECT 1").fetchone()
+            own.close()
+            os._exit(0 if found == (1,) and own is not engine else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert spare.take() is engine
+        engine.close()
+    """
+    child = run_python(code, clean_environment())
+    assert (child.returncode, child.stderr) == (0, "")
