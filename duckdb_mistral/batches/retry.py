@@ -53,6 +53,7 @@ class Retrier:
         root = self._root(identifier)
         check_workspace(self._context, find(self._context, root))
         with self._context.locks.waiting(retry_lock(root)), closing(self._fetcher):
+            self._forget_lost(root)
             jobs = late.ask_to_pay(self._context, self._fetcher.engine, status(self._context, root).jobs)
             first = [job for job in jobs if (job.submission_id or job.job_id) == root]
             if not all(job.ended for job in first):
@@ -79,6 +80,12 @@ class Retrier:
         identifier = job.submission_id or identifier if job is not None else identifier
         submission = ledger.submission(identifier)
         return self._root(submission.retry_of) if submission is not None and submission.retry_of else identifier
+
+    def _forget_lost(self, root: str) -> None:
+        """Forget retries that have not sent anything and lack their requests: what they were to send is built again."""
+        jobs = [job.job_id for job in self._context.ledger.jobs(root) if job.job_id]
+        for submission in self._context.ledger.retries([root, *jobs]):
+            Submitter(self._context).forget_lost(submission)
 
     def _families(self, root: str) -> tuple[Family, ...]:
         """Return the results of a submission and its retries; a row that was paid for is missing only if it is lost."""

@@ -59,6 +59,8 @@ class Submitter:
 
     def _submitted(self, plan: Plan, spool: Spool, identity: str) -> list[tuple[Job, bool]]:
         known, listed = self._ledger.live_submission(identity), None
+        if known is not None and self.forget_lost(known):
+            known = None
         if not plan.force and (known is None or self._is_unsent(known)):
             listed = read(self._context.client)
             if known is None or self._gives_way(known, listed):
@@ -125,13 +127,23 @@ class Submitter:
 
     def _gives_way(self, known: Submission, listed: Listing) -> bool:
         """Forget a submission of which nothing was sent, where another home has created its jobs since."""
-        if not found_elsewhere(self._context, known.identity, listed):
-            return False
-        with self._context.locks.waiting(known.submission_id):
-            return self._is_unsent(known) and self._forget(known)
+        return bool(found_elsewhere(self._context, known.identity, listed)) and self._forget_unsent(known)
+
+    def forget_lost(self, submission: Submission) -> bool:
+        """Forget a submission of which nothing was sent, and part of whose requests is gone: they are built again.
+
+        A process that was stopped, and taken for dead, recorded them too late.
+        """
+        parts = self._ledger.parts(submission.submission_id)
+        is_lost = any(part.file_id is None and not self._context.home.holds(part) for part in parts)
+        return is_lost and self._is_unsent(submission) and self._forget_unsent(submission)
+
+    def _forget_unsent(self, submission: Submission) -> bool:
+        with self._context.locks.waiting(submission.submission_id):
+            return self._is_unsent(submission) and self._forget(submission)
 
     def _forget(self, submission: Submission) -> bool:
-        """Forget a submission that another home was quicker with, and its requests; False where anything was sent."""
+        """Forget a submission that others take the place of, and its requests; False where anything was sent."""
         directory = self._context.home.spool(submission.submission_id)
         unmark(directory)  # first: a directory with a mark that the ledger does not know tells of a lost ledger
         if not self._ledger.forget(submission.submission_id):

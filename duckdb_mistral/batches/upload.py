@@ -73,16 +73,16 @@ class Uploader:
     def _upload(self, submission: Submission, part: Part) -> str:
         """Upload a part's requests, or find them uploaded by a call that died before recording it."""
         path = self._home.part(submission.submission_id, part.part)
-        if not path.exists() or path.stat().st_size != part.input_bytes:
-            raise SourceError(
-                f"The requests of part {part.part} of submission {submission.submission_id} are gone from "
-                f"{path.parent}, and were not uploaded. Run the submit statement again with force := true to build "
-                "them again."
-            )
         name = file_name(submission, path.name)
         may_be_there = part.upload_began is not False
         file_id = self._client.find_file(name, part.input_bytes) if may_be_there else None
         if file_id is None:
+            if not self._home.holds(part):
+                raise SourceError(
+                    f"The requests of part {part.part} of submission {submission.submission_id} are gone from "
+                    f"{path.parent}, and were not uploaded. Run the submit statement again, with force := true if "
+                    "other parts were sent, to build them again."
+                )
             failpoint("before-upload")
             file_id = self._client.upload(path, name)
             failpoint("after-upload")

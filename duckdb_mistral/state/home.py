@@ -36,7 +36,7 @@ from duckdb_mistral.state import names
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.jobs.job import Job, Part
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,13 @@ class Home:
     def part(self, submission_id: str, part: int) -> Path:
         """Return where a part's requests lie until their results are whole."""
         return names.part_path(self.spool(submission_id), part)
+
+    def holds(self, part: Part) -> bool:
+        """Tell whether a part's requests lie here, whole as far as their size tells."""
+        try:
+            return self.part(part.submission_id, part.part).stat().st_size == part.input_bytes
+        except FileNotFoundError:
+            return False
 
     @property
     def hashed(self) -> Path:

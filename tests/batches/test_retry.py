@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -322,3 +323,21 @@ def test_lost_file_is_sent_again(con: duckdb.DuckDBPyConnection, emulator: Emula
     emulator.faults(lost | {"times": DOWNLOADS})
     (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": again})
     assert row["total_requests"] == 3
+
+
+def test_retry_that_lost_its_requests(con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path) -> None:
+    """A retry that has sent nothing and lost its requests is built again by the same statement."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    answered(con, submission_id)
+    emulator.faults({"method": "POST", "path": "/v1/files", "status": 500})
+    with pytest.raises(duckdb.Error, match="500"):
+        con.execute("FROM mistral_batch_retry($id)", {"id": submission_id})
+    emulator.faults()
+    (lost,) = [path for path in (home / "spool").iterdir() if path.name != submission_id]
+    shutil.rmtree(lost)
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert (row["total_requests"], row["reused"]) == (6, False)
+    assert row["submission_id"] != lost.name
+    assert len(answered(con, submission_id)) == 12
+    assert emulator.witness()["rows_accepted"] == 18

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 from batches.in_parts import CREATE, in_parts, submit_and_lose
-from support import connect, make_staging, rows, settings_of
+from support import answered, connect, make_staging, rows, settings_of
 
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.settings import Settings
@@ -79,3 +80,28 @@ def test_refusal_with_odd_words(status: int, body: str, emulator: Emulator, home
         assert Context(Settings.resolve(settings_of(emulator, home))).ledger.jobs()[0].sent_at is None
         con.execute("FROM mistral_batch_submit('staging')")
     assert emulator.witness()["creates_received"] == 1
+
+
+def test_requests_that_went_before_they_were_sent(emulator: Emulator, home: Path) -> None:
+    """A submission that has sent nothing and lost its requests gives way to the same rows: it does not block them."""
+    con = connect(emulator, home)
+    make_staging(con, 3)
+    emulator.faults({"method": "POST", "path": "/v1/files", "status": 500})
+    with pytest.raises(duckdb.Error, match="500"):
+        con.execute("FROM mistral_batch_submit('staging')")
+    emulator.faults()
+    shutil.rmtree(home / "spool")
+    (row,) = rows(con, "FROM mistral_batch_submit('staging')")
+    assert (row["total_requests"], row["reused"]) == (3, False)
+    assert len(answered(con, row["submission_id"])) == 3
+    assert [one["submission_id"] for one in rows(con, "FROM mistral_batch_status()")] == [row["submission_id"]]
+    assert emulator.witness()["rows_accepted"] == 3
+
+
+def test_requests_that_went_while_others_were_sent(emulator: Emulator, home: Path) -> None:
+    """Once a part is paid for, a part whose requests are gone is told: only force pays for all of them again."""
+    with in_parts(emulator, home, max_pending_requests=4) as con:
+        submission_id = rows(con, "FROM mistral_batch_submit('staging')")[0]["submission_id"]
+        shutil.rmtree(home / "spool" / submission_id)
+    with in_parts(emulator, home) as con, pytest.raises(duckdb.Error, match=r"are gone from .* force := true if other"):
+        con.execute("FROM mistral_batch_submit('staging')")
