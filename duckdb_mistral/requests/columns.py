@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _NOT_JSON = "typeof(:x) = 'VARCHAR' AND NOT json_valid(:x::VARCHAR)"
-# DuckDB reads and writes numbers that JSON does not have; only the whole value shows whether one is really text.
+# DuckDB reads and writes numbers that JSON does not have: the text is all else that JSON is made of, or it has one.
 _TEXT = "CASE WHEN typeof(:x) = 'VARCHAR' THEN :x::VARCHAR ELSE to_json(:x)::VARCHAR END"
 _NOT_FINITE = (
-    f"regexp_matches({_TEXT}, '(?i)(^|[\\[:,\"])\\s*-?(nan|inf)') AND NOT regexp_full_match({_TEXT}, "
-    '\'(?s)(null|true|false|[-+0-9.eE{}\\[\\]:,\\s]|"([^"\\\\]|\\\\.)*")*\')'
+    f'NOT regexp_full_match({_TEXT}, \'(?s)(null|true|false|[-+0-9.eE{{}}\\[\\]:,\\s]|"([^"\\\\]|\\\\.)*")*\')'
 )
 # A field that takes strings does not read text as JSON, so only types that contain numbers are checked.
 _NUMBERS_NOT_FINITE = f"regexp_matches(typeof(:x), 'FLOAT|DOUBLE|JSON|VARIANT') AND {_NOT_FINITE}"

@@ -27,7 +27,9 @@ WITH
       count(*) AS rows,
       count(DISTINCT custom_id COLLATE C) AS custom_ids,
       histogram(problem) AS problems,
-      min(concat(problem, ': ', custom_id), 5) FILTER (WHERE problem IS NOT NULL AND custom_id IS NOT NULL) AS examples
+      -- Without the CASE, the text would be made of every row.
+      min(CASE WHEN problem IS NOT NULL THEN concat(problem, ': ', custom_id) END, 5)
+        FILTER (WHERE problem IS NOT NULL AND custom_id IS NOT NULL) AS examples
     FROM lines
   ),
   sent AS (

@@ -42,7 +42,9 @@ WITH
       count(*) AS rows,
       -- histogram(problem) would let DuckDB 2 go over all rows once more.
       list_aggregate(list(problem) FILTER (WHERE problem IS NOT NULL), 'histogram') AS problems,
-      min(concat(problem, ': ', custom_id), 5) FILTER (WHERE problem IS NOT NULL AND custom_id IS NOT NULL) AS examples,
+      -- Without the CASE, the text would be made of every row.
+      min(CASE WHEN problem IS NOT NULL THEN concat(problem, ': ', custom_id) END, 5)
+        FILTER (WHERE problem IS NOT NULL AND custom_id IS NOT NULL) AS examples,
       -- The sum of both halves is the same whatever the order of the rows and of the threads.
       concat(
         sum(">>"(hash, 64)::UBIGINT), '-', sum("&"(hash, 18446744073709551615::UHUGEINT)::UBIGINT)
