@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from duckdb_mistral.results.compare import (
 )
 from duckdb_mistral.results.mending import finite, mended
 from duckdb_mistral.results.output import declared, misfit_sql, parsed_sql
-from duckdb_mistral.results.packed import register_floats
+from duckdb_mistral.results.packed import reading_floats
 from duckdb_mistral.results.provenance import digests, option
 from duckdb_mistral.results.reasons import is_error, told
 from duckdb_mistral.state.names import read_path, unfinished_path
@@ -92,12 +93,12 @@ def write_results(
     """
     read = read_path(target)
     submitted = submitted_ids(engine, job, files.submitted)
-    if RESULT_FAMILIES.get(job.endpoint) == "embedding":
-        register_floats(engine)
+    is_packed = RESULT_FAMILIES.get(job.endpoint) == "embedding"
     try:
-        return _written_large(engine, job, files, read, target, submitted) or _written(
-            engine, job, files, read, target, submitted, partial=partial
-        )
+        with reading_floats(engine) if is_packed else nullcontext():
+            return _written_large(engine, job, files, read, target, submitted) or _written(
+                engine, job, files, read, target, submitted, partial=partial
+            )
     finally:
         read.unlink(missing_ok=True)
         target.chmod(0o600) if target.exists() else None

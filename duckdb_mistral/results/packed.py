@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from duckdb_mistral.duck.arrow_function import create_arrow_function
 from duckdb_mistral.duck.vectors import vector
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import duckdb
 
 #: The function that makes numbers of bytes, in the template of embeddings.
@@ -21,9 +24,14 @@ _FLOAT = np.dtype("<f4")
 SMALLEST, LARGEST = 1e-30, 1e3
 
 
-def register_floats(engine: duckdb.DuckDBPyConnection) -> None:
-    """Give an engine of our own the function that reads embeddings."""
+@contextmanager
+def reading_floats(engine: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let an engine of our own have the function that reads embeddings; the next job's connection makes it again."""
     create_arrow_function(engine, FUNCTION, floats, ["BLOB"], "FLOAT[]", pure=True)
+    try:
+        yield
+    finally:
+        engine.remove_function(FUNCTION)
 
 
 def floats(packed: pa.Array | pa.ChunkedArray) -> pa.Array:

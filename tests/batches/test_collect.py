@@ -525,3 +525,14 @@ def test_end_by_another_word(word: str | None, con: duckdb.DuckDBPyConnection, e
     assert again["reused"]
     (retried,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
     assert retried["total_requests"] == 1
+
+
+def test_embeddings_in_parts(emulator: Emulator, home: Path) -> None:
+    """The embeddings of several jobs are read by one call, and by one after another."""
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        con.execute("CREATE TABLE texts AS SELECT range AS custom_id, 'text ' || range AS input FROM range(5)")
+        for _ in range(2):
+            submission_id = submitted(con, "texts", "endpoint := 'embeddings', force := true")
+            found = answered(con, submission_id)
+            assert [row["outcome"] for row in found] == ["ok"] * 5
+            assert {len(row["embedding"]) for row in found} == {1024}
