@@ -59,11 +59,9 @@ class Submitter:
 
     def _submitted(self, plan: Plan, spool: Spool, identity: str) -> list[tuple[Job, bool]]:
         known, listed = self._ledger.live_submission(identity), None
-        if known is not None and self.forget_lost(known):
-            known = None
         if not plan.force and (known is None or self._is_unsent(known)):
             listed = read(self._context.client)
-            if known is None or self._gives_way(known, listed):
+            if known is None or self.forget_lost(known, listed) or self._gives_way(known, listed):
                 known = adopted(self._context, plan, identity, listed)
         if known is not None and not self._to_be_sent_anew(known, force=plan.force):
             unsent = self._unsent(known)
@@ -129,14 +127,19 @@ class Submitter:
         """Forget a submission of which nothing was sent, where another home has created its jobs since."""
         return bool(found_elsewhere(self._context, known.identity, listed)) and self._forget_unsent(known)
 
-    def forget_lost(self, submission: Submission) -> bool:
+    def forget_lost(self, submission: Submission, listed: Listing | None = None) -> bool:
         """Forget a submission of which nothing was sent, and part of whose requests is gone: they are built again.
 
-        A process that was stopped, and taken for dead, recorded them too late.
+        A process that was stopped, and taken for dead, recorded them too late. `listed` is what the workspace lists:
+        if that has a job of the submission, the ledger is what is old.
         """
         parts = self._ledger.parts(submission.submission_id)
+        files = [part.file_id for part in parts if part.file_id is not None]
         is_lost = any(part.file_id is None and not self._context.home.holds(part) for part in parts)
-        return is_lost and self._is_unsent(submission) and self._forget_unsent(submission)
+        if not is_lost or not self._is_unsent(submission):
+            return False
+        listed = listed or read(self._context.client)
+        return not listed.told_of(submission.submission_id, files) and self._forget_unsent(submission)
 
     def _forget_unsent(self, submission: Submission) -> bool:
         with self._context.locks.waiting(submission.submission_id):

@@ -153,6 +153,27 @@ def test_home_from_before_the_creates(
 
 
 @pytest.mark.fault("F46")
+@pytest.mark.parametrize("reuse", ["submission", "requests"])
+def test_ledger_from_before_the_upload(reuse: str, emulator: Emulator, home: Path) -> None:
+    """A ledger that knows of no upload, put back when the requests are gone already, pays for nothing again."""
+    emulator.faults(UPLOAD | {"status": 500})
+    story = Story(emulator, home, arguments=f", reuse := '{reuse}'")
+    with pytest.raises(duckdb.Error, match="HTTP 500"):
+        story.submit()
+    story.close()
+    backup = save(home, ledger_only=True)
+    story = Story(emulator, home, arguments=story.arguments)
+    expected = story.go_on()
+    story.close()
+    assert not list((home / "spool").iterdir())
+    put_back(backup, home, ledger_only=True)
+    story = Story(emulator, home, arguments=story.arguments)
+    assert story.go_on() == expected
+    check_invariants(story)
+    story.close()
+
+
+@pytest.mark.fault("F46")
 def test_unsent_parts_of_a_home_that_was_put_back(tmp_path: Path, home: Path) -> None:
     """Parts that were created since a backup are taken over, those that were not are sent, and a repair does so too."""
     with Emulator(tmp_path / "server", job_seconds=0.2) as emulator:
