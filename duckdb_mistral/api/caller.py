@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.api.pacing import OversizedError
 from duckdb_mistral.api.refusals import refusal
-from duckdb_mistral.api.secrets import body_without_key, without_key
+from duckdb_mistral.api.secrets import KeyHider
 from duckdb_mistral.errors import ApiError, OversleptError, UnreachableError
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.runtime.json_text import read_json
@@ -24,8 +24,7 @@ class Caller:
         """Name `server_url` in errors; show `key` nowhere."""
         self._transport = transport
         self._server_url = server_url
-        self._hide_key: Callable[[str], str] = lambda text: without_key(text, key)
-        self._body_without_key: Callable[[Any], Any] = lambda body: body_without_key(body, key)
+        self._hider = KeyHider(key)
 
     def call(self, what: str, call: Callable[[], object]) -> dict[str, Any]:
         """Make one call through the SDK and return the JSON object of its answer.
@@ -49,7 +48,7 @@ class Caller:
         if response is None or not response.is_success:
             raise self.refused(what, problem) from None
         try:
-            body = self._body_without_key(read_json(response.content))
+            body = self._hider.body(read_json(response.content))
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
@@ -60,7 +59,7 @@ class Caller:
         """Return the error for a call that the server did not answer, or not in time."""
         if isinstance(error, self._transport.overslept):
             return OversleptError(sent=False)
-        reason = self._hide_key(str(error)) or type(error).__name__
+        reason = self._hider.text(str(error)) or type(error).__name__
         sent = not isinstance(error, self._transport.not_sent)
         advice = "" if sent else " Check the network and the server_url setting (MISTRAL_SERVER_URL)."
         return UnreachableError(
@@ -81,4 +80,4 @@ class Caller:
         response = self._transport.last
         if response is None:
             return ApiError(f"Could not {what}: {type(error).__name__} in the SDK.")
-        return refusal(what, self._server_url, response, self._hide_key)
+        return refusal(what, self._server_url, response, self._hider.text)

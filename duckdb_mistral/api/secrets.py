@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 HIDDEN = "[API key]"
+#: A shorter key, as people make up for a local server, may be part of an ordinary word: only whole words are hidden.
+SHORT = 16
 
 
-def without_key(text: str, key: str) -> str:
-    """Return `text` with HIDDEN in place of the key, whether plain or as JSON writes it."""
-    for form in (key, *(json.dumps(key, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))):
-        text = text.replace(form, HIDDEN)
-    return text
+class KeyHider:
+    """Replaces one key by HIDDEN, whether it is plain or as JSON writes it."""
 
+    def __init__(self, key: str) -> None:
+        """Hide `key`."""
+        forms = {key, *(json.dumps(key, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))}
+        anywhere = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+        # What stands before a colon in JSON is the name of a field.
+        whole = rf'(?<![\w-])(?:{anywhere})(?![\w-])(?!"\s*:)'
+        self._pattern = re.compile(whole if len(key) < SHORT else anywhere)
 
-def body_without_key(body: Any, key: str) -> Any:
-    """Return a JSON value with HIDDEN in place of the key, wherever it occurs."""
-    written = json.dumps(body, ensure_ascii=False)
-    form = json.dumps(key, ensure_ascii=False)[1:-1]
-    return json.loads(written.replace(form, HIDDEN)) if form in written else body
+    def text(self, text: str) -> str:
+        """Return a text without the key."""
+        return self._pattern.sub(HIDDEN, text)
+
+    def body(self, body: Any) -> Any:
+        """Return a JSON value without the key, wherever it occurs."""
+        written = json.dumps(body, ensure_ascii=False)
+        return json.loads(self.text(written)) if self._pattern.search(written) else body
 
 
 def account_of(key: str) -> str:
