@@ -9,7 +9,7 @@ from typing import Any
 
 HIDDEN = "[API key]"
 #: A shorter key, as people make up for a local server, may be part of an ordinary word: only whole words are hidden.
-SHORT = 16
+SHORT = 8
 
 
 class KeyHider:
