@@ -15,6 +15,7 @@ import pytest
 from support import KEY, answered, connect, make_staging, rows, settings_of, submitted, wait_at_the_server
 
 from duckdb_mistral.api.client import BatchClient
+from duckdb_mistral.api.endpoints import all_endpoints
 from duckdb_mistral.batches.collect import collect
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.emulator import Emulator
@@ -527,12 +528,13 @@ def test_end_by_another_word(word: str | None, con: duckdb.DuckDBPyConnection, e
     assert retried["total_requests"] == 1
 
 
-def test_embeddings_in_parts(emulator: Emulator, home: Path) -> None:
-    """The embeddings of several jobs are read by one call, and by one after another."""
+@pytest.mark.parametrize("path", all_endpoints())
+def test_every_endpoint_in_parts(path: str, emulator: Emulator, home: Path) -> None:
+    """The results of several jobs of any endpoint are read by one call, and by one after another."""
+    content = all_endpoints()[path].content_columns[0]
     with connect(emulator, home, max_requests_per_job=2) as con:
-        con.execute("CREATE TABLE texts AS SELECT range AS custom_id, 'text ' || range AS input FROM range(5)")
+        source = f"SELECT range AS custom_id, 'https://example.test/' || range AS {content} FROM range(5)"
         for _ in range(2):
-            submission_id = submitted(con, "texts", "endpoint := 'embeddings', force := true")
-            found = answered(con, submission_id)
+            found = answered(con, submitted(con, source, f"endpoint := '{path}', force := true"))
             assert [row["outcome"] for row in found] == ["ok"] * 5
-            assert {len(row["embedding"]) for row in found} == {1024}
+            assert len({row["job_id"] for row in found}) == 3
