@@ -1,4 +1,4 @@
-"""One call through the SDK, read from its raw answer; a failure becomes an error that a person reads."""
+"""One call to the API, read from its raw answer; a failure becomes an error that a person reads."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Caller:
         self._transport = transport
         self._server_url = server_url
         self._hider = KeyHider(key)
+        self._authorization: Callable[[], dict[str, str]] = lambda: {"authorization": f"Bearer {key}"}
 
     def call(self, what: str, call: Callable[[], object]) -> dict[str, Any]:
-        """Make one call through the SDK and return the JSON object of its answer.
+        """Make one call, through the SDK or without it, and return the JSON object of its answer.
 
         It does not matter what the SDK's models make of the answer: a job whose answer has an unknown shape was
         still created.
@@ -54,6 +55,21 @@ class Caller:
         if not isinstance(body, dict):
             raise ApiError(f"Could not {what}: the answer of {self._server_url} is not a JSON object.") from None
         return body
+
+    def get(self, what: str, path: str, **parameters: Any) -> dict[str, Any]:
+        """Return the JSON object at the API's own path; a list among the parameters is one parameter per member."""
+        headers = self._authorization() | {"accept": "application/json"}
+        return self.call(
+            what,
+            lambda: self._transport.client.get(f"{self._server_url}{path}", params=parameters, headers=headers),
+        )
+
+    def post(self, what: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Send JSON to the API's own path, exactly once, and return the JSON object of the answer."""
+        return self.call(
+            what,
+            lambda: self._transport.client.post(f"{self._server_url}{path}", json=body, headers=self._authorization()),
+        )
 
     def unreachable(self, what: str, error: Exception) -> UnreachableError:
         """Return the error for a call that the server did not answer, or not in time."""

@@ -12,7 +12,6 @@ import importlib
 import weakref
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
 
 from duckdb_mistral.api.caller import Caller
 from duckdb_mistral.api.downloads import Downloads
@@ -26,7 +25,7 @@ from duckdb_mistral.jobs.report import JobReport
 from duckdb_mistral.runtime import interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -49,7 +48,6 @@ class BatchClient:
         self.retry = retry
         key = settings.required_key()
         self.account = account_of(key)
-        self._authorization: Callable[[], dict[str, str]] = lambda: {"authorization": f"Bearer {key}"}
         client = importlib.import_module("mistralai.client")
         self._transport = Transport(self.server_url, settings.deadline_seconds, transport=transport)
         # When its settings change, a session drops a client that another thread may still be using.
@@ -96,7 +94,7 @@ class BatchClient:
     def file_exists(self, file_id: str) -> bool:
         """Tell whether an uploaded file is still there (API: `GET /v1/files/{file_id}`)."""
         try:
-            self._get(f"look for file {file_id}", f"/v1/files/{quote(file_id, safe='')}")
+            self.retry.read(lambda: self._downloads.described(file_id))
         except NotFoundError:
             return False
         return True
@@ -232,12 +230,7 @@ class BatchClient:
 
         `endpoint` is the API's own path, such as '/v1/chat/completions'; the SDK has a method for each instead.
         """
-        return self._caller.call(
-            f"ask {endpoint}",
-            lambda: self._transport.client.post(
-                f"{self.server_url}{endpoint}", json=body, headers=self._authorization()
-            ),
-        )
+        return self._caller.post(f"ask {endpoint}", endpoint, body)
 
     def _upload_once(self, path: Path, name: str) -> dict[str, Any]:
         with path.open("rb") as content:
@@ -260,11 +253,7 @@ class BatchClient:
         return [_report(entry, what) for entry in entries], total if isinstance(total, int) else None
 
     def _get(self, what: str, path: str, **parameters: Any) -> dict[str, Any]:
-        """Return the JSON object at the API's own path; a list among the parameters is one parameter per member."""
-        url, headers = f"{self.server_url}{path}", self._authorization() | {"accept": "application/json"}
-        return self.retry.read(
-            lambda: self._caller.call(what, lambda: self._transport.client.get(url, params=parameters, headers=headers))
-        )
+        return self.retry.read(lambda: self._caller.get(what, path, **parameters))
 
     def _of(self, job_id: str, body: dict[str, Any], what: str) -> JobReport:
         """Return the report of a job; raise ApiError if the answer is about another job."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from duckdb_mistral.api.pacing import PATIENCE, PIECE_BYTES, Allowance, OversizedError, write_lines
 from duckdb_mistral.errors import ApiError
@@ -52,6 +53,10 @@ class Downloads:
             raise self._caller.refused(what, error) from None
         failpoint("after-request")
 
+    def described(self, file_id: str) -> dict[str, Any]:
+        """Return what the server says of a file, in one attempt (API: `GET /v1/files/{file_id}`)."""
+        return self._caller.get(f"look for file {file_id}", f"/v1/files/{quote(file_id, safe='')}")
+
     def _allowance(self, file_id: str, response: Any, requests: int | None) -> Allowance:
         """Return how much a download may take; raises OversizedError if its headers already announce more."""
         length = response.headers.get("content-length", "")
@@ -68,9 +73,7 @@ class Downloads:
     def _told_size(self, file_id: str) -> int | None:
         """Return the size in bytes that the server reports for a file; None if it reports none."""
         try:
-            body = self._caller.call(
-                f"look for file {file_id}", lambda: self._sdk.files.retrieve(file_id=file_id, retries=None)
-            )
+            body = self.described(file_id)
         except ApiError:
             return None
         size = body.get("bytes")

@@ -24,7 +24,7 @@ from duckdb_mistral.results.generations import spool_left
 from duckdb_mistral.state.names import retry_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from duckdb_mistral.batches.collect import Family
@@ -51,9 +51,10 @@ class Retrier:
         """
         identifier = checked_id(identifier)
         root = self._root(identifier)
-        check_workspace(self._context, find(self._context, root))
+        known = find(self._context, root)
+        check_workspace(self._context, known)
         with self._context.locks.waiting(retry_lock(root)), closing(self._fetcher):
-            self._forget_lost(root)
+            self._forget_lost(job.submission_id for job in known if job.submission_id != root)
             jobs = late.ask_to_pay(self._context, self._fetcher.engine, status(self._context, root).jobs)
             first = [job for job in jobs if (job.submission_id or job.job_id) == root]
             if not all(job.ended for job in first):
@@ -81,11 +82,12 @@ class Retrier:
         submission = ledger.submission(identifier)
         return self._root(submission.retry_of) if submission is not None and submission.retry_of else identifier
 
-    def _forget_lost(self, root: str) -> None:
+    def _forget_lost(self, retries: Iterable[str | None]) -> None:
         """Forget retries that have not sent anything and lack their requests: what they were to send is built again."""
-        jobs = [job.job_id for job in self._context.ledger.jobs(root) if job.job_id]
-        for submission in self._context.ledger.retries([root, *jobs]):
-            Submitter(self._context).forget_lost(submission)
+        for submission_id in dict.fromkeys(filter(None, retries)):
+            submission = self._context.ledger.submission(submission_id)
+            if submission is not None:
+                Submitter(self._context).forget_lost(submission)
 
     def _families(self, root: str) -> tuple[Family, ...]:
         """Return the results of a submission and its retries; a row that was paid for is missing only if it is lost."""
