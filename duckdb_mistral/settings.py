@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER_URL = "https://api.mistral.ai"
 LONGEST_POLL_SECONDS = 60.0
+#: A host of a ledger's address, an IPv6 address in brackets, with or without its port.
+_HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^\[\]:]*)(:\d*)?")
 
 ENVIRONMENT = {
     "api_key": "MISTRAL_API_KEY",
@@ -32,6 +35,7 @@ ENVIRONMENT = {
     "poll_seconds": "DUCKDB_MISTRAL_POLL_SECONDS",
     "prices": "DUCKDB_MISTRAL_PRICES",
     "deadline_seconds": "DUCKDB_MISTRAL_DEADLINE_SECONDS",
+    "ledger": "DUCKDB_MISTRAL_LEDGER",
 }
 
 
@@ -39,7 +43,8 @@ ENVIRONMENT = {
 class Settings:
     """The settings of one database's functions; made by `Settings.resolve`.
 
-    The key is kept out of `repr`, and is checked only by `required_key`, when a call needs it.
+    The key and the ledger's address are kept out of `repr`; the key is checked only by `required_key`, when a call needs
+    it.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -61,6 +66,8 @@ class Settings:
     prices: Path | None = None
     #: How long a read that the API does not answer is repeated, and how long the API may send nothing.
     deadline_seconds: float = 30.0
+    #: The address of a ledger on PostgreSQL, which may hold a password; None for an SQLite file under `home`.
+    ledger: str | None = field(default=None, repr=False)
 
     @classmethod
     def resolve(cls, given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
@@ -129,6 +136,8 @@ def _converted(name: str, value: Any, what: str) -> Any:
             return str(value)
         case "reconcile_seconds" | "poll_seconds" | "deadline_seconds":
             return _seconds(name, value, what)
+        case "ledger":
+            return _ledger(str(value), what)
     return _count(value, what)
 
 
@@ -168,6 +177,26 @@ def _server_url(value: str, what: str) -> str:
             "allowed to this machine (127.0.0.1 or localhost). Use https."
         )
     return value.rstrip("/").removesuffix("/v1").rstrip("/")  # every path begins with /v1
+
+
+def _ledger(value: str, what: str) -> str:
+    """Check the address of a ledger. A refusal does not repeat it: even a wrong one may hold a password."""
+    scheme, _, rest = value.partition("://")
+    credentials, found, address = rest.rpartition("@")
+    # The driver takes other characters of a password for a host or a database, and names these in its errors.
+    is_plain = not set(credentials) & set("/?#@") and "#" not in rest
+    if scheme not in {"postgresql", "postgres"} or not is_plain or not all(map(str.isprintable, value)):
+        raise SettingError(
+            f"{what} must be an address such as postgresql://user:password@host/database, in which /, ?, # and @ of a "
+            "password are written %2F, %3F, %23 and %40. It is not shown here, as it may hold a password."
+        )
+    hosts = address.partition("?")[0].partition("/")[0]
+    if (found and not hosts) or not all(_HOST.fullmatch(host) for host in hosts.split(",") if host):
+        raise SettingError(
+            f"{what} names no host that can be asked: it must be an address such as "
+            "postgresql://user:password@host:5432/database. It is not shown here, as it may hold a password."
+        )
+    return value
 
 
 def is_loopback(host: str) -> bool:

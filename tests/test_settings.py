@@ -22,6 +22,7 @@ DEFAULTS = {
     "poll_seconds": 2.0,
     "prices": None,
     "deadline_seconds": 30.0,
+    "ledger": None,
 }
 OTHERS = {
     "api_key": "key",
@@ -35,6 +36,7 @@ OTHERS = {
     "poll_seconds": "0.5",
     "prices": "/prices.json",
     "deadline_seconds": "1.5",
+    "ledger": "postgresql://me:secret@example.com/team",
 }
 READ = OTHERS | {
     "home": Path("/somewhere"),
@@ -138,3 +140,46 @@ def test_key() -> None:
         with pytest.raises(SettingError) as caught:
             Settings.resolve({"api_key": bad}, {}).required_key()
         assert "canar" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        "postgres://example.com",
+        "postgresql://me:canary@[::1]:5433/team?sslmode=require",
+        "postgresql://me:can%40ry@one:5432,two/team?target_session_attrs=read-write",
+        "postgresql:///team?host=/tmp&password=canary",
+    ],
+)
+def test_addresses_of_a_ledger(ledger: str) -> None:
+    """An address of PostgreSQL is taken as it is, and kept out of repr."""
+    settings = Settings.resolve({"ledger": ledger}, {})
+    assert settings.ledger == ledger
+    assert "canary" not in repr(settings)
+    assert "example" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        "canary",
+        "mysql://me:canary@example.com/team",
+        "sqlite:////canary/ledger.sqlite",
+        "postgresql+psycopg://me:canary@example.com/team",
+        "postgresql://me:ca@nary@example.com/team",
+        "postgresql://me:can/ary@example.com/team",
+        "postgresql://me:can?ary@example.com/team",
+        "postgresql://me:canary#@example.com/team",
+        "postgresql://me:canary@/team",
+        "postgresql://me:canary@example.com:port/team",
+        "postgresql://me:canary",
+        "postgresql://me:canary@example.com/te\nam",
+    ],
+)
+def test_refused_ledger(ledger: str) -> None:
+    """What is no address of PostgreSQL is refused by the setting's name, and without a word of it."""
+    for given, environment in (({"ledger": ledger}, {}), ({}, {"DUCKDB_MISTRAL_LEDGER": ledger})):
+        with pytest.raises(SettingError, match=r"(setting ledger|DUCKDB_MISTRAL_LEDGER) .*postgresql://user:") as caught:
+            Settings.resolve(given, environment)
+        assert "nary" not in str(caught.value)
+        assert "example.com" not in str(caught.value)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from duckdb_mistral.api.secrets import HIDDEN, SHORT, KeyHider, account_of
+from duckdb_mistral.api.secrets import HIDDEN, KeyHider, account_of
+from duckdb_mistral.runtime.hiding import SHORT
 
 LONG = "a-key-of-the-usual-length-0123456789"
 
