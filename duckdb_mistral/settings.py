@@ -43,8 +43,8 @@ ENVIRONMENT = {
 class Settings:
     """The settings of one database's functions; made by `Settings.resolve`.
 
-    The key and the ledger's address are kept out of `repr`; the key is checked only by `required_key`, when a call needs
-    it.
+    The key and the ledger's address are kept out of `repr`. The key is checked only by `required_key`, when a call
+    needs it.
     """
 
     api_key: str | None = field(default=None, repr=False)

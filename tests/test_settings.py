@@ -179,7 +179,9 @@ def test_addresses_of_a_ledger(ledger: str) -> None:
 def test_refused_ledger(ledger: str) -> None:
     """What is no address of PostgreSQL is refused by the setting's name, and without a word of it."""
     for given, environment in (({"ledger": ledger}, {}), ({}, {"DUCKDB_MISTRAL_LEDGER": ledger})):
-        with pytest.raises(SettingError, match=r"(setting ledger|DUCKDB_MISTRAL_LEDGER) .*postgresql://user:") as caught:
+        with pytest.raises(
+            SettingError, match=r"(setting ledger|DUCKDB_MISTRAL_LEDGER) .*postgresql://user:"
+        ) as caught:
             Settings.resolve(given, environment)
         assert "nary" not in str(caught.value)
         assert "example.com" not in str(caught.value)

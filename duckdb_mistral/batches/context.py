@@ -24,7 +24,7 @@ class Context:
         self.settings = settings
         self.home = Home(settings.home)
         self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
-        self.locks = Locks(self.home, self.retry)
+        self.locks = Locks(self.home, self.retry) if settings.ledger is None else self._leases()
         self.engines = SpareEngine()
         weakref.finalize(self, self.engines.close)  # before Python ends, too
         self._opening = threading.Lock()
@@ -41,8 +41,14 @@ class Context:
         """The ledger, opened when it is first needed; raises LedgerError where that cannot be done."""
         with self._opening:
             if self._ledger is None:
-                self._ledger = Ledger(self.home)
+                self._ledger = Ledger(self.home, self.settings.ledger, locks=self.locks)
             return self._ledger
+
+    def _leases(self) -> Locks:
+        """Return the locks of a ledger that several machines share."""
+        from duckdb_mistral.state.leases import Leases
+
+        return Leases(self.home, self.retry, lambda: self.ledger.database)
 
     def over(self, ledger: Ledger) -> Self:
         """Return this context with another ledger, as one that is being built."""
@@ -59,8 +65,10 @@ class Context:
             return self._client
 
     def close(self) -> None:
-        """Close the connections to the API, and the engine that is kept."""
+        """Close the connections to the API and to the ledger, and the engine that is kept."""
         self.engines.close()
+        if self._ledger is not None:
+            self._ledger.database.close()
         if self._client is not None:
             self._client.close()
             self._client = None

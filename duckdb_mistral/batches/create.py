@@ -23,7 +23,7 @@ from duckdb_mistral.errors import (
     OversleptError,
     UnreachableError,
 )
-from duckdb_mistral.jobs.job import Job, Step, Submission, now
+from duckdb_mistral.jobs.job import Job, Step, Submission
 from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.runtime.clocks import awake
 from duckdb_mistral.runtime.failpoints import failpoint
@@ -50,6 +50,7 @@ class Creator:
         self._settings = context.settings
         self._ledger = context.ledger
         self._client = context.client
+        self._locks = context.locks
         self._finder = finder
         self._again = again
 
@@ -96,10 +97,14 @@ class Creator:
         raise AssertionError("the last try returns or raises")
 
     def _begin(self, job: Job) -> Job | None:
-        """Write down that a create is about to leave, again if it did not in time; None if others moved it."""
+        """Write down that a create is about to leave, again if it did not in time; None if others moved it.
+
+        Raises LedgerError if this process has lost the submission's lock.
+        """
         least_wait = self.sending_seconds + self._settings.deadline_seconds + CLOCK_SECONDS
         times = self._finder.times(int(least_wait * SECOND))
         if not self._ledger.move(job, Step.SENDING, **times):
+            self._locks.check(str(job.submission_id))
             return None
         return job.evolve(step=Step.SENDING, **times)
 
@@ -126,7 +131,7 @@ class Creator:
         if isinstance(error, UnreachableError):
             return {"refused": True}
         seconds = refused_seconds(error, self._settings.reconcile_seconds)
-        return {"refused": True, "sent_here_at": now(), "least_wait": int(seconds * SECOND)}
+        return {"refused": True, "sent_here_at": self._ledger.now(), "least_wait": int(seconds * SECOND)}
 
     def _record(self, sending: Job, report: JobReport) -> None:
         """Record the job of a create; raise ApiError if the answer names another's: its own is looked for."""

@@ -1,7 +1,8 @@
 """Finding the jobs at the API that a ledger does not know of: their answers were lost, or it is older than they are.
 
 A job is found by its metadata, or by its input file and its model, whatever a server made of its metadata. How long a
-lost answer is looked for is measured by the server's clock and by this machine's, and the one that says less counts.
+lost answer is looked for is measured by the API's clock and by the ledger's, and the one that says less counts. The
+ledger's is this machine's, or the PostgreSQL server's: those of several machines differ.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.api.listing import Sought, probed, read
 from duckdb_mistral.errors import LedgerError, OutcomeUnknownError
-from duckdb_mistral.jobs.job import LOST, Job, Step, Submission, now
+from duckdb_mistral.jobs.job import LOST, Job, Step, Submission
 from duckdb_mistral.jobs.report import JobReport, Status
 from duckdb_mistral.jobs.tags import Tags, place
 
@@ -176,8 +177,8 @@ class Finder:
         return found
 
     def times(self, least_wait: int | None) -> dict[str, Any]:
-        """Return the time in µs by the server's clock, if it has told it, and by our own, as a move takes them."""
-        here = now()
+        """Return the time in µs by the API's clock, if it has told it, and by the ledger's, as a move takes them."""
+        here = self._ledger.now()
         return {"sent_at": self._client.server_time or here, "sent_here_at": here, "least_wait": least_wait}
 
     def _at(self, submission: Submission, *steps: Step) -> list[Job]:

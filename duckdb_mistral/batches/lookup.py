@@ -43,11 +43,12 @@ def declared_output(context: Context, identifier: str) -> str | None:
 
 def _adopted(context: Context, job_id: str) -> Job:
     """Take a job that another program created into the ledger."""
+    ledger = context.ledger
     try:
-        return context.ledger.adopt(context.client.get(job_id), context.settings.server_url)
+        return ledger.adopt(context.client.get(job_id), context.settings.server_url)
     except NotFoundError:
         raise UnknownJobError(
-            f"There is no submission or job {job_id}: neither the ledger under {context.home} nor the "
+            f"There is no submission or job {job_id}: neither the ledger {ledger.place} nor the "
             f"workspace at {context.settings.server_url} knows it. mistral_batch_status() lists your submissions, "
             "mistral_batch_jobs() the workspace's jobs."
         ) from None

@@ -43,6 +43,8 @@ def repair(context: Context) -> Repair:
     home = context.home
     listed = read(context.client)
     with context.locks.waiting(REPAIR_LOCK):
+        if context.settings.ledger is not None:  # a server looks after its own files
+            return _repaired(context, listed)
         there = home.ledger
         sound = _sound(home) if there.exists() else None
         if sound is not None:

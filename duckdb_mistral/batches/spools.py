@@ -116,7 +116,7 @@ def check_memory(home: Home, ledger: Ledger) -> None:
     if forgotten:
         others = f" and {len(forgotten) - 1} more" if len(forgotten) > 1 else ""
         raise LedgerError(
-            f"The ledger under {home} is older than the requests beside it: it does not know submission "
+            f"The ledger {ledger.place} is older than the requests beside it: it does not know submission "
             f"{min(forgotten).name}{others}, parts of which may have been sent. Was it restored from a backup? Nothing "
             "is sent or removed until `duckdb-mistral doctor --repair`, run with the same key and server, has "
             "restored what it lacks from the workspace's jobs."

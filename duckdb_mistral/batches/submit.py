@@ -21,7 +21,7 @@ from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.batches.spools import mark_recorded, unmark
 from duckdb_mistral.batches.turns import OvertakenError
 from duckdb_mistral.errors import ApiError
-from duckdb_mistral.jobs.job import Job, Part, Step, Submission, now
+from duckdb_mistral.jobs.job import Job, Part, Step, Submission
 from duckdb_mistral.jobs.tags import Tags
 from duckdb_mistral.requests.spool import SpooledPart
 from duckdb_mistral.runtime.failpoints import failpoint
@@ -264,7 +264,7 @@ class Submitter:
             metadata=plan.metadata + tuple(files.to_metadata().items()),
             request_count=sum(part.request_count for part in parts),
             input_bytes=sum(part.input_bytes for part in parts),
-            created_at=now(),
+            created_at=self._ledger.now(),
             output=plan.output,
             retry_of=plan.retry_of,
         )

@@ -15,6 +15,8 @@ from duckdb_mistral.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from duckdb_mistral.batches.context import Context
+
 PACKAGES = ("duckdb-mistral", "duckdb", "mistralai", "pyarrow", "sqlalchemy")
 #: A check-up answers soon, or says that it got no answer.
 BUDGET_SECONDS = 5.0
@@ -29,6 +31,7 @@ def examine() -> bool:
         return False
     checks: tuple[tuple[str, Callable[[Settings], Iterator[str]]], ...] = (
         ("versions", _versions),
+        ("ledger", _ledger),
         ("state", _state),
         ("key", _key),
         ("server", _server),
@@ -75,17 +78,35 @@ def _versions(_: Settings) -> Iterator[str]:
     yield f"Python {platform.python_version()}, {', '.join(found)}"
 
 
+def _ledger(settings: Settings) -> Iterator[str]:
+    from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.state.tables import SCHEMA_VERSION
+
+    if settings.ledger is not None:
+        with closing(Context(settings)) as context:
+            yield f"{context.ledger.database.about()}, tables of version {SCHEMA_VERSION}: {_counts(context)}"
+
+
 def _state(settings: Settings) -> Iterator[str]:
     from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.state.owner import open_home
+
+    with closing(Context(settings)) as context:
+        counts = f": {_counts(context)}" if settings.ledger is None else ""
+        writable = open_home(settings.home)
+    told = "is writable" if writable else "is read-only for this user, who can only read kept results"
+    yield f"{settings.home} {told}{counts}"
+
+
+def _counts(context: Context) -> str:
+    """Return how much the ledger holds, where it is not older than what lies beside it."""
     from duckdb_mistral.batches.spools import check_memory
 
-    context = Context(settings)
     ledger = context.ledger
     check_memory(context.home, ledger)
     submissions, jobs = ledger.submissions(), ledger.jobs()
     open_jobs = sum(not job.ended for job in jobs)
-    writable = "is writable" if ledger.writable else "is read-only for this user, who can only read kept results"
-    yield f"{settings.home} {writable}: {len(submissions)} submissions, {len(jobs)} jobs, {open_jobs} not ended"
+    return f"{len(submissions)} submissions, {len(jobs)} jobs, {open_jobs} not ended"
 
 
 def _key(settings: Settings) -> Iterator[str]:

@@ -63,8 +63,8 @@ class Job:
     request_count: int
     input_bytes: int
     created_here_at: int
-    #: When its create was sent, or its answer lost, by the server's clock and by this machine's; by the latter alone if
-    #: it was refused.
+    #: When its create was sent, or its answer lost, by the API's clock and by the ledger's, which is this machine's or
+    #: the PostgreSQL server's; by the latter alone if it was refused.
     sent_at: int | None = None
     sent_here_at: int | None = None
     #: How long, in µs, the API may take at least until it lists a job of that create.

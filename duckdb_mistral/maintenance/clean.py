@@ -64,9 +64,9 @@ def clean(context: Context, asked: Asked, *, free: bool) -> list[Heap]:
     Raises LedgerError if the ledger is damaged or gone, in which case nothing is freed, or if a file cannot be freed.
     """
     try:
-        if not _has_ledger(context.home):
+        if context.settings.ledger is None and not _has_ledger(context.home):
             if asked.identifiers:
-                raise UnknownJobError(_unknown(asked.identifiers[0], context.home))
+                raise UnknownJobError(_unknown(asked.identifiers[0], f"under {context.home}"))
             return heaped(_others(context.home), free=False)
         with closing(SharedEngine()) as engine:
             return heaped(Cleaner(context, engine, asked).things(), free=free)
@@ -104,7 +104,7 @@ class Cleaner:
 
     def _named(self, identifier: str) -> list[Job]:
         if self._ledger.submission(identifier) is None and self._ledger.job(identifier) is None:
-            raise UnknownJobError(_unknown(identifier, self._home))
+            raise UnknownJobError(_unknown(identifier, self._ledger.place))
         jobs = find(self._context, identifier)
         if not all(job.ended for job in jobs):
             raise NotEndedError(
@@ -270,8 +270,8 @@ def _opened(context: Context) -> Ledger:
         raise LedgerError(f"{error} Nothing was removed.") from error
 
 
-def _unknown(identifier: str, home: Home) -> str:
-    return f"There is no submission or job {identifier} in the ledger under {home}. Nothing was removed."
+def _unknown(identifier: str, place: str) -> str:
+    return f"There is no submission or job {identifier} in the ledger {place}. Nothing was removed."
 
 
 def _others(home: Home) -> Generator[Thing, None, None]:

@@ -1,8 +1,10 @@
 """The ledger: what was submitted, and how far each part of it came. The only writer of job state.
 
-SQLAlchemy Core on SQLite under `home`, shared by every process of the user. Money is spent between two writes:
-the intent is written before a job is created and the outcome after, and a job moves only from a step that is
-expected. No key and no text of a request is written here.
+SQLAlchemy Core on SQLite under `home`, shared by every process of the user, or on PostgreSQL, shared by a team. Money
+is spent between two writes: the intent is written before a job is created and the outcome after, and a job moves only
+from a step that is expected. No key and no text of a request is written here.
+
+What is written may be run twice, where the answer of a database elsewhere was lost: see `database.Database`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.jobs.job import ARROWS, LOST, Job, Part, Step, Submission, now
+from duckdb_mistral.jobs.job import Job, Part, Step, Submission, now
 from duckdb_mistral.state import reports
 from duckdb_mistral.state.reading import LedgerReader
 from duckdb_mistral.state.records import (
@@ -23,7 +25,8 @@ from duckdb_mistral.state.records import (
     restored_row,
     submission_row,
 )
-from duckdb_mistral.state.sqlite import Database
+from duckdb_mistral.state.sqlite import SQLiteDatabase
+from duckdb_mistral.state.steps import forget, is_now, moved, retire
 from duckdb_mistral.state.tables import jobs, parts, submissions
 from duckdb_mistral.state.versions import prepare
 
@@ -32,7 +35,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from duckdb_mistral.jobs.report import JobReport
+    from duckdb_mistral.state.database import Database
     from duckdb_mistral.state.home import Home
+    from duckdb_mistral.state.locks import Locks
+
+
+#: So often something is tried again that another process was quicker with.
+RACES = 10
 
 
 class OtherJobError(LedgerError):
@@ -40,14 +49,16 @@ class OtherJobError(LedgerError):
 
 
 class Ledger(LedgerReader):
-    """The ledger of one `home` directory."""
+    """The ledger of one `home` directory, or of a team."""
 
-    def __init__(self, home: Home) -> None:
-        """Open the ledger under `home`, and make both where they do not exist.
+    def __init__(self, home: Home, address: str | None = None, *, locks: Locks | None = None) -> None:
+        """Open the ledger under `home`, or on PostgreSQL at `address`; make it, and `home`, where they do not exist.
 
-        Raises LedgerError if that cannot be done, or if the file is lost, damaged or of a newer version.
+        With `locks`, a create is begun only under the lock of its submission. Raises LedgerError if the ledger cannot
+        be opened, or if it is lost, damaged or of a newer version.
         """
-        super().__init__(Database(home))
+        super().__init__(SQLiteDatabase(home) if address is None else _postgres(home, address))
+        self._locks = locks
         prepare(self.database)
 
     def kept_open(self) -> AbstractContextManager[None]:
@@ -66,16 +77,19 @@ class Ledger(LedgerReader):
         `answered` are the rows that were answered before: how many, and the name and bytes of their results file.
         Returns False, and records nothing, where another process has recorded the same content first.
         """
+
+        def insert(connection: sa.Connection) -> None:
+            connection.execute(submissions.insert(), submission_row(submission))
+            if its_parts:
+                connection.execute(parts.insert(), [asdict(part) for part in its_parts])
+                connection.execute(jobs.insert(), list(planned_rows(submission, its_parts)))
+            if answered is not None:
+                connection.execute(jobs.insert(), answered_row(submission, *answered))
+
         try:
-            with self.database.writing() as connection:
-                connection.execute(submissions.insert(), submission_row(submission))
-                if its_parts:
-                    connection.execute(parts.insert(), [asdict(part) for part in its_parts])
-                    connection.execute(jobs.insert(), list(planned_rows(submission, its_parts)))
-                if answered is not None:
-                    connection.execute(jobs.insert(), answered_row(submission, *answered))
+            self.database.transact(insert)
         except sa.exc.IntegrityError:
-            return False
+            return self.submission(submission.submission_id) is not None  # inserted twice, as its answer was lost
         return True
 
     def restore(
@@ -95,14 +109,15 @@ class Ledger(LedgerReader):
         """
         rows = {(row["part"], row["model"]): row for row in planned_rows(submission, its_parts)}
         restored = [restored_row(row, reports.get(key), planned=live and not cancelled) for key, row in rows.items()]
-        with self.database.writing() as connection:
+
+        def insert(connection: sa.Connection) -> None:
             first = connection.execute(
                 sa.select(submissions.c.submission_id).where(
                     submissions.c.identity == submission.identity, submissions.c.live
                 )
             ).scalar()
             if live and first is not None:
-                self._retire(connection, first)
+                retire(connection, first)
             connection.execute(submissions.insert(), submission_row(submission, live=live))
             connection.execute(parts.insert(), [asdict(part) for part in its_parts])
             for report in reports.values():
@@ -110,6 +125,17 @@ class Ledger(LedgerReader):
             connection.execute(jobs.insert(), restored)
             if answered is not None:
                 connection.execute(jobs.insert(), answered_row(submission, *answered))
+
+        for left in range(RACES - 1, -1, -1):
+            try:
+                self.database.transact(insert)
+            except sa.exc.IntegrityError:
+                if self.submission(submission.submission_id) is not None:  # restored twice, or by another process
+                    break
+                if not left:
+                    raise LedgerError(_busy(self.place)) from None
+            else:
+                break
         return sum(row["step"] == Step.PLANNED for row in restored)
 
     def retire(self, submission_id: str) -> None:
@@ -117,24 +143,11 @@ class Ledger(LedgerReader):
 
         The caller holds the submission's lock: what is being sent has lost its answer, and is not sent again.
         """
-        with self.database.writing() as connection:
-            self._retire(connection, submission_id)
+        self.database.transact(lambda connection: retire(connection, submission_id))
 
     def forget(self, submission_id: str) -> bool:
         """Forget a submission of which nothing was sent; False, and it stays, where anything was."""
-        with self.database.writing() as connection:
-            its = jobs.c.submission_id == submission_id
-            sent = (
-                sa.select(sa.func.count())
-                .select_from(jobs)
-                .where(its, jobs.c.step.not_in([Step.PLANNED, Step.ANSWERED]))
-            )
-            if connection.execute(sent).scalar_one():
-                return False
-            connection.execute(jobs.delete().where(its))
-            connection.execute(parts.delete().where(parts.c.submission_id == submission_id))
-            connection.execute(submissions.delete().where(submissions.c.submission_id == submission_id))
-        return True
+        return self.database.transact(lambda connection: forget(connection, submission_id))
 
     def set_account(self, submission_id: str, account: str) -> None:
         """Record that another key of the same workspace works on this submission now."""
@@ -146,11 +159,9 @@ class Ledger(LedgerReader):
         if not its_parts:
             return
         one = sa.and_(parts.c.submission_id == sa.bindparam("its_id"), parts.c.part == sa.bindparam("its_part"))
-        with self.database.writing() as connection:
-            connection.execute(
-                parts.update().where(one).values(upload_began=True),
-                [{"its_id": part.submission_id, "its_part": part.part} for part in its_parts],
-            )
+        began = parts.update().where(one).values(upload_began=True)
+        values = [{"its_id": part.submission_id, "its_part": part.part} for part in its_parts]
+        self.database.transact(lambda connection: connection.execute(began, values))
 
     def set_file(self, part: Part, file_id: str | None) -> None:
         """Record the file that a part was uploaded as, or that it has to be uploaded again."""
@@ -170,14 +181,20 @@ class Ledger(LedgerReader):
     ) -> bool:
         """Move a job from the step that `job` shows, along an arrow of Step; False where it is no longer there.
 
-        A create that was sent again since `job` was read, by its `sent_at`, counts as another step. `sent_at` is when
+        To SENDING it moves only as long as this process holds the lock of its submission, where that can be lost. A
+        create that was sent again since `job` was read, by its `sent_at`, counts as another step. `sent_at` is when
         its create was sent, with `sent_here_at` and `least_wait` as `Job` has them. With `refused`, nobody waits for
         an answer: it was refused, at `sent_here_at`, or never left.
         """
         values: dict[str, Any] = {"step": step, "message": message}
         if sent_at is not None or refused:
             values |= {"sent_at": sent_at, "sent_here_at": sent_here_at, "least_wait": least_wait}
-        return self.database.write(_moved(job, values)) == 1
+        move = moved(job, values)
+        done = is_now(job, values)
+        if step is Step.SENDING and self._locks is not None and job.submission_id is not None:
+            held = self._locks.conditions(job.submission_id)
+            move, done = move.where(*held), done.where(*held)
+        return self.database.write(move, done=done) == 1
 
     def hold(self, submission_id: str, message: str) -> None:
         """Let all jobs of a submission that are planned wait for room."""
@@ -189,22 +206,29 @@ class Ledger(LedgerReader):
 
         Raises OtherJobError where that is the job of another part.
         """
-        moved = _moved(job, {"step": Step.CREATED, "message": None} | reported_values(report))
+        move = moved(job, {"step": Step.CREATED, "message": None} | reported_values(report))
+        done = is_now(job, {"step": Step.CREATED, "job_id": report.job_id})
         try:
-            return self.database.write(moved) == 1
+            return self.database.write(move, done=done) == 1
         except sa.exc.IntegrityError:
             pass
-        # Whoever asked for it by its id before had it adopted as another program's.
-        adopted = jobs.delete().where(jobs.c.job_id == report.job_id, jobs.c.submission_id.is_(None))
-        try:
-            with self.database.writing() as connection:
-                connection.execute(adopted)
-                found = connection.execute(moved).rowcount == 1
-                if not found:
-                    connection.rollback()
-                return found
-        except sa.exc.IntegrityError:
-            raise OtherJobError(f"Job {report.job_id} is that of another part.") from None
+
+        def take_over(connection: sa.Connection) -> bool:
+            # Whoever asked for it by its id before had it adopted as another program's.
+            connection.execute(jobs.delete().where(jobs.c.job_id == report.job_id, jobs.c.submission_id.is_(None)))
+            if connection.execute(move).rowcount == 1:
+                return True
+            connection.rollback()
+            return connection.execute(done).first() is not None
+
+        for _ in range(RACES):  # it may be adopted again in between
+            try:
+                return self.database.transact(take_over)
+            except sa.exc.IntegrityError:
+                known = self.job(report.job_id)
+                if known is not None and known.submission_id is not None:
+                    break
+        raise OtherJobError(f"Job {report.job_id} is that of another part.") from None
 
     def record(self, *its_reports: JobReport, anew: bool = False) -> None:
         """Record what the API says of jobs; what was asked before a job had ended does not move it out of that.
@@ -250,28 +274,22 @@ class Ledger(LedgerReader):
             "input_bytes": 0,
             "created_here_at": now(),
         }
-        try:
-            self.database.write(jobs.insert(), row | reported_values(report))
-        except sa.exc.IntegrityError:
-            self.record(report)
-        found = self.job(report.job_id)
-        assert found is not None
-        return found
-
-    # How it is done
-
-    def _retire(self, connection: sa.Connection, submission_id: str) -> None:
-        connection.execute(submissions.update().where(submissions.c.submission_id == submission_id).values(live=False))
-        its = jobs.update().where(jobs.c.submission_id == submission_id)
-        connection.execute(its.where(jobs.c.step.in_([Step.PLANNED, Step.HELD])).values(step=Step.DROPPED))
-        connection.execute(its.where(jobs.c.step == Step.SENDING).values(step=Step.GIVEN_UP))
+        for _ in range(RACES):
+            try:
+                self.database.write(jobs.insert(), row | reported_values(report))
+            except sa.exc.IntegrityError:
+                self.record(report)
+            found = self.job(report.job_id)
+            if found is not None:  # it gives way to that of a submission, just as that is being recorded
+                return found
+        raise LedgerError(_busy(self.place))
 
 
-def _moved(job: Job, values: dict[str, Any]) -> sa.Update:
-    """Return the statement that moves a job from where it was read; raises ValueError where there is no such arrow."""
-    if values["step"] not in ARROWS[job.step]:
-        raise ValueError(f"no job moves from {job.step} to {values['step']}")
-    # A create that was sent again since counts as another step, unless there is a job now.
-    by_time = job.step in LOST and values["step"] is not Step.CREATED
-    as_read = jobs.c.sent_at.is_not_distinct_from(job.sent_at) if by_time else sa.true()
-    return jobs.update().where(jobs.c.key == job.key, jobs.c.step == job.step, as_read).values(**values)
+def _postgres(home: Home, address: str) -> Database:
+    from duckdb_mistral.state.postgres import PostgresDatabase
+
+    return PostgresDatabase(home, address)
+
+
+def _busy(place: str) -> str:
+    return f"Other processes keep changing the same rows of the ledger {place}, so nothing is sent. Try again."

@@ -13,6 +13,8 @@ from duckdb_mistral.state.owner import open_home, read_only, unwritable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import sqlalchemy as sa
+
     from duckdb_mistral.state.home import Home
 
 
@@ -47,6 +49,14 @@ class Locks:
         """Take the lock `name` if it is free, and return what lets go of it; None where it is taken."""
         lock = self._lock(name)
         return lock.release if self._acquired(lock) else None
+
+    def conditions(self, name: str) -> list[sa.ColumnElement[bool]]:
+        """Return what a statement of the ledger asks for, so that it does nothing if the lock `name` was lost."""
+        del name  # the system lets nobody else have it as long as this process lives
+        return []
+
+    def check(self, name: str) -> None:
+        """Raise LedgerError if a lock that this process has taken was lost."""
 
     def _lock(self, name: str) -> FileLock:
         if not open_home(self._home.path):

@@ -28,11 +28,12 @@ _ENDING = re.compile(r"(\.(lines|job)-\d+)?\.[^.]+$")
 
 #: The locks of one process at a time for all of `home`. A submission's own lock has its id for a name.
 REUSE_LOCK, REPAIR_LOCK = "reuse", "repair"
+_SPOOL_LOCK = "spool-"
 
 
 def spool_lock(submission_id: str) -> str:
     """Return the lock of whoever fills a spool, from before it is made until it is recorded."""
-    return f"spool-{submission_id}"
+    return f"{_SPOOL_LOCK}{submission_id}"
 
 
 def results_lock(job: Job) -> str:
@@ -48,6 +49,11 @@ def retry_lock(root: str) -> str:
 def create_lock(account: str) -> str:
     """Return the lock of whoever creates jobs in the workspace of an account."""
     return f"create-{account}"
+
+
+def is_of_files(lock: str) -> bool:
+    """Tell whether a lock guards files under `home` alone, so that other machines need not know of it."""
+    return lock.startswith(_SPOOL_LOCK)
 
 
 # In a spool

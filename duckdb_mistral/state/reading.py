@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from duckdb_mistral.jobs.job import Job, Submission
-    from duckdb_mistral.state.sqlite import Database
+    from duckdb_mistral.state.database import Database
 
 #: A statement takes a bounded number of values, the fewer the older SQLite is.
 MOST_VALUES = 900
@@ -37,8 +37,22 @@ class LedgerReader:
 
     @property
     def path(self) -> Path:
-        """Where the ledger lies."""
-        return self.database.path
+        """Where the ledger lies, if it is a file."""
+        return self.database.home.ledger
+
+    @property
+    def place(self) -> str:
+        """Where the ledger lies, as it follows "the ledger" in a sentence."""
+        return self.database.place
+
+    @property
+    def shared(self) -> bool:
+        """Whether homes on other machines may use it too, so that requests may lie with another one."""
+        return self.database.shared
+
+    def now(self) -> int:
+        """Return the time in µs since 1970 by the clock that all users of this ledger have in common."""
+        return self.database.now()
 
     @property
     def writable(self) -> bool:
@@ -70,8 +84,7 @@ class LedgerReader:
     def parts(self, submission_id: str) -> list[Part]:
         """Return the input files of a submission, in order."""
         statement = sa.select(parts).where(parts.c.submission_id == submission_id).order_by(parts.c.part)
-        with self.database.reading() as connection:
-            return [Part(**row) for row in connection.execute(statement).mappings()]
+        return [Part(**row._mapping) for row in self.database.rows(statement)]
 
     def jobs(self, submission_id: str | None = None) -> list[Job]:
         """Return the jobs of one submission, or of all, in order of submission, part and model."""
@@ -81,9 +94,8 @@ class LedgerReader:
 
     def job_count(self) -> int:
         """Return how many jobs there are of all submissions."""
-        with self.database.reading() as connection:
-            count: int = connection.execute(sa.select(sa.func.count(jobs.c.submission_id))).scalar_one()
-        return count
+        ((count,),) = self.database.rows(sa.select(sa.func.count(jobs.c.submission_id)))
+        return int(count)
 
     def unsettled_jobs(self, steps: Sequence[Step]) -> list[Job]:
         """Return the jobs of all submissions that are at these steps, or that the API has and that have not ended."""
@@ -94,8 +106,7 @@ class LedgerReader:
     def columns(self) -> dict[str, Sequence[Any]]:
         """Return the values of STATUS_COLUMNS by their names, of the jobs of all submissions, in no order."""
         statement = sa.select(*STATUS_COLUMNS).join(submissions, submissions.c.submission_id == jobs.c.submission_id)
-        with self.database.reading() as connection:
-            rows = connection.execute(statement).all()
+        rows = self.database.rows(statement)
         values = zip(*rows, strict=True) if rows else [()] * len(STATUS_COLUMNS)
         return dict(zip((column.name for column in STATUS_COLUMNS), values, strict=True))
 
@@ -118,10 +129,9 @@ class LedgerReader:
     def request_counts(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Return how many requests each of these jobs has, by the API's id; those that are not known are left out."""
         found: dict[str, int] = {}
-        with self.database.reading() as connection:
+        with self.database.kept_open():
             for some in cut(job_ids):
-                wanted = jobs.c.job_id.in_(some)
-                rows = connection.execute(sa.select(jobs.c.job_id, jobs.c.request_count).where(wanted))
+                rows = self.database.rows(sa.select(jobs.c.job_id, jobs.c.request_count).where(jobs.c.job_id.in_(some)))
                 found |= {row.job_id: row.request_count for row in rows}
         return found
 
@@ -132,12 +142,10 @@ class LedgerReader:
         statement = (
             sa.select(submissions).where(*conditions).order_by(submissions.c.created_at, submissions.c.submission_id)
         )
-        with self.database.reading() as connection:
-            return [submission_of(row) for row in connection.execute(statement).mappings()]
+        return [submission_of(row._mapping) for row in self.database.rows(statement)]
 
     def _jobs(self, statement: sa.Select[Any]) -> list[Job]:
-        with self.database.reading() as connection:
-            return [job_of(row) for row in connection.execute(statement)]
+        return [job_of(row) for row in self.database.rows(statement)]
 
     def _jobs_in_order(self, *conditions: Any) -> list[Job]:
         return self._jobs(in_order(select_jobs()).where(*conditions))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from duckdb_mistral.jobs.report import JobReport
-    from duckdb_mistral.state.sqlite import Database
+    from duckdb_mistral.state.database import Database
 
 #: A job without news is written once in so many microseconds, for the time alone.
 CHECKED_EVERY = 60_000_000
@@ -24,8 +25,7 @@ READ = (jobs.c.report, jobs.c.results, jobs.c.results_missing)
 
 def record(database: Database, reports: Iterable[JobReport], *, anew: bool) -> None:
     """Write down reports of jobs that the ledger knows, as `Ledger.record` has it."""
-    # Two processes that write the same jobs in another order could wait for each other. Of two reports of one job, the
-    # one that tells its end counts.
+    # Of two reports of one job, the one that tells its end counts.
     told = {report.job_id: report for report in sorted(reports, key=lambda one: (one.job_id, one.ended))}
     while told:
         known = _known(database, list(told))
@@ -33,22 +33,26 @@ def record(database: Database, reports: Iterable[JobReport], *, anew: bool) -> N
         changed, checked = _to_be_written(known, told, anew=anew)
         if not changed and not checked:
             return
-        with database.writing() as connection:
-            written = connection.execute(_update(), changed).rowcount if changed else 0
-            if checked:
-                connection.execute(_check(), checked)
-        if written == len(changed):
+        if database.transact(partial(_write, changed, checked)) == len(changed):
             return
+
+
+def _write(changed: list[dict[str, Any]], checked: list[dict[str, Any]], connection: sa.Connection) -> int:
+    """Write the values of rows; return how many of the changed ones are as they were read, and so are written."""
+    written = connection.execute(_update(), changed).rowcount if changed else 0
+    if checked:
+        connection.execute(_check(), checked)
+    return written
 
 
 def _known(database: Database, job_ids: Sequence[str]) -> list[sa.Row[Any]]:
     columns = (jobs.c.key, jobs.c.job_id, jobs.c.submission_id, jobs.c.request_count, jobs.c.checked_at, *READ)
-    with database.reading() as connection:
-        return [
-            row
-            for some in cut(job_ids)
-            for row in connection.execute(sa.select(*columns).where(jobs.c.job_id.in_(some)))
+    with database.kept_open():
+        rows = [
+            row for some in cut(job_ids) for row in database.rows(sa.select(*columns).where(jobs.c.job_id.in_(some)))
         ]
+    # Two processes that write the same jobs in another order could wait for each other.
+    return sorted(rows, key=lambda row: row.key)
 
 
 def _to_be_written(

@@ -1,6 +1,6 @@
 """The ledger's database: one SQLite file under `home`, and what becomes of it on a disk that is full or damaged.
 
-What another engine would do otherwise is here, and nowhere else in the ledger.
+What PostgreSQL does otherwise is here, and nowhere else in the ledger: both do what `database.Database` says.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,23 +15,24 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.jobs.job import now
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.inventory import entries
 from duckdb_mistral.state.owner import open_home, read_only, unwritable
+from duckdb_mistral.state.sqlite_connections import BUSY_SECONDS, close_brief, connected, connected_to_read
+from duckdb_mistral.state.tables import tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from duckdb_mistral.state.database import Result
     from duckdb_mistral.state.home import Home
 
-#: How long a write waits for another process's write.
-BUSY_SECONDS = 30
-PAUSE_SECONDS = 0.01
 #: What SQLite says where the disk has no room for the file of memory that its processes share.
 NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
 
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_databases: weakref.WeakSet[SQLiteDatabase] = weakref.WeakSet()
 
 
 class DamagedLedgerError(LedgerError):
@@ -50,11 +50,7 @@ def holds_more(home: Home) -> bool:
     return any(map(entries, home.explained)) or bool(home.asides)
 
 
-class _Brief(sqlite3.Connection):
-    """A connection for one transaction: it keeps others out, or does not see what they write."""
-
-
-class Database:
+class SQLiteDatabase:
     """The database of one `home` directory; safe for several threads, each of which has connections of its own."""
 
     def __init__(self, home: Home) -> None:
@@ -77,16 +73,41 @@ class Database:
             "sqlite://", poolclass=sa.QueuePool, pool_size=1, max_overflow=-1, creator=self._connect
         )
         sa.event.listen(self._engine, "checkout", self._check_file)
-        sa.event.listen(self._engine, "checkin", _close_brief)
+        sa.event.listen(self._engine, "checkin", close_brief)
         self._lock = threading.Lock()
         self._users = 0
         _databases.add(self)
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return str(self.path)
+
+    @property
+    def place(self) -> str:
+        """The directory that it is under."""
+        return f"under {self.home}"
+
+    @property
+    def shared(self) -> bool:
+        """A file under `home` is used by this machine alone."""
+        return False
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Yield a connection whose statements read; each sees what was written before it."""
         with self._told_errors(), self.kept_open(), self._engine.connect() as connection:
             yield connection
+
+    def read(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """Return what `work` reads."""
+        with self.reading() as connection:
+            return work(connection)
+
+    def rows(self, statement: sa.Executable) -> Sequence[sa.Row[Any]]:
+        """Return all rows of a statement that reads."""
+        with self.reading() as connection:
+            return connection.execute(statement).all()
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -98,8 +119,16 @@ class Database:
             connection.commit()
         failpoint("after-commit")
 
-    def write(self, statement: sa.Executable, values: dict[str, Any] | None = None) -> int:
-        """Run one statement as a transaction of its own; return how many rows it wrote."""
+    def transact(self, work: Callable[[sa.Connection], Result]) -> Result:
+        """Return what `work` returns, run as one transaction."""
+        with self.writing() as connection:
+            return work(connection)
+
+    def write(
+        self, statement: sa.Executable, values: dict[str, Any] | None = None, *, done: sa.Select[Any] | None = None
+    ) -> int:
+        """Run one statement as a transaction of its own; return how many rows it wrote. No answer of it is lost."""
+        del done
         with self._to_write() as connection:
             failpoint("before-commit", writes=True)
             written: int = connection.execute(statement, values).rowcount
@@ -127,6 +156,34 @@ class Database:
         """Close the connection that is idle, if there is one; nothing but speed depends on it."""
         self._engine.pool.dispose()
 
+    def run(
+        self, statement: sa.Executable, values: dict[str, Any] | None = None, *, done: sa.Select[Any] | None = None
+    ) -> int:
+        """Do what `write` does."""
+        return self.write(statement, values, done=done)
+
+    def close(self) -> None:
+        """Close the connection that is idle."""
+        self.let_go()
+
+    def about(self) -> str:
+        """Return which database it is, for people."""
+        return f"SQLite {sqlite3.sqlite_version} in {self.path}"
+
+    def now(self) -> int:
+        """Return this machine's time: nobody else uses the file."""
+        return now()
+
+    def change_tables(self, connection: sa.Connection) -> None:
+        """Do nothing: a transaction that writes has the file for itself."""
+
+    def make_tables(self, connection: sa.Connection) -> None:
+        """Make all tables in a new file; raises DamagedLedgerError if there was another one."""
+        # A new one has nothing beside it: a full disk or a failed copy leaves an empty file.
+        if holds_more(self.home):
+            raise DamagedLedgerError(lost(self.home))
+        tables.create_all(connection)
+
     def damage(self) -> str | None:
         """Return what is wrong with the file, None where it is sound."""
         with self.reading() as connection:
@@ -148,13 +205,13 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         """Return a connection; the ledger on a full disk can still be read, by one process at a time."""
         if not self.writable:
-            return _connect_to_read(self.home)
+            return connected_to_read(self.home)
         try:
-            return _connected(self.path)
+            return connected(self.path)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorname not in NO_ROOM:
                 raise
-        return _connected(self.path, alone=True)
+        return connected(self.path, alone=True)
 
     def _check_file(self, _: object, record: Any, __: object) -> None:
         """Let another connection take the place of one to a file that is no longer at `path`, as after a restore."""
@@ -209,55 +266,8 @@ def _unusable(path: Path, reason: str) -> str:
     )
 
 
-def _connect_to_read(home: Home) -> sqlite3.Connection:
-    """Return a connection to a ledger whose directory this process cannot write into."""
-    log = home.ledger_log
-    # SQLite reads a log only beside its index, which others may hold; without a log, the file is all there is.
-    alone = not log.exists() or not log.stat().st_size
-    given = f"{home.ledger.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
-    return sqlite3.connect(given, uri=True, timeout=BUSY_SECONDS, isolation_level=None, factory=_Brief)
-
-
-def _connected(path: Path, *, alone: bool = False) -> sqlite3.Connection:
-    """Return a connection, which with `alone` needs no room on the disk and lets no other one read."""
-    # Transactions begin where this module says so.
-    kind = _Brief if alone else sqlite3.Connection
-    connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=kind
-    )
-    try:
-        if alone:
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        _keep_a_log(connection)
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _keep_a_log(connection: sqlite3.Connection) -> None:
-    """Let the file have a log; if another process gives a new file its log just then, SQLite does not wait for it."""
-    end = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > end:
-                raise
-            time.sleep(PAUSE_SECONDS)
-        else:
-            return
-
-
-def _close_brief(connection: object, record: Any) -> None:
-    if isinstance(connection, _Brief):
-        record.invalidate()
-
-
 #: The databases that a fork finds, whose locks are held meanwhile.
-_forking: list[Database] = []
+_forking: list[SQLiteDatabase] = []
 
 
 def _before_fork() -> None:

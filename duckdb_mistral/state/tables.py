@@ -19,6 +19,8 @@ MIGRATIONS = {
 }
 
 tables = sa.MetaData()
+#: The tables that only a ledger has which several machines share.
+shared_tables = sa.MetaData()
 
 meta = sa.Table(
     "meta",
@@ -67,7 +69,8 @@ parts = sa.Table(
 jobs = sa.Table(
     "jobs",
     tables,
-    sa.Column("key", sa.Integer, primary_key=True),
+    # SQLite counts rows by an INTEGER alone.
+    sa.Column("key", sa.BigInteger().with_variant(sa.Integer, "sqlite"), sa.Identity(), primary_key=True),
     sa.Column("submission_id", sa.ForeignKey("submissions.submission_id"), index=True),
     sa.Column("part", sa.Integer, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
@@ -89,4 +92,18 @@ jobs = sa.Table(
     sa.Column("results_told", sa.Text),
     sa.Column("sent_here_at", sa.BigInteger),
     sa.Column("least_wait", sa.BigInteger),
+)
+
+#: Who holds which lock, until when by the server's clock (`leases.py`).
+locks = sa.Table(
+    "locks",
+    shared_tables,
+    sa.Column("name", sa.Text, primary_key=True),
+    #: Another one for each time that the lock is taken.
+    sa.Column("owner", sa.Text, nullable=False),
+    #: Where the lock's file lies, so that whoever holds it knows that an owner of the same place is gone.
+    sa.Column("place", sa.Text, nullable=False),
+    #: The holder in words, for people.
+    sa.Column("told", sa.Text, nullable=False),
+    sa.Column("until", sa.DateTime(timezone=True), nullable=False),
 )

