@@ -31,7 +31,7 @@ $pip 'pip>=25.1' # the first that reads dependency groups
 if [ "${2:-}" = oldest ]; then
   "$directory/bin/python" scripts/oldest.py >"$directory/oldest.txt"
   # Without harlequin: every version of it that reads DuckDB 2 needs click at 8.5.0 and rich above 14.
-  $pip --editable '.[emulator,dbt,shell,tokens]' --group test --group examples --constraint "$directory/oldest.txt"
+  $pip --editable '.[emulator,dbt,shell,tokens,team]' --group test --group examples --constraint "$directory/oldest.txt"
 elif [ "${2:-}" = upstream ]; then
   $pip --editable '.[emulator]' --group test --group upstream
 elif [ "${2:-}" = dbt ]; then

@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -102,6 +103,57 @@ def binaries_of_postgres() -> Path | None:
     )
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((place for place in places if (place / "initdb").exists()), None)
+
+
+class Relay:
+    """A way to a server that breaks when it is told to."""
+
+    def __init__(self, port: int) -> None:
+        """Listen on a free port, and pass everything on to `port`."""
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._marker: bytes | None = None
+        self._times = 0
+        #: How often it broke.
+        self.lost = 0
+        #: What clients have said, message by message.
+        self.heard: list[bytes] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def lose_answer(self, marker: str, times: int = 1) -> None:
+        """Pass on the next messages that hold a text, and break instead of bringing the server's answer back."""
+        self._marker, self._times = marker.encode(), times
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                losing = threading.Event()
+                for source, target, asks in ((client, server, True), (server, client, False)):
+                    threading.Thread(target=self._pass, args=(source, target, losing, asks), daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket, losing: threading.Event, asks: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if asks:
+                    self.heard.append(data)
+                if asks and self._marker is not None and self._marker in data and self._times:
+                    self._times -= 1
+                    self.lost += 1
+                    losing.set()
+                elif not asks and losing.is_set():
+                    break
+                target.sendall(data)
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
 
 
 @functools.cache

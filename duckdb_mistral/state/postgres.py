@@ -10,6 +10,7 @@ import os
 import time
 import weakref
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 #: What the address does not set itself. A server that is cut off is given up after half a minute, in which it has not
 #: acknowledged what was sent, or that a connection is still there.
 CONNECTING: dict[str, Any] = {
+    "client_encoding": "UTF8",
     "connect_timeout": 10,
     "fallback_application_name": "duckdb_mistral",
     "keepalives_idle": 15,
@@ -48,6 +50,11 @@ TABLES_LOCK = 7_261_001
 #: Without a table of its own, a ledger is made in the first schema of the search path.
 OWN_SCHEMA = "postgresql://…/database?options=-csearch_path%3Dduckdb_mistral, once CREATE SCHEMA duckdb_mistral has run"
 
+_ABOUT = (
+    "SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS is_replica, "
+    "current_setting('synchronous_commit') AS synchronous_commit"
+)
+
 _databases: weakref.WeakSet[PostgresDatabase] = weakref.WeakSet()
 
 
@@ -62,7 +69,7 @@ class PostgresDatabase:
         try:
             self._engine = sa.create_engine(
                 "postgresql+psycopg://",
-                creator=self._connect,
+                creator=partial(_connected, self.address),
                 pool_size=IDLE_CONNECTIONS,
                 max_overflow=-1,
                 isolation_level="READ COMMITTED",
@@ -77,6 +84,7 @@ class PostgresDatabase:
         #: Each statement is a transaction of its own, without a round trip for its beginning or its end.
         self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         sa.event.listen(self._engine, "before_cursor_execute", _cleaned, retval=True)
+        weakref.finalize(self, self._engine.dispose)  # before Python ends, too
         _databases.add(self)
 
     @property
@@ -96,10 +104,13 @@ class PostgresDatabase:
 
     def about(self) -> str:
         """Return which server it is, for people."""
-        (found,) = self.rows(
-            sa.text("SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS is_replica")
-        )
-        return f"PostgreSQL {found.version} at {self.address.shown}{', a read-only replica' if found.is_replica else ''}"
+        (found,) = self.rows(sa.text(_ABOUT))
+        told = f"PostgreSQL {found.version} at {self.address.shown}"
+        if found.is_replica:
+            told += ", a read-only replica"
+        if found.synchronous_commit == "off":
+            told += ", which may forget the last moments before a crash (its synchronous_commit is off)"
+        return told
 
     def read(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Return what `work` reads, which may be called again."""
@@ -182,13 +193,7 @@ class PostgresDatabase:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
 
     def make_tables(self, connection: sa.Connection) -> None:
-        """Make all tables; raises LedgerError where they would be mixed with another program's, or texts be lost."""
-        encoding: Any = connection.execute(sa.text("SELECT current_setting('server_encoding')")).scalar_one()
-        if encoding not in ("UTF8", b"UTF8"):
-            raise LedgerError(
-                f"The database {self.name} cannot hold all texts, so nothing is sent. Give the ledger one with the "
-                "encoding UTF8."
-            )
+        """Make all tables; raises LedgerError where they would be mixed with another program's."""
         inspector = sa.inspect(connection)
         others = [name for name in (*tables.tables, *shared_tables.tables) if inspector.has_table(name)]
         if others:
@@ -205,12 +210,6 @@ class PostgresDatabase:
     def close(self) -> None:
         """Close the connections that are idle."""
         self._engine.dispose()
-
-    def _connect(self) -> Any:
-        import psycopg
-
-        given = {name: value for name, value in CONNECTING.items() if name not in self.address.parameters}
-        return psycopg.connect(self.address.url, prepare_threshold=None, **given)
 
     def _check_writable(self) -> None:
         if not self.writable:
@@ -248,6 +247,21 @@ class PostgresDatabase:
         except sa.exc.DBAPIError as error:
             # The driver's own error may hold more of the address than anybody should see.
             raise told(error, self.address) from None
+
+
+def _connected(address: Address) -> Any:
+    """Return a new connection; the driver knows more of addresses than anybody else, so it gets this one as it is."""
+    import psycopg
+
+    given = {name: value for name, value in CONNECTING.items() if name not in address.parameters}
+    connection = psycopg.connect(address.url, prepare_threshold=None, **given)
+    if connection.info.parameter_status("server_encoding") not in (None, "UTF8"):
+        connection.close()
+        raise LedgerError(
+            f"The database at {address.shown} cannot hold all texts, so nothing is sent. Give the ledger one with the "
+            "encoding UTF8."
+        )
+    return connection
 
 
 def _cleaned(_: Any, __: Any, statement: str, values: Any, *___: Any) -> tuple[str, Any]:

@@ -7,12 +7,16 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from postgres import is_there, shared_server
 
 from duckdb_mistral.runtime.retry_policy import Retry
 from duckdb_mistral.state.home import Home
+from duckdb_mistral.state.leases import Leases
+from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.locks import Locks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 HOLDER = """
@@ -27,20 +31,38 @@ with Locks(Home(Path(sys.argv[1])), Retry()).waiting("name"):
 """
 
 
+@pytest.fixture(params=["files", "leases"])
+def opened(request: pytest.FixtureRequest, home: Path) -> Callable[..., Locks]:
+    """Return what makes the locks of a home that does not exist yet; leases are of a ledger that all share."""
+    if request.param == "files":
+        return lambda retry=None, at=home: Locks(Home(at), retry or Retry())
+    if not is_there():
+        pytest.skip("no PostgreSQL is installed here")
+    ledger = Ledger(Home(home), shared_server().new_url())
+    return lambda retry=None, at=home: Leases(Home(at), retry or Retry(), lambda: ledger.database)
+
+
 @pytest.fixture
-def locks(home: Path) -> Locks:
+def locks(opened: Callable[..., Locks]) -> Locks:
     """Return the locks of a home that does not exist yet."""
-    return Locks(Home(home), Retry())
+    return opened()
 
 
-def test_held_once(locks: Locks, home: Path) -> None:
+def test_held_once(locks: Locks, opened: Callable[..., Locks]) -> None:
     """A lock that is held cannot be had by another, and can again once it is let go."""
     with locks.waiting("name"):
-        with Locks(Home(home), Retry()).trying("name") as held:
+        with opened().trying("name") as held:
             assert not held
+        assert opened().held("name") is None
         with locks.trying("another") as held:
             assert held
-    with Locks(Home(home), Retry()).trying("name") as held:
+    with opened().trying("name") as held:
+        assert held
+    let_go = locks.held("name")
+    assert let_go is not None
+    assert opened().held("name") is None
+    let_go()
+    with opened().trying("name") as held:
         assert held
 
 
@@ -88,12 +110,12 @@ def test_second_process(home: Path, killed: bool) -> None:
             assert waits >= 1
 
 
-def test_interrupt_ends_the_waiting(locks: Locks, home: Path) -> None:
+def test_interrupt_ends_the_waiting(locks: Locks, opened: Callable[..., Locks]) -> None:
     """An interrupt while waiting goes through at once."""
 
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    again = Locks(Home(home), Retry(sleep=interrupted))
+    again = opened(Retry(sleep=interrupted))
     with locks.waiting("name"), pytest.raises(KeyboardInterrupt), again.waiting("name"):
         pass
