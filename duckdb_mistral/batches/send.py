@@ -82,6 +82,8 @@ class Sender:
         self.look_for_lost(submission)
         steps = (Step.HELD,) if held_only else (Step.PLANNED, Step.HELD)
         waiting = self._at(submission, *steps)
+        if held_only:
+            waiting = self._at_hand(submission, waiting)
         self._pending.check(waiting)
         if held_only and not self._may_go_on(submission, waiting):
             return
@@ -116,6 +118,14 @@ class Sender:
         if any(job.was_sent for job in waiting):
             self._finder.adopt_listed(submission, waiting, read(self._client))
         return False
+
+    def _at_hand(self, submission: Submission, waiting: list[Job]) -> list[Job]:
+        """Return those jobs whose requests lie here or are uploaded; of a shared ledger, others lie with another home."""
+        if not waiting or not self._ledger.shared:
+            return waiting
+        parts = self._ledger.parts(submission.submission_id)
+        at_hand = {part.part for part in parts if part.file_id is not None or self._home.holds(part)}
+        return [job for job in waiting if job.part in at_hand]
 
     def _at(self, submission: Submission, *steps: Step) -> list[Job]:
         return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]

@@ -106,7 +106,7 @@ def forgotten_spools(home: Home, ledger: Ledger) -> list[Path]:
         path
         for path in unknown_spools(home, ledger)
         # Recorded by another process meanwhile, which marks it after that.
-        if mark_path(path).exists() and ledger.submission(path.name) is None
+        if mark_path(path).exists() and ledger.submission(path.name) is None and not ledger.was_forgotten(path.name)
     ]
 
 
@@ -126,12 +126,14 @@ def check_memory(home: Home, ledger: Ledger) -> None:
 def abandoned_spools(home: Home, ledger: Ledger, locks: Locks) -> Iterator[Path]:
     """Yield what lies among the spools that no submission owns and no process is at, holding its lock meanwhile.
 
-    What was recorded once is never among it, whatever the ledger knows.
+    What was recorded once is never among it, whatever the ledger knows, unless another home has forgotten it.
     """
     for path in unknown_spools(home, ledger):
         # A spool's lock is held from before it is made until it is recorded; what spills beside it is under it too.
         with locks.trying(spool_lock(spool_of(path))) as held:
-            if held and ledger.submission(path.name) is None and not mark_path(path).exists():
+            if not held or ledger.submission(path.name) is not None:
+                continue
+            if not mark_path(path).exists() or ledger.was_forgotten(path.name):
                 yield path
 
 

@@ -72,6 +72,7 @@ class Turns:
                 if claim.first <= mine.first
                 and mine.last + waited - claim.last <= CLAIM_SECONDS
                 and not self._is_known(claim.submission_id)
+                and not self._ledger.was_forgotten(claim.submission_id)
                 and not before.told_of(claim.submission_id, ())
             ]
             is_first = all((mine.first, mine.submission_id) < (one.first, one.submission_id) for one in ahead)

@@ -78,6 +78,13 @@ class Uploader:
         file_id = self._client.find_file(name, part.input_bytes) if may_be_there else None
         if file_id is None:
             if not self._home.holds(part):
+                if self._ledger.shared:
+                    raise SourceError(
+                        f"The requests of part {part.part} of submission {submission.submission_id} are not in "
+                        f"{path.parent}: another home has built them, and has not uploaded them. Run the submit "
+                        "statement there; or here with force := true, which pays for its other parts again, if that "
+                        "home is gone."
+                    )
                 raise SourceError(
                     f"The requests of part {part.part} of submission {submission.submission_id} are gone from "
                     f"{path.parent}, and were not uploaded. Run the submit statement again, with force := true if "

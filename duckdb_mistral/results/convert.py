@@ -144,7 +144,7 @@ def _written(
     if tally.clean:
         read.replace(target)
     else:
-        _complete(engine, job, read, target, strangers, files.lost)
+        _complete(engine, job, read, target, strangers, files.lost, tally.missing)
     if submitted is None:
         total = max(job.request_count, 0 if job.report is None else job.report.total_requests)
         tally = replace(tally, unnamed=max(total - tally.held, 0))
@@ -156,6 +156,11 @@ def said_of(job: Job) -> dict[str, Any]:
     if job.job_id is not None:
         return {"job": job.job_id}
     return {"submission": job.submission_id, "part": job.part, "model": job.model}
+
+
+def _said(job: Job) -> dict[str, Any]:
+    """Return the same with what they were made from, by which files of several homes are told apart."""
+    return said_of(job) | {"told": None if job.report is None else job.report.told}
 
 
 def _large(job: Job, files: ResultFiles) -> tuple[Path, ...]:
@@ -183,7 +188,7 @@ def _convert_large(
             " UNION ALL ".join(rows),
             target,
             columns=_few_valued(job) | ({"response": "JSON", LINED: "BOOLEAN"} if small else {}),
-            options=f"{PLAIN_PARQUET}, {option(said_of(job) | {'lines': digests(large)})}",
+            options=f"{PLAIN_PARQUET}, {option(_said(job) | {'lines': digests(large)})}",
         )
     except (duckdb.Error, UnicodeDecodeError):
         return False
@@ -192,7 +197,7 @@ def _convert_large(
 
 def _convert(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, target: Path) -> None:
     """Read the result files into Parquet: by DuckDB's own reader, or line by line where a line is bad."""
-    options = f"{PARQUET}, {option(said_of(job))}"
+    options = f"{PARQUET}, {option(_said(job))}"
     quick = [template("answers").substitute(file=literal(path)) for path in files.answers]
     try:
         _copy(engine, _judged(job, _read(job, quick), files.output), target, options=options)
@@ -235,7 +240,13 @@ def _judged(job: Job, read: str, output: str | None, *, whole: bool = True) -> s
 
 
 def _complete(
-    engine: duckdb.DuckDBPyConnection, job: Job, read: Path, target: Path, strangers: str | None, lost: str | None
+    engine: duckdb.DuckDBPyConnection,
+    job: Job,
+    read: Path,
+    target: Path,
+    strangers: str | None,
+    lost: str | None,
+    missing: int,
 ) -> None:
     unfinished = unfinished_path(target)
     reason = f"no result: the job ended {job.status}" if job.ended else "no result: the workspace has no such job"
@@ -249,7 +260,7 @@ def _complete(
         reason = job.message
     complete = template("complete").substitute(_constants(job), results=literal(read), reason=literal(reason))
     try:
-        _copy(engine, complete, unfinished, options=f"{PARQUET}, {option(said_of(job))}")
+        _copy(engine, complete, unfinished, options=f"{PARQUET}, {option(_said(job) | {'missing': missing})}")
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)

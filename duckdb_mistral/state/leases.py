@@ -76,12 +76,15 @@ class Leases(Locks):
         retry: Retry,
         database: Callable[[], Database],
         *,
-        seconds: float = LEASE_SECONDS,
+        seconds: float | None = None,
     ) -> None:
-        """Keep the rows in what `database` returns, which is asked when the first lock is taken."""
+        """Keep the rows in what `database` returns, which is asked when the first lock is taken.
+
+        A lock lives `seconds` unrenewed: LEASE_SECONDS, if nothing else is said.
+        """
         super().__init__(home, retry)
         self._database = database
-        self._seconds = seconds
+        self._seconds = seconds or LEASE_SECONDS
         self._leases: dict[str, Lease] = {}
 
     @contextmanager

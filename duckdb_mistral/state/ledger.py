@@ -147,7 +147,7 @@ class Ledger(LedgerReader):
 
     def forget(self, submission_id: str) -> bool:
         """Forget a submission of which nothing was sent; False, and it stays, where anything was."""
-        return self.database.transact(lambda connection: forget(connection, submission_id))
+        return self.database.transact(lambda connection: forget(connection, submission_id, noted=self.shared))
 
     def set_account(self, submission_id: str, account: str) -> None:
         """Record that another key of the same workspace works on this submission now."""
@@ -252,6 +252,8 @@ class Ledger(LedgerReader):
         custom_ids that were never sent.
         """
         told = job.report.told if job.report is not None and missing is not None else None
+        # Of several homes, each has a file of its own, of another size; what it was made from has to be the same.
+        size = None if self.shared else size
         values = {"results": name, "results_bytes": size, "results_missing": missing, "results_told": told}
         # A job that was never created keeps what was told of that.
         message = {} if job.report is None else {"message": strangers}

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from duckdb_mistral.jobs.job import Part, Step
 from duckdb_mistral.jobs.report import ENDED
 from duckdb_mistral.state.records import JOB_COLUMNS, job_of, submission_of
-from duckdb_mistral.state.tables import jobs, parts, submissions
+from duckdb_mistral.state.tables import FORGOTTEN, jobs, meta, parts, submissions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -66,6 +66,12 @@ class LedgerReader:
     def live_submission(self, identity: str) -> Submission | None:
         """Return the submission that the same content would be answered with."""
         return self._one_submission(submissions.c.identity == identity, submissions.c.live)
+
+    def was_forgotten(self, submission_id: str) -> bool:
+        """Tell whether another home has forgotten a submission, before anything of it was sent."""
+        if not self.shared:
+            return False
+        return bool(self.database.rows(sa.select(meta).where(meta.c.name == f"{FORGOTTEN}{submission_id}")))
 
     def submissions(self) -> list[Submission]:
         """Return all submissions, oldest first."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from duckdb_mistral.jobs.job import ARROWS, LOST, Step
-from duckdb_mistral.state.tables import jobs, parts, submissions
+from duckdb_mistral.state.tables import FORGOTTEN, jobs, meta, parts, submissions
 
 if TYPE_CHECKING:
     from duckdb_mistral.jobs.job import Job
@@ -21,8 +21,11 @@ def retire(connection: sa.Connection, submission_id: str) -> None:
     connection.execute(its.where(jobs.c.step == Step.SENDING).values(step=Step.GIVEN_UP))
 
 
-def forget(connection: sa.Connection, submission_id: str) -> bool:
-    """Forget a submission of which nothing was sent; return False, and change nothing, where anything was."""
+def forget(connection: sa.Connection, submission_id: str, *, noted: bool) -> bool:
+    """Forget a submission of which nothing was sent; return False, and change nothing, where anything was.
+
+    Where that is `noted`, the home that its requests lie under does not take the ledger for one that was lost.
+    """
     its = jobs.c.submission_id == submission_id
     # Whoever is about to send one is waited for, or finds it gone.
     found = connection.execute(sa.select(jobs.c.step).where(its).order_by(jobs.c.key).with_for_update())
@@ -31,6 +34,10 @@ def forget(connection: sa.Connection, submission_id: str) -> bool:
     connection.execute(jobs.delete().where(its))
     connection.execute(parts.delete().where(parts.c.submission_id == submission_id))
     connection.execute(submissions.delete().where(submissions.c.submission_id == submission_id))
+    if noted:
+        name = f"{FORGOTTEN}{submission_id}"
+        connection.execute(meta.delete().where(meta.c.name == name))
+        connection.execute(meta.insert(), {"name": name, "value": ""})
     return True
 
 

@@ -18,6 +18,9 @@ MIGRATIONS = {
     ),
 }
 
+#: What the name of a row of `meta` begins with that notes a submission as forgotten.
+FORGOTTEN = "forgotten "
+
 tables = sa.MetaData()
 #: The tables that only a ledger has which several machines share.
 shared_tables = sa.MetaData()

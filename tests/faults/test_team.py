@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
-from faults.harness import Story, check_invariants
+from faults.harness import QUICK, Story, check_invariants
+from faults.test_every_step import KILLED, STORY
+from faults.test_many_processes import SUBMIT
 from postgres import is_there, shared_server
-from support import connect, make_staging, rows, submitted
+from support import clean_environment, connect, environment_of, make_staging, rows, run_forked, submitted
+
+from duckdb_mistral.api import transport
+from duckdb_mistral.jobs import job as jobs_job
+from duckdb_mistral.runtime.failpoints import VARIABLE
+from duckdb_mistral.state import leases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,11 +30,29 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not is_there(), reason="no PostgreSQL is installed here")
 
+#: How long a lock outlives its holder here.
+LEASE = 1.5
+BRIEF = f"from duckdb_mistral.state import leases\nleases.LEASE_SECONDS = {LEASE}\n"
+#: With these, a create leaves within two seconds, and others look for it for five.
+TIMES = {"deadline_seconds": 2, "reconcile_seconds": 5}
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait less for the locks of who died."""
+    monkeypatch.setattr(leases, "LEASE_SECONDS", LEASE)
+
 
 @pytest.fixture
 def ledger() -> str:
     """Return the address of a ledger of its own."""
     return shared_server().new_url()
+
+
+def environment(emulator: Emulator, home: Path, ledger: str, failpoint: str = "", **settings: float) -> dict[str, str]:
+    """Return the environment of a process on another machine."""
+    told = {f"DUCKDB_MISTRAL_{name.upper()}": str(value) for name, value in (QUICK | settings).items()}
+    return environment_of(emulator, home) | told | {"DUCKDB_MISTRAL_LEDGER": ledger, VARIABLE: failpoint}
 
 
 def test_whole_story(emulator: Emulator, home: Path, ledger: str) -> None:
@@ -33,7 +65,7 @@ def test_whole_story(emulator: Emulator, home: Path, ledger: str) -> None:
 
 
 def test_same_content_from_another_home(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
-    """What one home submitted another one has as well, by its id and by its content, and reads its answers."""
+    """What one home submitted another one has as well, by its content and by its id, and reads its answers."""
     with (
         connect(emulator, tmp_path / "one", ledger=ledger) as one,
         connect(emulator, tmp_path / "two", ledger=ledger) as two,
@@ -44,9 +76,128 @@ def test_same_content_from_another_home(emulator: Emulator, tmp_path: Path, ledg
         (again,) = rows(two, "FROM mistral_batch_submit('staging')")
         assert (again["submission_id"], again["reused"]) == (submission_id, True)
         two.execute("FROM mistral_batch_wait($id, timeout_seconds := 60)", {"id": submission_id})
-        found = [
-            rows(con, f"SELECT custom_id, outcome FROM mistral_batch_results('{submission_id}') ORDER BY custom_id")
-            for con in (one, two)
-        ]
-        assert found[0] == found[1] == [{"custom_id": str(number), "outcome": "ok"} for number in range(3)]
-    assert emulator.witness()["creates_received"] == 1
+        for con in (one, two, one):
+            query = f"SELECT custom_id, outcome FROM mistral_batch_results('{submission_id}') ORDER BY custom_id"
+            assert rows(con, query) == [{"custom_id": str(number), "outcome": "ok"} for number in range(3)]
+    witness = emulator.witness()
+    # Each home reads the answers once, and the second one the custom_ids that the first one has.
+    assert (witness["creates_received"], witness["requests"]["download"]) == (1, 3)
+
+
+def test_homes_that_submit_at_once(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
+    """Homes that submit the same ten thousand rows at the very same moment get one and the same job."""
+    start = tmp_path / "start"
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", SUBMIT, str(start)],
+            env=clean_environment() | environment(emulator, tmp_path / str(number), ledger, deadline_seconds=30),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    start.touch()
+    said = {child.communicate(timeout=120)[0].split()[-1] for child in children}
+    assert len(said) == 1
+    witness = emulator.witness()
+    assert (witness["jobs_stored"], witness["uploads_stored"], witness["creates_received"]) == (1, 1, 1)
+    assert witness["rows_accepted"] == 10_000
+
+
+@pytest.mark.parametrize(
+    "failpoint",
+    ["after-spool", "after-intent", "before-upload", "after-upload", "before-create", "after-create", "after-record"],
+)
+def test_killed_on_another_machine(failpoint: str, emulator: Emulator, tmp_path: Path, ledger: str) -> None:
+    """A machine that dies at any step is continued by another one, which has nothing of its files, and pays once."""
+    dead, alive = tmp_path / "dead", tmp_path / "alive"
+    child = run_forked(BRIEF + STORY, environment(emulator, dead, ledger, failpoint))
+    assert child.returncode == KILLED, child.stderr
+    story = Story(emulator, alive, settings={"ledger": ledger})
+    assert {row["outcome"] for row in story.go_on()} == {"ok"}
+    check_invariants(story)
+    story.close()
+    # The first one comes back, and has what the other one did.
+    again = Story(emulator, dead, settings={"ledger": ledger})
+    assert {row["outcome"] for row in again.go_on()} == {"ok"}
+    check_invariants(again)
+    again.close()
+
+
+@pytest.mark.parametrize("failpoint", ["before-create", "after-create"])
+def test_stopped_on_another_machine(failpoint: str, emulator: Emulator, tmp_path: Path, ledger: str) -> None:
+    """A process that sleeps before or after its create, for longer than its lock lives, pays for nothing again."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", BRIEF + STORY],
+        env=clean_environment() | environment(emulator, tmp_path / "asleep", ledger, f"stop:{failpoint}", **TIMES),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.waitpid(child.pid, os.WUNTRACED)
+    try:
+        story = Story(emulator, tmp_path / "awake", settings=TIMES | {"ledger": ledger})
+        assert {row["outcome"] for row in story.go_on()} == {"ok"}
+    finally:
+        os.kill(child.pid, signal.SIGCONT)
+    said = child.communicate(timeout=60)[1]
+    assert "Traceback" not in said
+    assert child.returncode == 0 or "nothing more is sent" in said or "Run the statement again" in said
+    check_invariants(story)
+    story.close()
+
+
+@pytest.mark.parametrize("hours", [-1, 1], ids=["behind", "ahead"])
+@pytest.mark.parametrize("has_date", [True, False], ids=["told", "untold"])
+def test_clocks_an_hour_apart(
+    hours: int,
+    has_date: bool,
+    emulator: Emulator,
+    tmp_path: Path,
+    ledger: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A create that was begun elsewhere is looked for as long as ever, whatever this machine's clock says of it.
+
+    That holds where the API tells the time of its answers, and where it does not.
+    """
+    child = run_forked(BRIEF + STORY, environment(emulator, tmp_path / "dead", ledger, "before-create", **TIMES))
+    assert child.returncode == KILLED, child.stderr
+    died = time.monotonic()
+    if not has_date:
+        monkeypatch.setattr(transport, "_server_time", lambda _: None)
+    shifted(monkeypatch, hours)
+    story = Story(emulator, tmp_path / "alive", settings=TIMES | {"ledger": ledger})
+    with pytest.raises(duckdb.Error, match=r"run the statement again in [345] seconds"):
+        story.submit()
+    assert emulator.witness()["creates_received"] == 0
+    story.go_on()
+    assert time.monotonic() - died >= TIMES["reconcile_seconds"]
+    check_invariants(story)
+    story.close()
+
+
+def shifted(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """Set this machine's clock, as far as the ledger and the search for lost answers read it."""
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return datetime.fromtimestamp(time.time() + hours * 3600, UTC)
+
+    monkeypatch.setattr(jobs_job, "datetime", Shifted)
+
+
+def test_part_whose_requests_lie_elsewhere(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
+    """A part that waits for room, and whose requests another home has, is shown as HELD here, and is sent from there."""
+    room = {"ledger": ledger, "max_requests_per_job": 2, "max_pending_requests": 2}
+    with connect(emulator, tmp_path / "one", **room) as one, connect(emulator, tmp_path / "two", **room) as two:
+        make_staging(one, 4)
+        submission_id = submitted(one)
+        statuses = rows(two, f"SELECT status FROM mistral_batch_status('{submission_id}') ORDER BY part")
+        assert statuses[1] == {"status": "HELD"}
+        one.execute(f"FROM mistral_batch_wait('{submission_id}', timeout_seconds := 60)")
+        assert len(rows(two, f"FROM mistral_batch_results('{submission_id}')")) == 4
+    assert emulator.witness()["rows_accepted"] == 4
