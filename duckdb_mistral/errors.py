@@ -11,7 +11,7 @@ MistralBatchError
 ├── WaitTimeoutError           the jobs run on, past the timeout that the caller set
 ├── IncompleteResultsError     the files hold less than the job's counts promise
 ├── OutcomeUnknownError        a create was sent and its answer was lost
-├── LedgerError                the state directory cannot be read or written
+├── LedgerError                the state directory or the ledger cannot be read or written
 └── ApiError                   the API refused, or could not be reached
     ├── AuthenticationError    401
     ├── BillingError           402

@@ -120,7 +120,7 @@ class Sender:
         return False
 
     def _at_hand(self, submission: Submission, waiting: list[Job]) -> list[Job]:
-        """Return those jobs whose requests lie here or are uploaded; of a shared ledger, others lie with another home."""
+        """Return those jobs whose requests lie here or are uploaded; those of a shared ledger may lie elsewhere."""
         if not waiting or not self._ledger.shared:
             return waiting
         parts = self._ledger.parts(submission.submission_id)

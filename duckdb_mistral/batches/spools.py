@@ -96,8 +96,8 @@ def leave(directory: Path) -> None:
 def unknown_spools(home: Home, ledger: Ledger) -> list[Path]:
     """Return what lies among the spools that is of no submission of the ledger."""
     paths = entries(home.spools)
-    known = {home.spool(submission.submission_id) for submission in ledger.submissions()} if paths else set()
-    return [path for path in paths if path not in known]
+    known = ledger.known([path.name for path in paths])
+    return [path for path in paths if path.name not in known]
 
 
 def forgotten_spools(home: Home, ledger: Ledger) -> list[Path]:

@@ -73,6 +73,17 @@ class LedgerReader:
             return False
         return bool(self.database.rows(sa.select(meta).where(meta.c.name == f"{FORGOTTEN}{submission_id}")))
 
+    def known(self, submission_ids: Sequence[str]) -> set[str]:
+        """Return those of some ids that are of submissions."""
+        with self.database.kept_open():
+            return {
+                row.submission_id
+                for some in cut(submission_ids)
+                for row in self.database.rows(
+                    sa.select(submissions.c.submission_id).where(submissions.c.submission_id.in_(some))
+                )
+            }
+
     def submissions(self) -> list[Submission]:
         """Return all submissions, oldest first."""
         return self._submissions(sa.true())

@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from postgres import is_there, shared_server
 from support import KEY
 
 if TYPE_CHECKING:
@@ -28,6 +29,34 @@ def test_doctor_when_all_is_well(terminal: Terminal) -> None:
         ["ok", "server"],
     ]
     assert KEY not in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not is_there(), reason="no PostgreSQL is installed here")
+def test_doctor_with_a_shared_ledger(terminal: Terminal) -> None:
+    """The check-up tells the server and what the ledger holds, a repair restores it, and neither tells a password."""
+    address = shared_server().new_url().replace("postgres@", "postgres:canary-password@")
+    done = terminal.run("doctor", DUCKDB_MISTRAL_LEDGER=address)
+    assert done.returncode == 0, done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if line.split()[1] == "ledger")
+    assert "PostgreSQL" in line
+    assert f"127.0.0.1:{shared_server().port}/postgres" in line
+    assert "0 submissions, 0 jobs" in line
+    assert "synchronous_commit is off" in line
+    repaired = terminal.run("doctor", "--repair", DUCKDB_MISTRAL_LEDGER=address)
+    assert "Restored from the workspace: 0 submissions with 0 jobs." in repaired.stdout
+    for said in (done, repaired):
+        assert "canary" not in said.stdout + said.stderr
+
+
+@pytest.mark.skipif(not is_there(), reason="no PostgreSQL is installed here")
+def test_doctor_without_the_shared_ledger(terminal: Terminal) -> None:
+    """Where the ledger's server does not answer, the check-up says so by its host, and checks the rest."""
+    address = "postgresql://me:canary-password@127.0.0.1:9/team"
+    done = terminal.run("doctor", DUCKDB_MISTRAL_LEDGER=address)
+    assert done.returncode == 1
+    assert "not ok  ledger     The ledger at 127.0.0.1:9/team cannot be reached" in done.stdout
+    assert [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("ok      state")] == ["writable"]
+    assert "canary" not in done.stdout + done.stderr
 
 
 def test_doctor_without_a_key(terminal: Terminal) -> None:

@@ -21,6 +21,7 @@ HEAVY = (
     "rich",
     "click",
     "hypothesis",
+    "psycopg",
 )
 
 
@@ -52,6 +53,21 @@ def test_preview_imports_no_client() -> None:
         con = duckdb_mistral.connect()
         con.execute("FROM mistral_batch_preview('SELECT 1 AS custom_id, 2 AS prompt')").fetchall()
         print([name for name in ("mistralai", "starlette", "rich") if name in sys.modules])
+        """
+    )
+    assert printed == "[]\n"
+
+
+def test_ledger_in_a_file_imports_no_other_engine(home: Path) -> None:
+    """Without the setting ledger, nothing of PostgreSQL is imported, and no lock between machines."""
+    printed = python(
+        f"""
+        import sys, duckdb_mistral
+        con = duckdb_mistral.connect(settings={{"home": {str(home)!r}, "api_key": "key"}})
+        con.execute("FROM mistral_batch_status()").fetchall()
+        wanted = ("psycopg", "sqlalchemy.dialects.postgresql.psycopg")
+        wanted += ("duckdb_mistral.state.postgres", "duckdb_mistral.state.leases", "duckdb_mistral.state.address")
+        print([name for name in wanted if name in sys.modules])
         """
     )
     assert printed == "[]\n"

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -15,6 +15,7 @@ import pytest
 from faults.harness import QUICK, Story, check_invariants
 from faults.test_every_step import KILLED, STORY
 from faults.test_many_processes import SUBMIT
+from faults.test_secrets import STORY as SECRETS
 from postgres import is_there, shared_server
 from support import clean_environment, connect, environment_of, make_staging, rows, run_forked, submitted
 
@@ -24,6 +25,7 @@ from duckdb_mistral.runtime.failpoints import VARIABLE
 from duckdb_mistral.state import leases
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
     from pathlib import Path
 
     from duckdb_mistral.emulator import Emulator
@@ -184,14 +186,28 @@ def shifted(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
 
     class Shifted(datetime):
         @classmethod
-        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-            return datetime.fromtimestamp(time.time() + hours * 3600, UTC)
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.fromtimestamp(time.time() + hours * 3600, tz)
 
     monkeypatch.setattr(jobs_job, "datetime", Shifted)
 
 
+def test_nothing_tells_the_password(emulator: Emulator, home: Path, ledger: str) -> None:
+    """With debug logging on, the password is in no output, no file and no table of a whole run."""
+    address = ledger.replace("postgres@", "postgres:canary-password@")
+    child = run_forked(SECRETS, environment(emulator, home, address))
+    assert child.returncode == 0, child.stderr
+    assert "DEBUG" in child.stderr
+    assert "canary" not in child.stdout + child.stderr
+    assert not [path for path in home.rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
+    schema = ledger.rpartition("%3D")[2]
+    for table in ("meta", "submissions", "parts", "jobs", "locks"):
+        assert "canary" not in str(shared_server().execute(f"SELECT * FROM {schema}.{table}"))
+    assert shared_server().execute(f"SELECT * FROM {schema}.locks") == []
+
+
 def test_part_whose_requests_lie_elsewhere(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
-    """A part that waits for room, and whose requests another home has, is shown as HELD here, and is sent from there."""
+    """A part that waits for room, and whose requests another home has, is HELD here, and is sent from there."""
     room = {"ledger": ledger, "max_requests_per_job": 2, "max_pending_requests": 2}
     with connect(emulator, tmp_path / "one", **room) as one, connect(emulator, tmp_path / "two", **room) as two:
         make_staging(one, 4)

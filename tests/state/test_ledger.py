@@ -34,6 +34,28 @@ def test_what_is_added(ledger: Ledger) -> None:
     assert ledger.jobs_by_key([jobs[2].key, jobs[0].key]) == [jobs[2], jobs[0]]
 
 
+def test_known_submissions(ledger: Ledger) -> None:
+    """Those of many ids that are of submissions are found."""
+    made = added(ledger)
+    others = [str(uuid4()) for _ in range(2_000)]
+    assert ledger.known([*others, made.submission_id]) == {made.submission_id}
+    assert ledger.known([]) == set()
+
+
+def test_forgotten_submissions(ledger: Ledger) -> None:
+    """What was forgotten before it was sent is gone, and a ledger that others share knows that it was."""
+    made = added(ledger)
+    assert not ledger.was_forgotten(made.submission_id)
+    assert ledger.forget(made.submission_id)
+    assert ledger.forget(made.submission_id)
+    assert (ledger.submissions(), ledger.jobs(), ledger.parts(made.submission_id)) == ([], [], [])
+    assert ledger.was_forgotten(made.submission_id) == ledger.shared
+    again = added(ledger)
+    assert ledger.move(ledger.jobs()[0], Step.SENDING)
+    assert not ledger.forget(again.submission_id)
+    assert ledger.submissions() == [again]
+
+
 def test_jobs_of_a_part(ledger: Ledger) -> None:
     """The jobs of one part are those of its models, and no other submission's."""
     made = added(ledger)
