@@ -20,7 +20,7 @@ from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.address import Address
 from duckdb_mistral.state.owner import open_home, read_only
 from duckdb_mistral.state.postgres_errors import ClashError, LostError, told
-from duckdb_mistral.state.tables import shared_tables, tables
+from duckdb_mistral.state.tables import is_live, live_index, shared_tables, tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +54,8 @@ _ABOUT = (
     "SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS is_replica, "
     "current_setting('synchronous_commit') AS synchronous_commit"
 )
+
+live_index.dialect_options["postgresql"]["where"] = is_live
 
 _databases: weakref.WeakSet[PostgresDatabase] = weakref.WeakSet()
 

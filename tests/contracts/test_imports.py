@@ -65,7 +65,7 @@ def test_ledger_in_a_file_imports_no_other_engine(home: Path) -> None:
         import sys, duckdb_mistral
         con = duckdb_mistral.connect(settings={{"home": {str(home)!r}, "api_key": "key"}})
         con.execute("FROM mistral_batch_status()").fetchall()
-        wanted = ("psycopg", "sqlalchemy.dialects.postgresql.psycopg")
+        wanted = ("psycopg", "sqlalchemy.dialects.postgresql")
         wanted += ("duckdb_mistral.state.postgres", "duckdb_mistral.state.leases", "duckdb_mistral.state.address")
         print([name for name in wanted if name in sys.modules])
         """
