@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from duckdb_mistral.errors import MissingKeyError, SettingError
 
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
 DEFAULT_SERVER_URL = "https://api.mistral.ai"
 LONGEST_POLL_SECONDS = 60.0
+#: The schemes of a store, each with what may follow its `?`: where the store is, and never a credential.
+STORES: dict[str, frozenset[str]] = {
+    "s3": frozenset({"region", "scheme", "endpoint_override"}),
+    "gs": frozenset({"scheme", "endpoint_override"}),
+    "abfss": frozenset(),
+    "file": frozenset(),
+}
+_STORE_EXAMPLES = (
+    "a store is s3://bucket/prefix, gs://bucket/prefix, abfss://container@account.dfs.core.windows.net/prefix or "
+    "file:///directory."
+)
 
 ENVIRONMENT = {
     "api_key": "MISTRAL_API_KEY",
@@ -32,6 +43,7 @@ ENVIRONMENT = {
     "poll_seconds": "DUCKDB_MISTRAL_POLL_SECONDS",
     "prices": "DUCKDB_MISTRAL_PRICES",
     "deadline_seconds": "DUCKDB_MISTRAL_DEADLINE_SECONDS",
+    "store": "DUCKDB_MISTRAL_STORE",
 }
 
 
@@ -61,6 +73,8 @@ class Settings:
     prices: Path | None = None
     #: How long a read that the API does not answer is repeated, and how long the API may send nothing.
     deadline_seconds: float = 30.0
+    #: The URL of what keeps results for other machines too; `home` is a cache of it then. None: they are under `home`.
+    store: str | None = None
 
     @classmethod
     def resolve(cls, given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
@@ -129,6 +143,8 @@ def _converted(name: str, value: Any, what: str) -> Any:
             return str(value)
         case "reconcile_seconds" | "poll_seconds" | "deadline_seconds":
             return _seconds(name, value, what)
+        case "store":
+            return _store(str(value), what)
     return _count(value, what)
 
 
@@ -168,6 +184,27 @@ def _server_url(value: str, what: str) -> str:
             "allowed to this machine (127.0.0.1 or localhost). Use https."
         )
     return value.rstrip("/").removesuffix("/v1").rstrip("/")  # every path begins with /v1
+
+
+def _store(value: str, what: str) -> str:
+    """Check the URL of a store; one that may hold a credential is not repeated."""
+    try:
+        parts = urlsplit(value)
+        given = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        # An address of Azure is container@account.
+        user, password = (None, parts.password) if parts.scheme == "abfss" else (parts.username, parts.password)
+    except ValueError:
+        raise SettingError(f"{what} is no URL; {_STORE_EXAMPLES}") from None
+    if user is not None or password is not None or not given <= STORES.get(parts.scheme, given):
+        raise SettingError(
+            f"{what} has more in it than where the store is. Credentials are not taken from it, but from the "
+            f"environment, as pyarrow has them (AWS_ACCESS_KEY_ID …); {_STORE_EXAMPLES}"
+        )
+    names_it = parts.path.strip("/") and not parts.netloc if parts.scheme == "file" else parts.hostname
+    if parts.scheme not in STORES or not names_it or parts.fragment:
+        raise SettingError(f"{what} must be the absolute URL of a store, but is {value!r}; {_STORE_EXAMPLES}")
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}{query}"
 
 
 def is_loopback(host: str) -> bool:
