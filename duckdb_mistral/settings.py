@@ -194,13 +194,15 @@ def _store(value: str, what: str) -> str:
         # An address of Azure is container@account.
         user, password = (None, parts.password) if parts.scheme == "abfss" else (parts.username, parts.password)
     except ValueError:
-        raise SettingError(f"{what} is no URL; {_STORE_EXAMPLES}") from None
+        told = "" if "@" in value or "?" in value else f", but is {value!r}"
+        raise SettingError(f"{what} must be the absolute URL of a store{told}; {_STORE_EXAMPLES}") from None
     if user is not None or password is not None or not given <= STORES.get(parts.scheme, given):
         raise SettingError(
             f"{what} has more in it than where the store is. Credentials are not taken from it, but from the "
             f"environment, as pyarrow has them (AWS_ACCESS_KEY_ID …); {_STORE_EXAMPLES}"
         )
-    names_it = parts.path.strip("/") and not parts.netloc if parts.scheme == "file" else parts.hostname
+    is_path = not parts.netloc and parts.path.startswith("/") and parts.path.strip("/")
+    names_it = is_path if parts.scheme == "file" else parts.hostname
     if parts.scheme not in STORES or not names_it or parts.fragment:
         raise SettingError(f"{what} must be the absolute URL of a store, but is {value!r}; {_STORE_EXAMPLES}")
     query = f"?{parts.query}" if parts.query else ""

@@ -15,7 +15,7 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 from uuid import uuid4
 
 from duckdb_mistral.errors import StoreError
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: A server of Google's that is in trouble would be asked for a quarter of an hour.
 GOOGLE_SECONDS = 30
+#: A server of the S3 API that sends nothing for so long is given up, and asked again so often.
+QUIET_SECONDS = 10
+ATTEMPTS = 3
 #: A file on its way is brought once more if a `clean` took it for what a killed process left.
 TRIES = 2
 #: Variables whose values are not repeated, whatever a server says.
@@ -168,6 +171,8 @@ class Store:
             if url.startswith("gs:"):
                 url += f"{'&' if '?' in url else '?'}retry_limit_seconds={GOOGLE_SECONDS}"
             filesystem, root = fs.FileSystem.from_uri(url)
+            if filesystem.type_name == "s3":
+                filesystem = _patient(url, filesystem.region)
             self._opened = (os.getpid(), filesystem, root.rstrip("/"))
         return self._opened[1:]
 
@@ -189,6 +194,23 @@ class Store:
             yield
         except (OSError, ArrowException) as error:
             raise StoreError(f"{what} ({_reason(error)}). {ADVICE}") from None
+
+
+def _patient(url: str, region: str) -> Any:
+    """Return the file system of an s3 URL that gives a silent server up sooner; a URL cannot say so."""
+    from pyarrow import fs
+
+    given = dict(parse_qsl(urlsplit(url).query))
+    # As pyarrow reads them where it is given a URL, and not where it is not.
+    endpoint = given.get("endpoint_override") or variable("AWS_ENDPOINT_URL_S3") or variable("AWS_ENDPOINT_URL")
+    return fs.S3FileSystem(
+        region=region,
+        scheme=given.get("scheme", "https"),
+        endpoint_override=endpoint,
+        connect_timeout=QUIET_SECONDS,
+        request_timeout=QUIET_SECONDS,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+    )
 
 
 def _copy(source: Path | str, target: Path | str, **filesystems: Any) -> None:

@@ -146,7 +146,7 @@ def test_requests_that_wait_for_room(tmp_path: Path, home: Path) -> None:
         assert len(answered(con, submitted(con, arguments=REUSE))) == 2
 
 
-def testhashed_requests_a_job_that_was_taken_over(tmp_path: Path, home: Path) -> None:
+def test_requests_of_a_job_that_was_taken_over(tmp_path: Path, home: Path) -> None:
     """The requests of a running job that this home found in the workspace are known by the server's file."""
     from duckdb_mistral.emulator import Emulator as LocalServer
 
