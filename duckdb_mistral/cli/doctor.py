@@ -30,6 +30,7 @@ def examine() -> bool:
     checks: tuple[tuple[str, Callable[[Settings], Iterator[str]]], ...] = (
         ("versions", _versions),
         ("state", _state),
+        ("store", _store),
         ("key", _key),
         ("server", _server),
     )
@@ -86,6 +87,18 @@ def _state(settings: Settings) -> Iterator[str]:
     open_jobs = sum(not job.ended for job in jobs)
     writable = "is writable" if ledger.writable else "is read-only for this user, who can only read kept results"
     yield f"{settings.home} {writable}: {len(submissions)} submissions, {len(jobs)} jobs, {open_jobs} not ended"
+
+
+def _store(settings: Settings) -> Iterator[str]:
+    import tempfile
+    from pathlib import Path
+
+    from duckdb_mistral.state.store import Store
+
+    if settings.store is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            Store(settings.store, settings.home).check(Path(scratch))
+        yield f"{settings.store} can be written, read and listed"
 
 
 def _key(settings: Settings) -> Iterator[str]:
