@@ -25,7 +25,7 @@ from duckdb_mistral.errors import (
 )
 from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.results.bring import put_results
-from duckdb_mistral.results.generations import left_in
+from duckdb_mistral.results.generations import count_rows, left_in
 from duckdb_mistral.results.responses import kept_results, lines_of, size_of
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.names import fetched_path, line_path, results_lock
@@ -116,6 +116,9 @@ class Fetcher:
 
         Rows that were answered must not come out of this as missing, unless somebody asks to read what there is.
         """
+        found = self._found_otherwise(job)
+        if found is not None:
+            return found
         if missing is Missing.ANY:
             return self._fetch(job, missing)
         reason = "What the server has of them now is less than what was kept."
@@ -127,8 +130,24 @@ class Fetcher:
             reason = str(error)
         raise StoreError(
             f"The results of job {job.job_id} were kept as {job.results}, and are gone from {self._places()}. "
-            f"{reason} Put the file back, or correct the setting store; nothing is paid again until then."
+            f"{reason} Put the file back, or correct the setting store; nothing is paid again until then. To pay for "
+            "its rows again, submit them with force := true."
         )
+
+    def _found_otherwise(self, job: Job) -> Path | None:
+        """Return results of this very job that are of another size than the ledger names, and no worse; record them.
+
+        A process was killed between putting and recording them, or another ledger uses the same store.
+        """
+        path = kept_results(self._home, job.evolve(results_bytes=None))
+        if path is None:
+            return None
+        with self.engine.one() as engine:
+            missing = count_rows(engine, [path], "outcome = 'missing'")
+        if missing > (job.results_missing or 0):
+            return None
+        self._context.ledger.keep_results(job, path.name, size_of(path), missing, strangers=job.message)
+        return path
 
     def _places(self) -> str:
         store = self._home.store

@@ -19,7 +19,7 @@ from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.requests.keys import read_keys
 from duckdb_mistral.requests.spool import Spool
 from duckdb_mistral.runtime.failpoints import failpoint
-from duckdb_mistral.state.names import keys_path, spill_path, spool_lock
+from duckdb_mistral.state.names import keys_path, scratch_spill, spill_path, spool_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,7 +74,7 @@ def _cut(context: Context, part: Part, path: Path, requests: Sequence[Path]) -> 
     shutil.rmtree(directory, ignore_errors=True)
     spool = Spool(directory, max_requests=part.request_count, max_bytes=part.input_bytes, release=release)
     try:
-        with own_engine(directory / "spill") as engine:
+        with own_engine(scratch_spill(directory)) as engine:
             engine.register("part_keys", read_keys(path))
             register_requests(engine, "request_lines", requests)
             spool.create_function(engine)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
+from pyarrow import parquet
 from support import answered, connect, environment_of, make_staging, rows, run_forked, submitted
 
 from duckdb_mistral.results import convert
@@ -347,6 +348,30 @@ def test_an_object_that_is_lost(emulator: Emulator, home: Path, directory: Path)
         assert rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id}) == []
         assert [row["reused"] for row in answered(con, submitted(con, "later", REUSE))] == [True] * 3 + [False]
     assert sent(emulator) == (4, 0)
+
+
+def test_two_ledgers_in_one_store(emulator: Emulator, home: Path, directory: Path, size: str) -> None:
+    """Results of a job that another ledger put again, otherwise, are read by the first one too."""
+    with at(emulator, home, directory) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        first = answered(con, submission_id)
+        (result,) = (directory / "results").glob("*.parquet")
+        before = result.stat().st_size
+        with at(emulator, home.with_name("another"), directory) as other:
+            make_staging(other)
+            shutil.rmtree(directory / "results")
+            assert submitted(other) == submission_id
+            answered(other, submission_id)
+        table = parquet.read_table(result)
+        parquet.write_table(table, result, compression="none")  # as another version would write it
+        assert result.stat().st_size != before
+        vanish(home)
+        emulator.faults(NO_FILES)
+        assert rows(con, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id") == first
+        vanish(home)
+        assert rows(con, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id") == first
+    assert sent(emulator) == (3, 0)
 
 
 def test_hashes_that_are_lost(emulator: Emulator, home: Path, directory: Path) -> None:
