@@ -216,18 +216,29 @@ def _pending_ids(context: Context, jobs: Sequence[Job]) -> str | None:
 
 
 def _ids_of_jobs(context: Context, jobs: Sequence[Job]) -> Iterator[str]:
+    from duckdb_mistral.batches.answers import hashed_requests
+    from duckdb_mistral.batches.reuse_files import bring_reused
+    from duckdb_mistral.jobs.tags import Tags
+
     home = context.home
     for job in jobs:
         hashes = home.hashes(job)
         requests = home.part(job.submission_id or "", job.part)
         if hashes.exists():
             yield _ids_of(hashes)
+        elif not requests.exists() and home.store is not None:
+            known = hashed_requests(context, job)
+            if known is not None:
+                yield f"SELECT custom_id FROM ({known})"
         elif requests.exists():
             yield (
                 f"SELECT custom_id FROM read_json({literal(requests)}, format = 'newline_delimited', "
                 "columns = {custom_id: 'VARCHAR'}, maximum_object_size = 67108864)"
             )
     for submission_id in dict.fromkeys(job.submission_id for job in jobs if job.submission_id):
+        submission = context.ledger.submission(submission_id) if home.store is not None else None
+        if submission is not None:
+            bring_reused(home, submission_id, Tags.from_metadata(submission.metadata))
         for path in (home.copies(submission_id), home.found(submission_id)):
             if path.exists():
                 yield _ids_of(path)

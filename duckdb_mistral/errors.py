@@ -12,6 +12,7 @@ MistralBatchError
 ├── IncompleteResultsError     the files hold less than the job's counts promise
 ├── OutcomeUnknownError        a create was sent and its answer was lost
 ├── LedgerError                the state directory or the ledger cannot be read or written
+│   └── StoreError             the store cannot be read or written, or has lost a file
 └── ApiError                   the API refused, or could not be reached
     ├── AuthenticationError    401
     ├── BillingError           402
@@ -76,6 +77,10 @@ class OutcomeUnknownError(MistralBatchError):
 
 class LedgerError(MistralBatchError):
     """The state directory of duckdb_mistral cannot be used."""
+
+
+class StoreError(LedgerError):
+    """The store that the setting `store` names cannot be used, or has lost a file; nothing is paid twice for that."""
 
 
 class ApiError(MistralBatchError):

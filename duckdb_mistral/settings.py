@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from duckdb_mistral.errors import MissingKeyError, SettingError
 
@@ -22,6 +22,17 @@ DEFAULT_SERVER_URL = "https://api.mistral.ai"
 LONGEST_POLL_SECONDS = 60.0
 #: A host of a ledger's address, an IPv6 address in brackets, with or without its port.
 _HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^\[\]:]*)(:\d*)?")
+#: The schemes of a store, each with what may follow its `?`: where the store is, and never a credential.
+STORES: dict[str, frozenset[str]] = {
+    "s3": frozenset({"region", "scheme", "endpoint_override"}),
+    "gs": frozenset({"scheme", "endpoint_override"}),
+    "abfss": frozenset(),
+    "file": frozenset(),
+}
+_STORE_EXAMPLES = (
+    "a store is s3://bucket/prefix, gs://bucket/prefix, abfss://container@account.dfs.core.windows.net/prefix or "
+    "file:///directory."
+)
 
 ENVIRONMENT = {
     "api_key": "MISTRAL_API_KEY",
@@ -36,6 +47,7 @@ ENVIRONMENT = {
     "prices": "DUCKDB_MISTRAL_PRICES",
     "deadline_seconds": "DUCKDB_MISTRAL_DEADLINE_SECONDS",
     "ledger": "DUCKDB_MISTRAL_LEDGER",
+    "store": "DUCKDB_MISTRAL_STORE",
 }
 
 
@@ -68,6 +80,8 @@ class Settings:
     deadline_seconds: float = 30.0
     #: The address of a ledger on PostgreSQL, which may hold a password; None for an SQLite file under `home`.
     ledger: str | None = field(default=None, repr=False)
+    #: The URL of what keeps results for other machines too; `home` is a cache of it then. None: they are under `home`.
+    store: str | None = None
 
     @classmethod
     def resolve(cls, given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
@@ -138,6 +152,8 @@ def _converted(name: str, value: Any, what: str) -> Any:
             return _seconds(name, value, what)
         case "ledger":
             return _ledger(str(value), what)
+        case "store":
+            return _store(str(value), what)
     return _count(value, what)
 
 
@@ -197,6 +213,29 @@ def _ledger(value: str, what: str) -> str:
             "postgresql://user:password@host:5432/database. It is not shown here, as it may hold a password."
         )
     return value
+
+
+def _store(value: str, what: str) -> str:
+    """Check the URL of a store; one that may hold a credential is not repeated."""
+    try:
+        parts = urlsplit(value)
+        given = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        # An address of Azure is container@account.
+        user, password = (None, parts.password) if parts.scheme == "abfss" else (parts.username, parts.password)
+    except ValueError:
+        told = "" if "@" in value or "?" in value else f", but is {value!r}"
+        raise SettingError(f"{what} must be the absolute URL of a store{told}; {_STORE_EXAMPLES}") from None
+    if user is not None or password is not None or not given <= STORES.get(parts.scheme, given):
+        raise SettingError(
+            f"{what} has more in it than where the store is. Credentials are not taken from it, but from the "
+            f"environment, as pyarrow has them (AWS_ACCESS_KEY_ID …); {_STORE_EXAMPLES}"
+        )
+    is_path = not parts.netloc and parts.path.startswith("/") and parts.path.strip("/")
+    names_it = is_path if parts.scheme == "file" else parts.hostname
+    if parts.scheme not in STORES or not names_it or parts.fragment:
+        raise SettingError(f"{what} must be the absolute URL of a store, but is {value!r}; {_STORE_EXAMPLES}")
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}{query}"
 
 
 def is_loopback(host: str) -> bool:

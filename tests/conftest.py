@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from object_server import ObjectServer, serving
 from support import connect
 
 from duckdb_mistral.emulator import Emulator
@@ -91,7 +92,7 @@ def _print_schedules(terminalreporter: pytest.TerminalReporter) -> None:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep the developer's own key, server and state out of every test."""
     for name in list(os.environ):
-        if name.startswith(("MISTRAL_", "DUCKDB_MISTRAL_")):
+        if name.startswith(("MISTRAL_", "DUCKDB_MISTRAL_", "AWS_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("DUCKDB_MISTRAL_HOME", str(tmp_path / "default-home"))
 
@@ -114,3 +115,18 @@ def con(emulator: Emulator, home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection whose functions talk to `emulator`."""
     with connect(emulator, home) as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    """Yield a server of the S3 API that all tests of a session share, each with buckets of its own."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the URL of a new bucket, at a server that this process and its children find."""
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{object_server.bucket()}/prefix"

@@ -23,6 +23,7 @@ DEFAULTS = {
     "prices": None,
     "deadline_seconds": 30.0,
     "ledger": None,
+    "store": None,
 }
 OTHERS = {
     "api_key": "key",
@@ -37,6 +38,7 @@ OTHERS = {
     "prices": "/prices.json",
     "deadline_seconds": "1.5",
     "ledger": "postgresql://me:secret@example.com/team",
+    "store": "s3://bucket/prefix/",
 }
 READ = OTHERS | {
     "home": Path("/somewhere"),
@@ -47,6 +49,7 @@ READ = OTHERS | {
     "poll_seconds": 0.5,
     "prices": Path("/prices.json"),
     "deadline_seconds": 1.5,
+    "store": "s3://bucket/prefix",
 }
 
 
@@ -83,6 +86,8 @@ def test_given_beats_environment_beats_default(name: str) -> None:
         *(("deadline_seconds", value) for value in (0, -1, "x", "nan", "inf")),
         *(("reconcile_seconds", value) for value in (-1, "x", "nan", "inf")),
         *(("server_url", value) for value in ("x", "ftp://a", "https://", "https://a?b", "https://a#b", "https://u@a")),
+        *(("store", value) for value in ("s3a://b/p", "http://b", "bucket/prefix", "s3:///prefix", "s3://")),
+        *(("store", value) for value in ("file://results", "file:results", "file:///", "gs://b/p#x", "s3://[b/p")),
         *(("server_url", value) for value in ("http://a", "http://10.0.0.1", "http://localhost.a", "https://a:b")),
     ],
 )
@@ -109,6 +114,42 @@ def test_refused(name: str, value: Any) -> None:
 def test_addresses(given: str, kept: str) -> None:
     """Https is taken from anywhere, and http from this machine, without a slash or the version at the end."""
     assert Settings.resolve({"server_url": given}, {}).server_url == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://canary:canary@bucket/prefix",
+        "s3://canary@bucket/prefix",
+        "s3://bucket/prefix?access_key=canary&secret_key=canary",
+        "s3://bucket/prefix?canary",
+        "gs://canary@bucket",
+        "abfss://container:canary@account.dfs.core.windows.net/prefix",
+        "abfss://container@account.dfs.core.windows.net/prefix?sig=canary",
+        "file:///results?canary",
+    ],
+)
+def test_credentials_of_a_store(url: str) -> None:
+    """A store whose URL may hold a credential is refused, and the URL is not repeated."""
+    with pytest.raises(SettingError, match="Credentials are not taken from it, but from the environment") as caught:
+        Settings.resolve({"store": url}, {})
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/a b/", "s3://bucket/a b"),
+        ("s3://bucket/p?region=eu-west-3&endpoint_override=localhost:9000", None),
+        ("gs://bucket/prefix", None),
+        ("abfss://container@account.dfs.core.windows.net/prefix", None),
+        ("file:///srv/results/", "file:///srv/results"),
+    ],
+)
+def test_stores(given: str, kept: str | None) -> None:
+    """A store is the URL of a bucket, a container or a directory, without a slash at the end."""
+    assert Settings.resolve({"store": given}, {}).store == (kept or given)
 
 
 def test_is_loopback() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.restore import restore, rows_of
+from duckdb_mistral.batches.reuse_files import bring_reused
 from duckdb_mistral.batches.submissions import FAILING, by_submission, place_of
 from duckdb_mistral.errors import OutcomeUnknownError
 from duckdb_mistral.jobs.tags import counted
@@ -61,7 +62,8 @@ class Found:
         return any(report.status not in FAILING for report in (*self.jobs, *self.retries))
 
     def lacks_files(self, home: Home) -> bool:
-        """Tell whether some of its rows are known by files alone that are not here."""
+        """Tell whether some of its rows are known by files alone that are neither here nor in the store."""
+        bring_reused(home, self.submission_id, self.told)
         lacks_copies = rows_of(home.copies(self.submission_id)) < self.told.copies
         return lacks_copies or rows_of(home.found(self.submission_id)) < self.told.answered
 

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from duckdb_mistral.batches.hashes import has_hashes, keep_hashes
-from duckdb_mistral.batches.reuse_files import Reused
+from duckdb_mistral.batches.hashes import has_hashes, keep_hashes, keys_sql, known_part
+from duckdb_mistral.batches.reuse_files import Reused, put_reused
 from duckdb_mistral.duck.engine import disk_is_full, own_engine
 from duckdb_mistral.duck.quoting import literal
 from duckdb_mistral.duck.sql_files import template
 from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.results.convert import PARQUET
 from duckdb_mistral.results.provenance import option
 from duckdb_mistral.results.responses import kept_results, kept_rows, stored_rows
 from duckdb_mistral.state.names import results_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from duckdb_mistral.batches.context import Context
@@ -30,14 +31,18 @@ if TYPE_CHECKING:
 LOOKS = 5
 
 
-def answered_sql(context: Context, endpoint: str, model: str) -> Iterator[tuple[Path, str]]:
+def answered_sql(
+    context: Context, endpoint: str, model: str, may_be_wanted: Callable[[Job], bool] = lambda _: True
+) -> Iterator[tuple[Path, str]]:
     """Yield the files of answers that are kept, newest job first, each with a SELECT of what they answer.
 
     Its columns are request and answered_as, the answer's own custom_id.
     """
     for job in jobs_of(context, endpoint, model):
+        if not may_be_wanted(job):
+            continue
         results = kept_results(context.home, job)
-        requests = None if results is None else _requests_of(context, job)
+        requests = None if results is None else hashed_requests(context, job)
         if requests is not None and results is not None:
             select = (
                 f"SELECT requests.request, results.custom_id AS answered_as FROM ({requests}) AS requests "
@@ -53,18 +58,39 @@ def jobs_of(context: Context, endpoint: str, model: str) -> Iterator[Job]:
             yield job
 
 
-def _requests_of(context: Context, job: Job) -> str | None:
-    """Return the SELECT of a job's request hashes, where its requests or their hashes are here."""
-    if job.submission_id is None:
+def hashed_requests(context: Context, job: Job) -> str | None:
+    """Return the SELECT of a job's custom_ids and request hashes, where its requests or their hashes are here."""
+    if job.submission_id is None or job.step is Step.ANSWERED:  # which is of the requests of other jobs
         return None
     home = context.home
-    hashes = home.hashes(job)
-    if not has_hashes(hashes, job):
-        spooled = home.part(job.submission_id, job.part)
+    if not has_hashes(home, job):
         with context.locks.waiting(results_lock(job)):
-            if not has_hashes(hashes, job) and not (spooled.exists() and _hashed(spooled, home, job)):
-                return None
-    return f"SELECT custom_id, request FROM read_parquet({literal(hashes)})"
+            if not has_hashes(home, job):
+                part = known_part(home, job)
+                if part is None or not _hashed(part, home, job):
+                    return None
+    return f"SELECT custom_id, request FROM read_parquet({literal(home.hashes(job))})"
+
+
+def is_wanted(engine: duckdb.DuckDBPyConnection, context: Context, job: Job) -> bool:
+    """Tell whether a job was sent some request of the table `wanted`; its requests or their hashes may be gone."""
+    if job.submission_id is None or job.step is Step.ANSWERED:
+        return False
+    try:
+        if has_hashes(context.home, job):
+            requests = f"SELECT request FROM read_parquet({literal(context.home.hashes(job))})"
+        else:
+            part = known_part(context.home, job)
+            if part is None:
+                return False
+            requests = keys_sql(engine, [part])
+        found = engine.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM ({requests}) WHERE request IN (SELECT request FROM wanted) LIMIT 1)"
+        ).fetchall()
+    # Another process reads the results, and the requests went; or the hashes are damaged.
+    except (OSError, duckdb.IOException, duckdb.InvalidInputException):
+        return True
+    return bool(found[0][0])
 
 
 def _hashed(requests: Path, home: Home, job: Job) -> bool:
@@ -92,7 +118,9 @@ def keep_answers(
             f"The answers to reuse could not be written to {home} ({reason}), so nothing was sent. Free some space "
             "there and run the statement again."
         ) from error
-    return Reused(found=rows, copies=copied, results=found if rows else None)
+    reused = Reused(found=rows, copies=copied, results=found if rows else None)
+    put_reused(home, submission_id, reused)
+    return reused
 
 
 def _found(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str) -> int:
@@ -120,7 +148,12 @@ def _found_sql(
     """Return the SELECT of one answer per wanted row that has one; only where the answers lie is held in memory."""
     engine.execute("DELETE FROM answered")
     selects = []
-    for number, (file, select) in enumerate(answered_sql(context, endpoint, model)):
+
+    def wanted(job: Job) -> bool:
+        """Tell whether to look at a job's results: none are brought from a store that answer nothing."""
+        return context.home.store is None or is_wanted(engine, context, job)
+
+    for number, (file, select) in enumerate(answered_sql(context, endpoint, model, wanted)):
         ((added,),) = engine.execute(
             f"INSERT INTO answered SELECT DISTINCT ON (request) request, answered_as, {number} FROM ({select}) "
             "WHERE request IN (SELECT request FROM wanted) AND request NOT IN (SELECT request FROM answered)"

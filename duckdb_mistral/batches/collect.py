@@ -14,6 +14,7 @@ from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.reuse_files import kept_copies
 from duckdb_mistral.batches.track import poll, status, unsent
 from duckdb_mistral.errors import NotEndedError
+from duckdb_mistral.jobs.tags import Tags
 from duckdb_mistral.results.responses import kept_results
 from duckdb_mistral.runtime.parallel import together
 
@@ -173,8 +174,14 @@ def _families(context: Context, fetcher: Fetcher, jobs: Sequence[Job], missing: 
             model=model,
             generations=tuple(map(tuple, generations.values())),
             submission_id=first,
-            copies=kept_copies(context.home, first or ""),
+            copies=kept_copies(context.home, first or "", _told_copies(context, first)),
         )
+
+
+def _told_copies(context: Context, submission_id: str | None) -> int:
+    """Return how many rows of a submission share a request, if a store has to have the list of them."""
+    submission = context.ledger.submission(submission_id) if context.home.store and submission_id else None
+    return 0 if submission is None else Tags.from_metadata(submission.metadata).copies
 
 
 def _fetched(context: Context, fetcher: Fetcher, jobs: Sequence[Job], missing: Missing) -> dict[int, Path]:

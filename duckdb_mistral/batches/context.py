@@ -14,6 +14,7 @@ from duckdb_mistral.settings import Settings
 from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.locks import Locks
+from duckdb_mistral.state.store import Store
 
 
 class Context:
@@ -22,7 +23,7 @@ class Context:
     def __init__(self, settings: Settings, *, retry: Retry | None = None) -> None:
         """Open nothing yet; `retry` takes the place of the policy that the settings ask for."""
         self.settings = settings
-        self.home = Home(settings.home)
+        self.home = Home(settings.home, None if settings.store is None else Store(settings.store, settings.home))
         self.retry = retry or Retry(budget_seconds=settings.deadline_seconds)
         self.locks = Locks(self.home, self.retry) if settings.ledger is None else self._leases()
         self.engines = SpareEngine()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.describe import describe
 from duckdb_mistral.batches.lookup import reread
-from duckdb_mistral.batches.submitted import kept_custom_ids, submitted
+from duckdb_mistral.batches.submitted import submitted_or_custom_ids
 from duckdb_mistral.duck.jsonl import cut_to_lines
 from duckdb_mistral.errors import (
     ApiError,
@@ -214,7 +214,7 @@ class Downloader:
                 answers.append(path)
         files = ResultFiles(
             answers=tuple(answers),
-            submitted=submitted(self._context, job, scratch) or kept_custom_ids(self._context, job),
+            submitted=submitted_or_custom_ids(self._context, job, scratch),
             output=self._output(job.submission_id),
             lost=" ".join(str(one.error) for one in lost) or None,
         )

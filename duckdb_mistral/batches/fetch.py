@@ -1,8 +1,12 @@
-"""Keeping the results of ended jobs under `home`: each is downloaded once, and again where more may have come."""
+"""Keeping the results of ended jobs: each is downloaded once, and again where more may have come.
+
+They are kept under `home`. Where there is a store, they are put there first, and recorded after that.
+"""
 
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches import late
@@ -10,9 +14,18 @@ from duckdb_mistral.batches.access import check_workspace
 from duckdb_mistral.batches.download import Downloader, Missing
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.retention import drop_requests, requests_needed
-from duckdb_mistral.errors import LedgerError, MistralBatchError, NotEndedError
+from duckdb_mistral.errors import (
+    ArgumentError,
+    IncompleteResultsError,
+    LedgerError,
+    MistralBatchError,
+    NotEndedError,
+    NotFoundError,
+    StoreError,
+)
 from duckdb_mistral.jobs.job import Step
-from duckdb_mistral.results.generations import left_in
+from duckdb_mistral.results.bring import put_results
+from duckdb_mistral.results.generations import count_rows, left_in
 from duckdb_mistral.results.responses import kept_results, lines_of, size_of
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.names import fetched_path, line_path, results_lock
@@ -23,6 +36,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.state.home import Home
 
 
 #: An engine that has written more than this, in bytes of Parquet, is not kept for the next call.
@@ -53,14 +67,14 @@ class Fetcher:
             return kept
         if job.step is Step.ANSWERED:
             raise LedgerError(
-                f"The answers that submission {job.submission_id} reused are gone from {self._home.results}, or "
+                f"The answers that submission {job.submission_id} reused are gone from {self._places()}, or "
                 "damaged. Submit the same rows with force := true: what is still kept is not sent again."
             )
         with self._context.locks.waiting(results_lock(job)):
             (job,) = reread(self._context, [job])
             kept = kept_results(self._home, job)
             if kept is None:
-                return self._fetch(job, missing)
+                return self._fetch_lost(job, missing) if were_stored(self._home, job) else self._fetch(job, missing)
             return self._fetch_again(job, missing, kept) if self._is_outdated(job, missing) else kept
 
     def left(self, job: Job) -> int:
@@ -97,6 +111,48 @@ class Fetcher:
                 return kept
             raise
 
+    def _fetch_lost(self, job: Job, missing: Missing) -> Path:
+        """Fetch results once more that the ledger names, and that neither `home` nor the store has.
+
+        Rows that were answered must not come out of this as missing, unless somebody asks to read what there is.
+        """
+        found = self._found_otherwise(job)
+        if found is not None:
+            return found
+        if missing is Missing.ANY:
+            return self._fetch(job, missing)
+        reason = "What the server has of them now is less than what was kept."
+        try:
+            path = self._fetch(job, Missing.NONE, before=job.results_missing or 0)
+            if kept_results(self._home, *reread(self._context, [job])) is not None:
+                return path
+        except (IncompleteResultsError, NotFoundError, ArgumentError) as error:
+            reason = str(error)
+        raise StoreError(
+            f"The results of job {job.job_id} were kept as {job.results}, and are gone from {self._places()}. "
+            f"{reason} Put the file back, or correct the setting store; nothing is paid again until then. To pay for "
+            "its rows again, submit them with force := true."
+        )
+
+    def _found_otherwise(self, job: Job) -> Path | None:
+        """Return results of this very job that are of another size than the ledger names, and no worse; record them.
+
+        A process was killed between putting and recording them, or another ledger uses the same store.
+        """
+        path = kept_results(self._home, job.evolve(results_bytes=None))
+        if path is None:
+            return None
+        with self.engine.one() as engine:
+            missing = count_rows(engine, [path], "outcome = 'missing'")
+        if missing > (job.results_missing or 0):
+            return None
+        self._context.ledger.keep_results(job, path.name, size_of(path), missing, strangers=job.message)
+        return path
+
+    def _places(self) -> str:
+        store = self._home.store
+        return f"{self._home.results}" + ("" if store is None else f" and from the store {store}")
+
     def _fetch(self, job: Job, missing: Missing, before: int | None = None) -> Path:
         """Fetch the results of a job; where some are kept, with `before` rows missing, only what is no worse."""
         final = self._home.results_of(job)
@@ -114,6 +170,9 @@ class Fetcher:
             if before is not None and (written is None or not whole or written.tally.missing > before):
                 return final
             kept = final if whole else self._home.partial(job)
+            if self._home.store is not None and whole and written is not None:
+                put_results(self._home.store, kept, fetched, written.lines)
+                failpoint("after-put")
             _put(fetched, () if written is None else written.lines, kept)
             self._bytes += size_of(kept)
             failpoint("after-keep")
@@ -134,10 +193,16 @@ class Fetcher:
 
     def _drop_answered(self, job: Job) -> None:
         """Remove the requests of a job whose results were kept, unless a retry may send some again."""
-        if job.submission_id is not None and not requests_needed(
-            self._context, self.engine, job.submission_id, job.part
-        ):
-            drop_requests(self._context, self.engine, job)
+        if job.submission_id is None:
+            return
+        with suppress(StoreError):  # the results of another model cannot be brought: they stay for now
+            if not requests_needed(self._context, self.engine, job.submission_id, job.part):
+                drop_requests(self._context, self.engine, job)
+
+
+def were_stored(home: Home, job: Job) -> bool:
+    """Tell whether the ledger names results of a job that a store has, or has lost."""
+    return home.store is not None and job.results is not None
 
 
 def _put(fetched: Path, lines: Iterable[Path], kept: Path) -> None:

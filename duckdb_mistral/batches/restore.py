@@ -9,11 +9,13 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from duckdb_mistral.batches.find import CANCELLING
+from duckdb_mistral.batches.reuse_files import bring_reused
 from duckdb_mistral.batches.submissions import Jobs, listed_submissions, may_do
-from duckdb_mistral.jobs.job import LOST, Part, Step, Submission
+from duckdb_mistral.jobs.job import LOST, Job, Part, Step, Submission
 from duckdb_mistral.jobs.tags import counted
+from duckdb_mistral.results.bring import put_results
 from duckdb_mistral.results.columns import COLUMNS, LINED
-from duckdb_mistral.results.responses import lines_of, size_of
+from duckdb_mistral.results.responses import kept_results, lines_of, size_of
 from duckdb_mistral.state.inventory import entries as files_in
 from duckdb_mistral.state.names import part_number, results_lock
 
@@ -62,6 +64,7 @@ def restore(context: Context, reports: Iterable[JobReport], plan: Plan | None = 
 def _added(context: Context, submission: Submission, entries: Jobs) -> int:
     """Add a submission that the ledger does not know; return the number of its jobs that were not sent."""
     home, ledger = context.home, context.ledger
+    bring_reused(home, submission.submission_id, counted(report.tags for report in entries.values()))
     parts = _parts(home, submission, entries)
     answered = _answered(home.found(submission.submission_id))
     live = _is_complete(home, submission, entries, parts, answered is not None) and _is_later(
@@ -124,12 +127,27 @@ def _keep_results(context: Context) -> None:
     ledger = context.ledger
     for job in ledger.jobs():
         path = context.home.results_of(job)
-        if job.job_id is None or not job.ended or job.results is not None or not path.exists():
+        if job.job_id is None or not job.ended or job.results is not None:
+            continue
+        if context.home.store is None and not path.exists():
             continue
         # The process that is collecting them records them.
         with context.locks.trying(results_lock(job)) as held:
-            if held and _is_whole(path):
+            if held and _are_there(context.home, path, job):
                 ledger.keep_results(job, path.name, size_of(path))
+
+
+def _are_there(home: Home, results: Path, job: Job) -> bool:
+    """Tell whether results can be read that the ledger does not name; they are here and in the store then."""
+    if home.store is None:
+        return results.exists() and _is_whole(results)
+    named = job.evolve(results=results.name, results_bytes=None)
+    if not results.exists():
+        return kept_results(home, named) is not None
+    if not _is_whole(results):
+        return False
+    put_results(home.store, results, results, tuple(lines_of(results)))
+    return True
 
 
 def _is_whole(results: Path) -> bool:

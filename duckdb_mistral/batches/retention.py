@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.hashes import keep_hashes
 from duckdb_mistral.batches.spools import leave
+from duckdb_mistral.errors import StoreError
 from duckdb_mistral.results.generations import left_in
 from duckdb_mistral.results.responses import kept_results
 from duckdb_mistral.runtime.failpoints import failpoint
@@ -29,12 +30,16 @@ def requests_needed(context: Context, engine: SharedEngine, submission_id: str, 
 def drop_requests(context: Context, engine: SharedEngine, job: Job) -> bool:
     """Remove the spooled requests of a job's part, with their keys, and keep their hashes.
 
-    False if the hashes cannot be written: the requests stay instead. The caller holds the lock of the results.
+    False if the hashes cannot be written, here or in the store: the requests stay instead. The caller holds the lock
+    of the results.
     """
     path = context.home.part(job.submission_id or "", job.part)
     if path.exists():
         with engine.one() as opened:
-            if not keep_hashes(opened, path, context.home, job):
+            try:
+                if not keep_hashes(opened, path, context.home, job):
+                    return False
+            except StoreError:
                 return False
     for file in (path, keys_path(path)):  # the requests go first: the keys are of no use alone
         failpoint("before-drop")

@@ -9,13 +9,11 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from duckdb_mistral.batches.access import check_account
-from duckdb_mistral.batches.answers import answered_sql, jobs_of, keep_answers
+from duckdb_mistral.batches.answers import answered_sql, is_wanted, jobs_of, keep_answers
 from duckdb_mistral.batches.download import Missing
-from duckdb_mistral.batches.fetch import Fetcher
-from duckdb_mistral.batches.hashes import has_hashes, keys_sql
+from duckdb_mistral.batches.fetch import Fetcher, were_stored
+from duckdb_mistral.batches.hashes import keys_sql, known_part
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.refresh import refresh, refresh_ended
 from duckdb_mistral.batches.send import Sender
@@ -24,7 +22,6 @@ from duckdb_mistral.batches.track import unsent
 from duckdb_mistral.duck.engine import keep_build_sides, own_engine
 from duckdb_mistral.duck.jsonl import register_requests
 from duckdb_mistral.duck.qualifying import qualified
-from duckdb_mistral.duck.quoting import literal
 from duckdb_mistral.duck.sql_files import template
 from duckdb_mistral.errors import (
     ApiError,
@@ -40,6 +37,8 @@ from duckdb_mistral.state.names import pending_path
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
+
+    import duckdb
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.batches.reuse_files import Reused
@@ -100,9 +99,7 @@ def _fetch_unread(engine: duckdb.DuckDBPyConnection, context: Context, endpoint:
     cannot be had just now, that would be paid for twice, so it raises what stands in the way.
     """
     unread = [
-        job
-        for job in jobs_of(context, endpoint, model)
-        if job.job_id is not None and _may_answer_more(context, job) and _wanted(engine, context, job)
+        job for job in jobs_of(context, endpoint, model) if job.job_id is not None and _is_unread(engine, context, job)
     ]
     read = [job for job in unread if job.results is not None]
     asked = [refresh(context, unread), refresh_ended(context, read)]
@@ -111,7 +108,8 @@ def _fetch_unread(engine: duckdb.DuckDBPyConnection, context: Context, endpoint:
             raise ApiError(f"{one.trouble} {_PAID_TWICE}")
     gone = {job.key for one in asked for job in one.gone}
     with closing(Fetcher(context)) as fetcher:
-        for job in reread(context, [job for job in unread if job.key not in gone]):
+        # What was kept, and is gone from the store too, must not count as never answered.
+        for job in reread(context, [job for job in unread if job.key not in gone or _is_lost(context, job)]):
             if job.ended:
                 try:
                     fetcher.file(job, Missing.GONE)
@@ -157,7 +155,7 @@ def _look_for_refused(engine: duckdb.DuckDBPyConnection, context: Context, endpo
     sent_once = [job for job in jobs_of(context, endpoint, model) if job.step in UNSENT and job.was_sent]
     for job in unsent(context, sent_once):
         submission = context.ledger.submission(job.submission_id or "")
-        if submission is not None and _wanted(engine, context, job):
+        if submission is not None and is_wanted(engine, context, job):
             with context.locks.waiting(submission.submission_id):
                 try:
                     check_account(context, submission)
@@ -168,9 +166,9 @@ def _look_for_refused(engine: duckdb.DuckDBPyConnection, context: Context, endpo
 
 def _asked(engine: duckdb.DuckDBPyConnection, context: Context, job: Job, directory: Path) -> int:
     """Return how many of the wanted requests that have no answer a job was sent."""
-    spooled = context.home.part(job.submission_id or "", job.part)
-    if spooled.exists():
-        return _unanswered(engine, spooled)
+    part = known_part(context.home, job)
+    if part is not None:
+        return _unanswered(engine, part)
     # It was found in the workspace, whose file tells what it was sent.
     inputs = job.report.input_files if job.report is not None else ()
     path = pending_path(directory)
@@ -195,28 +193,18 @@ def _unanswered(engine: duckdb.DuckDBPyConnection, requests: Path) -> int:
     return int(count)
 
 
-def _may_answer_more(context: Context, job: Job) -> bool:
-    """Tell whether a job may have answers that are not kept: no results are, or some of their rows have none."""
-    return kept_results(context.home, job) is None or job.results_missing != 0
+def _is_lost(context: Context, job: Job) -> bool:
+    return were_stored(context.home, job) and kept_results(context.home, job) is None
 
 
-def _wanted(engine: duckdb.DuckDBPyConnection, context: Context, job: Job) -> bool:
-    """Tell whether a job was sent some request that is wanted; its requests or their hashes may be gone."""
-    if job.submission_id is None:
+def _is_unread(engine: duckdb.DuckDBPyConnection, context: Context, job: Job) -> bool:
+    """Tell whether a job may answer what is wanted, and has answers that are not kept, as far as is known.
+
+    It may have some if no results are kept, or if some of their rows have no answer.
+    """
+    home = context.home
+    # From a store, no results are brought that answer nothing.
+    if home.store is not None and not is_wanted(engine, context, job):
         return False
-    hashes = context.home.hashes(job)
-    spooled = context.home.part(job.submission_id, job.part)
-    try:
-        if has_hashes(hashes, job):
-            requests = f"SELECT request FROM read_parquet({literal(hashes)})"
-        elif spooled.exists():
-            requests = keys_sql(engine, [spooled])
-        else:
-            return False
-        found = engine.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM ({requests}) WHERE request IN (SELECT request FROM wanted) LIMIT 1)"
-        ).fetchall()
-    # Another process reads the results, and the requests went; or the hashes are damaged.
-    except (OSError, duckdb.IOException, duckdb.InvalidInputException):
-        return True
-    return bool(found[0][0])
+    may_answer_more = kept_results(home, job) is None or job.results_missing != 0
+    return may_answer_more and (home.store is not None or is_wanted(engine, context, job))

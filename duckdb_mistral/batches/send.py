@@ -21,6 +21,7 @@ from duckdb_mistral.batches.create import Creator
 from duckdb_mistral.batches.find import Finder
 from duckdb_mistral.batches.pending import PendingLimit
 from duckdb_mistral.batches.spools import mark_recorded
+from duckdb_mistral.batches.supply import lacking
 from duckdb_mistral.batches.turns import Turns
 from duckdb_mistral.batches.upload import Uploader
 from duckdb_mistral.errors import NotFoundError
@@ -45,6 +46,7 @@ class Sender:
 
     def __init__(self, context: Context) -> None:
         """Work in `context`; nothing is sent yet. Raises MissingKeyError where there is no key."""
+        self._context = context
         self._home = context.home
         self._ledger = context.ledger
         self._client = context.client
@@ -82,8 +84,9 @@ class Sender:
         self.look_for_lost(submission)
         steps = (Step.HELD,) if held_only else (Step.PLANNED, Step.HELD)
         waiting = self._at(submission, *steps)
-        if held_only:
-            waiting = self._at_hand(submission, waiting)
+        if held_only:  # what another machine has the requests of, it sends itself
+            elsewhere = {part.part for part in lacking(self._context, submission)}
+            waiting = [job for job in waiting if job.part not in elsewhere]
         self._pending.check(waiting)
         if held_only and not self._may_go_on(submission, waiting):
             return
@@ -93,7 +96,7 @@ class Sender:
             keys = [job.key for job in waiting]
             listed = self._again.look(submission, keys, listed)
             self._awake_at = awake()
-            waiting = self._at(submission, *steps)
+            waiting = [job for job in self._at(submission, *steps) if job.key in keys]
             before = before if [job.key for job in waiting] == keys else None
         room = 0 if listed is None else self._pending.room_beside(listed.reports.values())
         while wave := _fitting(waiting, room):
@@ -118,14 +121,6 @@ class Sender:
         if any(job.was_sent for job in waiting):
             self._finder.adopt_listed(submission, waiting, read(self._client))
         return False
-
-    def _at_hand(self, submission: Submission, waiting: list[Job]) -> list[Job]:
-        """Return those jobs whose requests lie here or are uploaded; those of a shared ledger may lie elsewhere."""
-        if not waiting or not self._ledger.shared:
-            return waiting
-        parts = self._ledger.parts(submission.submission_id)
-        at_hand = {part.part for part in parts if part.file_id is not None or self._home.holds(part)}
-        return [job for job in waiting if job.part in at_hand]
 
     def _at(self, submission: Submission, *steps: Step) -> list[Job]:
         return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]

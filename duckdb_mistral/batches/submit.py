@@ -19,6 +19,7 @@ from duckdb_mistral.batches.reuse import divide
 from duckdb_mistral.batches.reuse_files import forget
 from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.batches.spools import mark_recorded, unmark
+from duckdb_mistral.batches.supply import lacking, put_keys, supply
 from duckdb_mistral.batches.turns import OvertakenError
 from duckdb_mistral.errors import ApiError
 from duckdb_mistral.jobs.job import Job, Part, Step, Submission
@@ -59,6 +60,8 @@ class Submitter:
 
     def _submitted(self, plan: Plan, spool: Spool, identity: str) -> list[tuple[Job, bool]]:
         known, listed = self._ledger.live_submission(identity), None
+        if known is not None and not plan.force:
+            self._supply(known, spool)
         if not plan.force and (known is None or self._is_unsent(known)):
             listed = read(self._context.client)
             if known is None or self.forget_lost(known, listed) or self._gives_way(known, listed):
@@ -74,6 +77,12 @@ class Submitter:
             self._retire(known)
             return self._record(plan, identity, spool, listed)
         return self._record_rest(plan, identity, spool, listed, known)
+
+    def _supply(self, known: Submission, spool: Spool) -> None:
+        """Make the requests be here of what another machine recorded and did not send; these are of the same rows."""
+        if lacking(self._context, known):
+            with self._context.locks.waiting(known.submission_id):
+                supply(self._context, known, [part.path for part in spool.finish()])
 
     def _check_cost(self, plan: Plan, sent: Sequence[SpooledPart]) -> None:
         if plan.max_cost is not None:
@@ -224,6 +233,7 @@ class Submitter:
         Where another process was quicker with the same content, or another home, its jobs are returned.
         """
         submission, parts = self._planned(plan, identity, spool, reused)
+        put_keys(self._context.home, spool.finish())
         with self._context.locks.waiting(submission.submission_id):
             failpoint("after-spool")
             answered = None

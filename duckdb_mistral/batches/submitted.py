@@ -6,10 +6,10 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.batches.hashes import kept_hashes
+from duckdb_mistral.batches.hashes import bring_keys, kept_hashes
 from duckdb_mistral.errors import NotFoundError
 from duckdb_mistral.results.provenance import said_by
-from duckdb_mistral.state.names import joined_path, piece_path, submitted_path
+from duckdb_mistral.state.names import joined_path, keys_path, piece_path, submitted_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.state.home import Home
 
 
 def submitted(context: Context, job: Job, scratch: Path) -> Path | None:
@@ -41,13 +42,27 @@ def submitted(context: Context, job: Job, scratch: Path) -> Path | None:
     return path
 
 
-def kept_custom_ids(context: Context, job: Job) -> Path | None:
-    """Return what is kept of a job's requests once they are gone: their custom_ids and hashes, as Parquet."""
+def submitted_or_custom_ids(context: Context, job: Job, scratch: Path) -> Path | None:
+    """Return the file of a job's requests, as `submitted` does, or else what is kept of their custom_ids.
+
+    What the store has of these is a fraction of the file that the server has.
+    """
+    home = context.home
+    if home.store is not None and not home.part(job.submission_id or "", job.part).exists():
+        return _kept_custom_ids(home, job) or submitted(context, job, scratch)
+    return submitted(context, job, scratch) or _kept_custom_ids(home, job)
+
+
+def _kept_custom_ids(home: Home, job: Job) -> Path | None:
+    """Return what is kept of a job's requests once they are gone, or are on another machine: custom_ids and hashes."""
     if job.submission_id is None:
         return None
-    path = kept_hashes(context.home, job)
+    path = kept_hashes(home, job)
     found = None if path is None else said_by(path)
-    return path if found is not None and job.request_count in (found[1], 0) else None
+    if found is not None and job.request_count in (found[1], 0):
+        return path
+    part = home.part(job.submission_id, job.part)
+    return keys_path(part) if bring_keys(home, part, job.request_count) else None
 
 
 def _download_joined(context: Context, file_ids: Sequence[str], target: Path) -> None:

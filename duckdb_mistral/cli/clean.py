@@ -10,6 +10,7 @@ import click
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.cli.tables import show
 from duckdb_mistral.maintenance.clean import clean
+from duckdb_mistral.maintenance.stored import Stored
 from duckdb_mistral.state.inventory import Kind
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def run(asked: Asked, *, free: bool, shown: str) -> None:
 
     with closing(Context.of_environment()) as context:
         heaps = clean(context, asked, free=free)
+        in_store = list(_of_store(context))
     if heaps or shown != "table":
         columns = "*"
         if shown == "table":
@@ -38,7 +40,22 @@ def run(asked: Asked, *, free: bool, shown: str) -> None:
         ]
         with duckdb.connect(":memory:") as engine:
             show(engine, select, {"heaps": given}, shown)
-    click.echo(" ".join(_sentences(heaps, asked, context.home, free=free)), err=True)
+    click.echo(" ".join([*_sentences(heaps, asked, context.home, free=free), *in_store]), err=True)
+
+
+def _of_store(context: Context) -> Iterable[str]:
+    """Tell of the store, whose files stay."""
+    store = context.home.store
+    if store is None or not context.home.ledger.exists():
+        return
+    yield f"What the store {store} has stays there, and is brought back when it is needed."
+    unnamed = Stored(context, store).unnamed()
+    if unnamed:
+        files = "file there is" if len(unnamed) == 1 else "files there are"
+        yield (
+            f"{len(unnamed):,} {files} of nothing that this ledger knows ({sum(unnamed):,} bytes): another ledger may "
+            "know them."
+        )
 
 
 def _sentences(heaps: list[Heap], asked: Asked, home: Home, *, free: bool) -> Iterable[str]:
@@ -57,7 +74,7 @@ def _sentences(heaps: list[Heap], asked: Asked, home: Home, *, free: bool) -> It
             f"{_amount(results)} of that {'were' if free else 'are'} kept results. They were paid for, and can be "
             "downloaded again only as long as the server keeps them."
         )
-    elif asked.identifiers or asked.older_than_days is not None:
+    elif home.store is None and (asked.identifiers or asked.older_than_days is not None):
         yield "No results that --results or --older-than name are kept here."
 
 

@@ -33,6 +33,7 @@ def examine() -> bool:
         ("versions", _versions),
         ("ledger", _ledger),
         ("state", _state),
+        ("store", _store),
         ("key", _key),
         ("server", _server),
     )
@@ -107,6 +108,18 @@ def _counts(context: Context) -> str:
     submissions, jobs = ledger.submissions(), ledger.jobs()
     open_jobs = sum(not job.ended for job in jobs)
     return f"{len(submissions)} submissions, {len(jobs)} jobs, {open_jobs} not ended"
+
+
+def _store(settings: Settings) -> Iterator[str]:
+    import tempfile
+    from pathlib import Path
+
+    from duckdb_mistral.state.store import Store
+
+    if settings.store is not None:
+        with tempfile.TemporaryDirectory() as scratch:
+            Store(settings.store, settings.home).check(Path(scratch))
+        yield f"{settings.store} can be written, read and listed"
 
 
 def _key(settings: Settings) -> Iterator[str]:

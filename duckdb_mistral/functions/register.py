@@ -43,8 +43,8 @@ def register(con: duckdb.DuckDBPyConnection | None = None, **settings: Any) -> N
     TEMP.
 
     Settings (see the README): api_key, server_url, home, model, max_requests_per_job, max_bytes_per_file,
-    max_pending_requests, reconcile_seconds, poll_seconds, deadline_seconds, prices, ledger. What is not given comes
-    from the environment at each call.
+    max_pending_requests, reconcile_seconds, poll_seconds, deadline_seconds, prices, ledger, store. What is not given
+    comes from the environment at each call.
 
     Raises SettingError for a setting that does not exist or cannot be used, ArgumentError for what is not a connection
     and for the first call on a connection or cursor in a transaction.

@@ -20,6 +20,7 @@ from duckdb_mistral.batches.spools import abandoned_spools
 from duckdb_mistral.duck.engine import SharedEngine
 from duckdb_mistral.errors import LedgerError, NotEndedError, UnknownJobError
 from duckdb_mistral.jobs.job import now
+from duckdb_mistral.maintenance.stored import Stored
 from duckdb_mistral.state.inventory import Kind, Thing, by_stem, entries, finished, heaped
 from duckdb_mistral.state.names import (
     copied_by,
@@ -61,7 +62,8 @@ class Asked:
 def clean(context: Context, asked: Asked, *, free: bool) -> list[Heap]:
     """Return what is under `home`, kind by kind; with `free`, also free what can be freed.
 
-    Raises LedgerError if the ledger is damaged or gone, in which case nothing is freed, or if a file cannot be freed.
+    What the store has is freed under `home`, and stays there. Raises LedgerError if the ledger is damaged or gone, or
+    the store cannot be listed, in which case nothing is freed, or if a file cannot be freed.
     """
     try:
         if context.settings.ledger is None and not _has_ledger(context.home):
@@ -69,7 +71,8 @@ def clean(context: Context, asked: Asked, *, free: bool) -> list[Heap]:
                 raise UnknownJobError(_unknown(asked.identifiers[0], f"under {context.home}"))
             return heaped(_others(context.home), free=False)
         with closing(SharedEngine()) as engine:
-            return heaped(Cleaner(context, engine, asked).things(), free=free)
+            things, store = Cleaner(context, engine, asked).things(), context.home.store
+            return heaped(things if store is None else Stored(context, store).judged(things), free=free)
     except OSError as error:
         raise LedgerError(
             f"{error.filename or context.home} could not be read or removed ({error.strerror}). Some space may have "

@@ -27,8 +27,13 @@ def new_keys_file(path: Path) -> Any:
 
 def read_keys(part: Path) -> pa.Table | None:
     """Return the keys of a part as a table of the schema KEYS, mapped from disk; None if they cannot be read."""
+    return keys_in(keys_path(part))
+
+
+def keys_in(path: Path) -> pa.Table | None:
+    """Return the keys of a file of keys, as `read_keys` does of a part's."""
     try:
-        with pa.memory_map(str(keys_path(part))) as source:
+        with pa.memory_map(str(path)) as source:
             keys = pa.ipc.open_file(source).read_all()
     except (OSError, pa.ArrowInvalid):
         return None

@@ -11,6 +11,7 @@ from duckdb_mistral.duck.sql_files import template
 from duckdb_mistral.errors import IncompleteResultsError
 from duckdb_mistral.requests.keys import read_keys
 from duckdb_mistral.results.strangers import MOST, sentence
+from duckdb_mistral.state.names import keys_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +64,8 @@ def submitted_ids(engine: duckdb.DuckDBPyConnection, job: Job, path: Path | None
     if keys is not None and len(keys) == job.request_count:
         engine.register("submitted_keys", keys)
         return Submitted("SELECT custom_id FROM submitted_keys", len(keys))  # else the submit was refused
+    if path == keys_path(path):
+        return None
     return Submitted(f"SELECT custom_id FROM read_json({literal(path)}, {JUST_IDS}, maximum_object_size = 536870912)")
 
 

@@ -62,7 +62,7 @@ PLAIN_PARQUET = f"{PARQUET}, CODEC uncompressed"
 
 @dataclass(frozen=True, kw_only=True)
 class ResultFiles:
-    """A job's downloaded files; `submitted` are the requests, or their custom_ids as Parquet; None without either."""
+    """A job's downloaded files; `submitted` are the requests, or their custom_ids alone; None without either."""
 
     answers: tuple[Path, ...]
     submitted: Path | None

@@ -25,6 +25,7 @@ from duckdb_mistral.duck.qualifying import qualified
 from duckdb_mistral.duck.quoting import literal, literals
 from duckdb_mistral.duck.vectors import buffer
 from duckdb_mistral.jobs.job import Step
+from duckdb_mistral.results.bring import bring_results
 from duckdb_mistral.results.columns import COLUMNS, LINED
 from duckdb_mistral.results.convert import said_of
 from duckdb_mistral.results.provenance import digests, said_by
@@ -67,17 +68,23 @@ def size_of(results: Path) -> int:
 
 
 def kept_results(home: Home, job: Job) -> Path | None:
-    """Return the file of a job's results that are kept; one that is gone, damaged or another job's is not."""
+    """Return the file of a job's kept results; None if it is gone, damaged or another job's. Raises StoreError."""
     if job.results is None:
         return None
     path = home.kept(job.results)
+    if _is_whole(path, job):
+        return path
+    is_here = home.store is not None and bring_results(home.store, path, job) and _is_whole(path, job)
+    return path if is_here else None
+
+
+def _is_whole(path: Path, job: Job) -> bool:
+    """Tell whether a job's results are here as they were kept."""
     try:
-        size = size_of(path)
         # None in the ledger of an older version
-        whole = job.results_bytes in (size, None) and _is_parquet(path) and _is_of(path, job)
+        return job.results_bytes in (size_of(path), None) and _is_parquet(path) and _is_of(path, job)
     except FileNotFoundError:
-        return None
-    return path if whole else None
+        return False
 
 
 def _is_parquet(path: Path) -> bool:

@@ -22,13 +22,13 @@ results/scratch-retry-<submission>/  the same, of what a retry sends again
 ```
 
 These names are a format: a home of an earlier version is read as it is. How a single name is made, and what one tells,
-is in `names`.
+is in `names`. Where there is a store, what it keeps has the same names there.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.state import names
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from duckdb_mistral.jobs.job import Job, Part
+    from duckdb_mistral.state.store import Store
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Home:
     """The state directory `path`, and where everything in it lies; none of it need exist."""
 
     path: Path
+    #: What keeps results for other machines too; this directory is a cache of it then.
+    store: Store | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         """Return the directory as sentences name it."""

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     LEFTOVER = "leftovers of processes that were killed"
     BUSY = "what other processes are writing now"
     RESULTS = "kept results"
+    COPY = "copies of what the store has"
     ASKED = "kept results that --results or --older-than asks to free"
     STRANGE = "results that the ledger does not know"
     HASHES = "hashes of requests, for reuse"
@@ -34,7 +35,7 @@ class Kind(StrEnum):
     OTHER = "other files"
 
 
-FREED = frozenset({Kind.ANSWERED, Kind.LEFTOVER, Kind.ASKED})
+FREED = frozenset({Kind.ANSWERED, Kind.LEFTOVER, Kind.ASKED, Kind.COPY})
 
 
 @dataclass(frozen=True, kw_only=True)

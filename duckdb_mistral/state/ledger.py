@@ -252,8 +252,8 @@ class Ledger(LedgerReader):
         custom_ids that were never sent.
         """
         told = job.report.told if job.report is not None and missing is not None else None
-        # Of several homes, each has a file of its own, of another size; what it was made from has to be the same.
-        size = None if self.shared else size
+        # Without a store each home makes a file of its own, of another size, of the same answers.
+        size = None if self.shared and self.database.home.store is None else size
         values = {"results": name, "results_bytes": size, "results_missing": missing, "results_told": told}
         # A job that was never created keeps what was told of that.
         message = {} if job.report is None else {"message": strangers}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ _PART = re.compile(r"part-(\d+)\.jsonl")
 #: What DuckDB puts before the name of a file that it is about to replace.
 _TEMPORARY = "tmp_"
 #: What follows the name that a file shares with those that it belongs to.
-_ENDING = re.compile(r"(\.(lines|job)-\d+)?\.[^.]+$")
+_ENDING = re.compile(r"(\.(lines|job)-\d+)?(\.brought-[0-9a-f]+)?\.[^.]+$")
 
 #: The locks of one process at a time for all of `home`. A submission's own lock has its id for a name.
 REUSE_LOCK, REPAIR_LOCK = "reuse", "repair"
@@ -116,6 +117,11 @@ def read_path(results: Path) -> Path:
 def unfinished_path(target: Path, job: Job | None = None) -> Path:
     """Return where a Parquet file is written before it gets its name; by the job, where several may write it."""
     return target.with_suffix(".unfinished" if job is None else f".job-{job.key}.unfinished")
+
+
+def brought_path(target: Path) -> Path:
+    """Return where a file lies on its way from the store; each call another one, because nobody is waited for."""
+    return target.with_suffix(f".brought-{uuid4().hex}.unfinished")
 
 
 def fetched_path(scratch: Path, job: Job) -> Path:

@@ -258,14 +258,14 @@ def test_requests_that_go_meanwhile(
         patch.setattr("duckdb_mistral.batches.fetch.drop_requests", lambda *_: False)
         answered(con, submitted(con))
     con.execute("CREATE TABLE later AS SELECT 'x' || custom_id AS custom_id, prompt FROM staging")
-    look = answers._requests_of
+    look = answers.hashed_requests
 
     def then_drop(context: Context, job: Job) -> str | None:
         requests = look(context, job)
         drop_requests(context, SharedEngine(), job)
         return requests
 
-    monkeypatch.setattr(answers, "_requests_of", then_drop)
+    monkeypatch.setattr(answers, "hashed_requests", then_drop)
     assert [row["reused"] for row in answered(con, submitted(con, "later", REUSE))] == [True] * 3
     assert sent(emulator) == 3
 

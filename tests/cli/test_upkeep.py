@@ -59,6 +59,34 @@ def test_doctor_without_the_shared_ledger(terminal: Terminal) -> None:
     assert "canary" not in done.stdout + done.stderr
 
 
+def test_doctor_with_a_store(terminal: Terminal, tmp_path: Path) -> None:
+    """The check-up says in one line whether the store can be written, read and listed, and leaves nothing in it."""
+    store = tmp_path / "store"
+    url = f"file://{store}"
+    done = terminal.run("doctor", DUCKDB_MISTRAL_STORE=url)
+    assert done.returncode == 1
+    assert f"could not be written to the store {url} (there is no directory {store}: make it" in done.stdout
+    store.mkdir()
+    done = terminal.run("doctor", DUCKDB_MISTRAL_STORE=url)
+    assert done.returncode == 0, done.stdout
+    assert f"ok      store      {url} can be written, read and listed\n" in done.stdout
+    assert list(store.iterdir()) == []
+
+
+def test_clean_with_a_store(terminal: Terminal, tmp_path: Path) -> None:
+    """Clean says that the store keeps what it has, and how much there is of nothing that the ledger knows."""
+    store = tmp_path / "store"
+    (store / "results").mkdir(parents=True)
+    (store / "results" / "strange.parquet").write_bytes(bytes(1234))
+    assert terminal.run("submit", "prompts.sql", DUCKDB_MISTRAL_STORE=f"file://{store}").returncode == 0
+    done = terminal.run("clean", DUCKDB_MISTRAL_STORE=f"file://{store}")
+    assert done.returncode == 0, done.stderr
+    assert f"What the store file://{store} has stays there" in done.stderr
+    assert (
+        "1 file there is of nothing that this ledger knows (1,234 bytes): another ledger may know them." in done.stderr
+    )
+
+
 def test_doctor_without_a_key(terminal: Terminal) -> None:
     """Without a key the check-up says how to set one, and that the server was not asked."""
     done = terminal.run("doctor", MISTRAL_API_KEY="")

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "shell/binary.py": "another environment's shell",
     "shell/extension.py": "the package's own extension",
     "shell/launcher.py": "a temporary directory",
+    "state/store.py": "the store, which has the names of a home",
 }
 #: Calls that make one path of another; `parent` and `name` only take one apart.
 MAKING = {"joinpath", "with_name", "with_stem", "with_suffix", "with_segments", "glob", "rglob", "walk"}

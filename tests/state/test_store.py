@@ -1,0 +1,243 @@
+"""The store: what is put is there whole or not at all, what is brought is whole, and trouble is told in sentences."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from object_server import KEY, SECRET, ObjectServer, Relay, free_port, serving
+from pyarrow import fs
+from support import clean_environment
+
+from duckdb_mistral.errors import StoreError
+from duckdb_mistral.state import names
+from duckdb_mistral.state.home import Home
+from duckdb_mistral.state.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAME = "results/job.parquet"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return an empty directory that is a store."""
+    path = tmp_path / "store of the team"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request: pytest.FixtureRequest, directory: Path) -> str:
+    """Return the URL of an empty store, of each kind that is tested."""
+    return f"file://{directory}" if request.param == "file" else str(request.getfixturevalue("bucket"))
+
+
+def file(home: Path, content: bytes = b"content", name: str = NAME) -> Path:
+    """Return a file of a home, just written."""
+    path = home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def any_file(_: Path) -> bool:
+    """Take any file for whole."""
+    return True
+
+
+def objects(url: str) -> dict[str, bytes]:
+    """Return what lies in a store, by name, as another program sees it."""
+    filesystem, root = fs.FileSystem.from_uri(url.replace(" ", "%20"))
+    found = filesystem.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+    names_there = [one.path.removeprefix(f"{root}/") for one in found if one.is_file]
+    return {name: filesystem.open_input_file(f"{root}/{name}").read() for name in names_there}
+
+
+def test_a_file_comes_back_as_it_was(url: str, home: Path) -> None:
+    """A file that one home puts lies in the store by the name that it has there, and another home gets it as it was."""
+    content = os.urandom(3 << 20)
+    Store(url, home).put(file(home, content))
+    assert objects(url) == {NAME: content}
+    other = home.with_name("other")
+    store = Store(url, other)
+    assert store.sizes([other / NAME, other / "results/none.parquet"]) == [len(content), None]
+    assert store.get(other / NAME, any_file)
+    assert (other / NAME).read_bytes() == content
+    assert (other / NAME).stat().st_mode & 0o777 == 0o600
+    assert [path.stat().st_mode & 0o777 for path in (other, other / "results")] == [0o700, 0o700]
+    assert store.files() == {other / NAME: len(content)}
+
+
+def test_a_file_from_elsewhere_has_the_name_that_it_will_have(url: str, home: Path) -> None:
+    """What lies in a scratch directory can be put by the name of where it is going."""
+    Store(url, home).put(home / NAME, file(home, b"scratch", "results/scratch-7/answers.jsonl"))
+    assert objects(url) == {NAME: b"scratch"}
+
+
+def test_what_is_not_whole_is_not_brought(url: str, home: Path) -> None:
+    """A file that is not what was asked for leaves nothing behind, and what lay there before stays."""
+    Store(url, home).put(file(home, b"cut"))
+    kept = file(home, b"what was here")
+    assert not Store(url, home).get(kept, lambda path: path.stat().st_size == 4)
+    assert not Store(url, home).get(home / "results/other.parquet", any_file)
+    assert kept.read_bytes() == b"what was here"
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_a_later_file_takes_the_place_of_the_first(url: str, home: Path) -> None:
+    """A file can be put again, and is read as it was put last."""
+    store = Store(url, home)
+    store.put(file(home, b"first"))
+    store.put(file(home, b"the second"))
+    assert objects(url) == {NAME: b"the second"}
+
+
+def test_a_file_on_its_way_that_is_removed(url: str, home: Path) -> None:
+    """A file that a clean removes on its way is brought once more."""
+    Store(url, home).put(file(home))
+    taken: list[Path] = []
+
+    def remove_once(path: Path) -> bool:
+        taken.append(path)
+        if len(taken) == 1:
+            path.unlink()
+        return True
+
+    assert Store(url, home).get(home / NAME, remove_once)
+    assert len(taken) == 2
+    assert {names.stem_of(path) for path in taken} == {"job"}
+    assert all(map(names.is_unfinished, taken))
+
+
+@pytest.mark.parametrize(("scheme", "what"), [("file", "directory"), ("s3", "bucket")])
+def test_no_bucket(scheme: str, what: str, directory: Path, bucket: str, home: Path) -> None:
+    """Where there is no bucket, or no directory, that is said; nothing counts as absent, and nothing is made."""
+    nowhere = f"file://{directory}/none" if scheme == "file" else "s3://no-such-bucket-of-the-tests/prefix"
+    store = Store(nowhere, home)
+    for call in (lambda: store.sizes([home / NAME]), lambda: store.get(home / NAME, any_file), store.files):
+        with pytest.raises(StoreError, match=rf"in the store {nowhere} |The store {nowhere} ") as caught:
+            call()
+        assert f"there is no {what}" in str(caught.value)
+    with pytest.raises(StoreError, match=r"results/job.parquet could not be written to the store .* bucket|directory"):
+        store.put(file(home))
+    assert not (directory / "none").exists()
+
+
+def test_no_answer(bucket: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is down is told in a sentence, which names neither the key nor the secret."""
+    port = free_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    with pytest.raises(StoreError, match=rf"{NAME} could not be looked for in the store {bucket} \(.*\). Nothing"):
+        Store(bucket, home).get(home / NAME, any_file)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{KEY}:{SECRET}@127.0.0.1:{port}")
+    with pytest.raises(StoreError) as caught:
+        Store(bucket, home).put(file(home))
+    assert KEY not in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_server_that_says_nothing(
+    object_server: ObjectServer, bucket: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that takes a connection and answers nothing is given up in the end, and told of."""
+    monkeypatch.setattr("duckdb_mistral.state.store.QUIET_SECONDS", 1)
+    monkeypatch.setattr("duckdb_mistral.state.store.ATTEMPTS", 1)
+    with object_server.silent(), pytest.raises(StoreError, match="could not be looked for in the store"):
+        Store(bucket, home).sizes([home / NAME])
+    assert Store(bucket, home).sizes([home / NAME]) == [None]
+
+
+def test_a_directory_that_cannot_be_written(directory: Path, home: Path) -> None:
+    """What the system says of a directory is told, and nothing of the file is left there."""
+    (directory / "results").write_text("a file in the place of the directory")
+    with pytest.raises(StoreError, match=rf"{NAME} could not be written to the store file:///.*\(File exists\)"):
+        Store(f"file://{directory}", home).put(file(home))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from duckdb_mistral.state.store import Store
+home, url, source = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+Store(url, home).put(home / "results/job.parquet", source)
+print("put", flush=True)
+"""
+
+
+def kill_while_uploading(server: ObjectServer, url: str, source: Path, home: Path) -> None:
+    """Kill a process that uploads a large file, once the server has received a part of it."""
+    relay = Relay(server.url, 8 << 20)
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(home), url, str(source)],
+        env=clean_environment() | {"AWS_ENDPOINT_URL": relay.url},
+        stdout=subprocess.PIPE,
+    )
+    assert relay.is_full.wait(60)
+    child.kill()
+    said, _ = child.communicate()
+    relay.close()
+    assert (said, child.returncode) == (b"", -signal.SIGKILL)
+
+
+def test_killed_while_uploading(object_server: ObjectServer, bucket: str, home: Path) -> None:
+    """Of a process that is killed in the middle of an upload, no object is there; what was there before stays."""
+    large = file(home, bytes(24 << 20), "results/large.parquet")
+    kill_while_uploading(object_server, bucket, large, home)
+    assert objects(bucket) == {}
+    Store(bucket, home).put(file(home))
+    kill_while_uploading(object_server, bucket, large, home)
+    assert objects(bucket) == {NAME: b"content"}
+
+
+@pytest.mark.parametrize("point", ["before-put", "put-unfinished"])
+def test_killed_while_copying(point: str, directory: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that is killed in the middle of a copy, no file is there under its name, and none is listed."""
+    path = file(home, bytes(100))
+    url = f"file://{directory}"
+    found = subprocess.run(
+        [sys.executable, "-c", KILLED, str(home), url, str(path)],
+        env=clean_environment() | {"DUCKDB_MISTRAL_FAILPOINT": point},
+        check=False,
+    )
+    assert found.returncode == -signal.SIGKILL
+    assert Store(url, home).files() == {}
+    assert Store(url, home).sizes([path]) == [None]
+    Store(url, home).put(path)
+    assert Store(url, home).sizes([path]) == [100]
+
+
+def test_check(url: str, home: Path, tmp_path: Path) -> None:
+    """A check leaves nothing in a store that can be written, read and listed."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    Store(url, home).check(scratch)
+    assert objects(url) == {}
+
+
+def test_no_store_no_import(home: Path) -> None:
+    """Nothing of pyarrow's file systems is imported by a context that has no store."""
+    code = (
+        "import sys; from duckdb_mistral.batches.context import Context; "
+        "from duckdb_mistral.settings import Settings; from pathlib import Path; "
+        f"context = Context(Settings(home=Path({str(home)!r}))); context.ledger.jobs(); "
+        "assert context.home.store is None; print('pyarrow.fs' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], env=clean_environment(), capture_output=True, check=True)
+    assert found.stdout == b"False\n"
+    assert Home(home).store is None
+
+
+def test_moto_is_the_server_of_the_tests() -> None:
+    """A server for tests answers within a minute of its start, and is gone after it."""
+    with serving() as server:
+        assert server.filesystem().get_file_info("none").type is fs.FileType.NotFound
+        pid = server.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
