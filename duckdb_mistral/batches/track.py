@@ -20,6 +20,7 @@ from duckdb_mistral.errors import (
     SourceError,
 )
 from duckdb_mistral.jobs.job import LOST, Step, now
+from duckdb_mistral.state.names import poll_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,19 +53,51 @@ def status(context: Context, identifier: str | None = None) -> Polled:
     If the API cannot be asked about a job just now, it is returned as last seen; `checked_at` says when. Raises
     UnknownJobError if an id is given and the workspace does not know a job of it.
     """
-    polled = poll(context, identifier)
+    return _known(context, identifier, poll(context, identifier))
+
+
+def status_in_turn(context: Context, identifier: str | None, seconds: float) -> Polled:
+    """Return what `status` does, for one that asks again and again, every so many seconds.
+
+    Of the machines that share a ledger and wait with the same key, one asks, for the jobs of all; the others read what
+    it has recorded.
+    """
+    if identifier is None or not context.ledger.shared or not context.ledger.writable:
+        return status(context, identifier)
+    ledger, account = context.ledger, context.client.account
+    jobs = find(context, identifier)
+    accounts = {_account_of(context, submission_id) for submission_id in {job.submission_id for job in jobs}}
+    # Whoever asks for all leaves out what another key has submitted: it may be of another workspace.
+    if accounts != {account} or all(job.ended for job in jobs):
+        return status(context, identifier)
+    with context.locks.turn(poll_lock(account), seconds) as turn:
+        beside = ledger.unsettled_jobs(account=account) if turn.is_ours else ()
+        polled = poll(context, identifier, ask=turn.is_ours, beside=beside)
+        turn.in_vain = polled.trouble is not None
+    return _known(context, identifier, polled)
+
+
+def _account_of(context: Context, submission_id: str | None) -> str | None:
+    submission = context.ledger.submission(submission_id) if submission_id is not None else None
+    return None if submission is None else submission.account
+
+
+def _known(context: Context, identifier: str | None, polled: Polled) -> Polled:
     if polled.gone and identifier is not None:
         raise not_known(context, polled.gone[0])
     return polled
 
 
-def poll(context: Context, identifier: str | None) -> Polled:
-    """Return the jobs as `status` does, whether the workspace knows them or not."""
+def poll(context: Context, identifier: str | None, *, ask: bool = True, beside: Iterable[Job] = ()) -> Polled:
+    """Return the jobs as `status` does, whether the workspace knows them or not.
+
+    Unless `ask`, as the ledger knows them; the API is asked for those `beside` in passing.
+    """
     with context.ledger.kept_open():
         jobs = find(context, identifier) if identifier is not None else context.ledger.jobs()
         if not context.ledger.writable:  # what the API says could not be written down
             return Polled(jobs=jobs)
-        refreshed, reasons = _moved_on(context, jobs, all_told=identifier is not None)
+        refreshed, reasons = _moved_on(context, jobs, all_told=identifier is not None, ask=ask, beside=beside)
         found = _as_told(context, jobs, refreshed, reasons)
     return Polled(jobs=found, gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told)
 
@@ -78,13 +111,18 @@ def poll_all(context: Context) -> PolledAll:
     return PolledAll(gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told, reasons=reasons)
 
 
-def _moved_on(context: Context, jobs: Iterable[Job], *, all_told: bool) -> tuple[Refreshed, Mapping[str | None, str]]:
+def _moved_on(
+    context: Context, jobs: Iterable[Job], *, all_told: bool, ask: bool = True, beside: Iterable[Job] = ()
+) -> tuple[Refreshed, Mapping[str | None, str]]:
     """Advance the jobs that are at the server of these settings, and ask for them; return why some do not go on."""
     here = [job for job in jobs if job.server_url == context.settings.server_url]
     reasons = _advance(context, here, all_told=all_told)
     if any(job.step in MOVING for job in here):
         here = reread(context, here)
-    return refresh(context, here), reasons
+    if not ask:
+        return Refreshed(), reasons
+    there = context.settings.server_url
+    return refresh(context, here, beside=(job for job in beside if job.server_url == there)), reasons
 
 
 def _as_told(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.batches.access import check_server
 from duckdb_mistral.batches.describe import describe, not_sent
 from duckdb_mistral.batches.lookup import find
-from duckdb_mistral.batches.track import status, unsent
+from duckdb_mistral.batches.track import status_in_turn, unsent
 from duckdb_mistral.errors import WaitTimeoutError
 from duckdb_mistral.jobs.job import Job
 from duckdb_mistral.settings import LONGEST_POLL_SECONDS, Settings
@@ -38,7 +38,7 @@ def wait(
     until = clock() + (math.inf if timeout_seconds is None else timeout_seconds)
     for interval in intervals(context.settings):
         with context.retry.within(until - clock()):
-            polled = status(context, identifier)
+            polled = status_in_turn(context, identifier, interval)
         jobs = polled.jobs
         if watch is not None:
             watch(jobs, polled.trouble)

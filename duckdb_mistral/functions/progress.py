@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.batches.access import check_server
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.describe import describe, not_sent
-from duckdb_mistral.batches.track import status, unsent
+from duckdb_mistral.batches.track import status_in_turn, unsent
 from duckdb_mistral.batches.wait import Watch, intervals
 from duckdb_mistral.jobs.failures import failed
 from duckdb_mistral.printable import printable
@@ -54,7 +54,7 @@ def _follow(context: Context, identifier: str | None, watch: Watch) -> list[Job]
     server_url = context.settings.server_url
     seen: set[int] = set()
     for pause in intervals(context.settings):
-        polled = status(context, identifier)
+        polled = status_in_turn(context, identifier, pause)
         jobs = polled.jobs
         planned = unsent(context, jobs)
         if identifier is not None:

@@ -23,7 +23,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from duckdb_mistral.errors import LedgerError
-from duckdb_mistral.state.locks import Locks
+from duckdb_mistral.state.locks import Locks, Turn
 from duckdb_mistral.state.names import is_of_files
 from duckdb_mistral.state.tables import locks
 
@@ -52,6 +52,12 @@ _TAKE = sa.text(
 )
 _RENEW = sa.text(
     "UPDATE locks SET until = clock_timestamp() + make_interval(secs => :seconds) WHERE name = :name AND owner = :owner"
+)
+# Not a lock: `until` is when the turn was had last, so long ago that whoever asks may have it again.
+_TURN = sa.text(
+    "INSERT INTO locks (name, owner, place, told, until) VALUES (:name, '', '', :told, clock_timestamp()) "
+    "ON CONFLICT (name) DO UPDATE SET told = excluded.told, until = excluded.until "
+    "WHERE locks.until <= clock_timestamp() - make_interval(secs => :seconds)"
 )
 _LET_GO = sa.text("DELETE FROM locks WHERE name = :name AND owner = :owner")
 
@@ -132,6 +138,23 @@ class Leases(Locks):
 
         return let_go
 
+    @contextmanager
+    def turn(self, name: str, seconds: float) -> Iterator[Turn]:
+        """Yield a turn, which is ours if nobody has it now, nor had it for so many seconds, counted from its end."""
+        with self.trying(name) as held:
+            turn = Turn(is_ours=held and self._had(name, seconds))
+            try:
+                yield turn
+            except BaseException:
+                turn.in_vain = True
+                raise
+            finally:
+                if turn.is_ours and turn.in_vain:
+                    with suppress(LedgerError):
+                        self._database().run(_LET_GO, {"name": _turn_of(name), "owner": ""})
+                elif turn.is_ours:
+                    self._had(name, 0)
+
     def conditions(self, name: str) -> list[sa.ColumnElement[bool]]:
         """Return what is true of a statement at the server as long as this process holds the lock `name`."""
         lease = self._leases.get(name)
@@ -149,6 +172,11 @@ class Leases(Locks):
                 "sent. Run the statement again: it continues from what is recorded."
             )
 
+    def _had(self, name: str, seconds: float) -> bool:
+        """Write down that a turn is had now, if it was not within so many seconds; tell whether that is so."""
+        values = {"name": _turn_of(name), "told": self._told(), "seconds": seconds}
+        return bool(self._database().run(_TURN, values))
+
     def _taken(self, name: str) -> bool:
         """Take the row of a lock whose file is held here; False where another place has it."""
         if is_of_files(name):
@@ -157,7 +185,7 @@ class Leases(Locks):
         database = self._database()
         values = self._values(lease) | {
             "place": self._place(),
-            "told": f"{socket.gethostname()}, process {os.getpid()}",
+            "told": self._told(),
         }
         try:
             if not database.run(_TAKE, values):
@@ -190,6 +218,9 @@ class Leases(Locks):
     def _values(self, lease: Lease) -> dict[str, Any]:
         return {"name": lease.name, "owner": lease.owner, "seconds": self._seconds}
 
+    def _told(self) -> str:
+        return f"{socket.gethostname()}, process {os.getpid()}"
+
     def _place(self) -> str:
         """Return what tells the directory of the lock files from all others, of any machine, since it was started."""
         boot = _boot()
@@ -197,6 +228,10 @@ class Leases(Locks):
             return str(uuid4())
         directory = self._home.locks.stat()
         return f"{boot} {directory.st_dev}:{directory.st_ino}"
+
+
+def _turn_of(name: str) -> str:
+    return f"{name} turn"
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from duckdb_mistral.state.home import Home
+
+
+@dataclass
+class Turn:
+    """A turn at what one of several machines does for all."""
+
+    is_ours: bool
+    #: Whether nothing came of it, so that the next one need not wait.
+    in_vain: bool = False
 
 
 class Locks:
@@ -49,6 +59,12 @@ class Locks:
         """Take the lock `name` if it is free, and return what lets go of it; None where it is taken."""
         lock = self._lock(name)
         return lock.release if self._acquired(lock) else None
+
+    @contextmanager
+    def turn(self, name: str, seconds: float) -> Iterator[Turn]:
+        """Yield a turn at what one machine at a time does for all; it is ours if none had it for so many seconds."""
+        del name, seconds  # there is one machine
+        yield Turn(is_ours=True)
 
     def conditions(self, name: str) -> list[sa.ColumnElement[bool]]:
         """Return what a statement of the ledger asks for, so that it does nothing if the lock `name` was lost."""

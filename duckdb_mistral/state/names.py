@@ -52,6 +52,11 @@ def create_lock(account: str) -> str:
     return f"create-{account}"
 
 
+def poll_lock(account: str) -> str:
+    """Return the lock of whoever asks the API how the jobs of an account are, for all that wait for some."""
+    return f"poll-{account}"
+
+
 def is_of_files(lock: str) -> bool:
     """Tell whether a lock guards files under `home` alone, so that other machines need not know of it."""
     return lock.startswith(_SPOOL_LOCK)

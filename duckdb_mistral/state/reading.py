@@ -114,11 +114,15 @@ class LedgerReader:
         ((count,),) = self.database.rows(sa.select(sa.func.count(jobs.c.submission_id)))
         return int(count)
 
-    def unsettled_jobs(self, steps: Sequence[Step]) -> list[Job]:
-        """Return the jobs of all submissions that are at these steps, or that the API has and that have not ended."""
+    def unsettled_jobs(self, steps: Sequence[Step] = (), *, account: str | None = None) -> list[Job]:
+        """Return the jobs of all submissions that are at these steps, or that the API has and that have not ended.
+
+        With `account`, only those of submissions that were last worked on with its key.
+        """
         unended = sa.and_(jobs.c.job_id.is_not(None), jobs.c.status.not_in(sorted(ENDED)))
+        its = sa.true() if account is None else submissions.c.account == account
         # A server may have other words for an end.
-        return [job for job in self._jobs_in_order(sa.or_(unended, jobs.c.step.in_(steps))) if not job.ended]
+        return [job for job in self._jobs_in_order(its, sa.or_(unended, jobs.c.step.in_(steps))) if not job.ended]
 
     def columns(self) -> dict[str, Sequence[Any]]:
         """Return the values of STATUS_COLUMNS by their names, of the jobs of all submissions, in no order."""

@@ -239,3 +239,29 @@ def test_fork_while_it_is_held(home: Path, address: str) -> None:
 def schema_of(address: str) -> str:
     """Return the schema that an address names."""
     return address.rpartition("%3D")[2]
+
+
+def test_turns(ledger: Ledger, tmp_path: Path) -> None:
+    """A turn is one machine's, and the next one's only so many seconds after its end."""
+    one, two = leases(ledger, tmp_path / "one"), leases(ledger, tmp_path / "two")
+    with one.turn("poll", 0.3) as first, two.turn("poll", 0) as meanwhile:
+        assert first.is_ours
+        assert not meanwhile.is_ours
+    for locks in (one, two):
+        with locks.turn("poll", 60) as soon:
+            assert not soon.is_ours
+    time.sleep(0.3)
+    with two.turn("poll", 0.3) as later, two.turn("other", 60) as other:
+        assert later.is_ours
+        assert other.is_ours
+
+
+def test_turn_in_vain(ledger: Ledger, tmp_path: Path) -> None:
+    """A turn of which nothing came, or that ended in an error, keeps nobody waiting."""
+    one, two = leases(ledger, tmp_path / "one"), leases(ledger, tmp_path / "two")
+    with one.turn("poll", 60) as turn:
+        turn.in_vain = True
+    with pytest.raises(KeyError), two.turn("poll", 60):
+        raise KeyError
+    with one.turn("poll", 60) as turn:
+        assert turn.is_ours
