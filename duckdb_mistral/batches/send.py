@@ -71,22 +71,24 @@ class Sender:
         if unsent:
             self._again.look(submission, [job.key for job in unsent], read(self._client))
 
-    def advance(self, submission: Submission, *, held_only: bool = False, before: Listing | None = None) -> None:
+    def advance(self, submission: Submission, *, held_only: bool = False, before: Listing | None = None) -> str | None:
         """Create the jobs of `submission` that do not exist yet; the caller holds the submission's lock.
 
         With `held_only`, no others than those that waited for room: what a submit did not get to, or was refused,
-        only a submit sends. `before` is what the workspace listed before the submission was made. Jobs without
-        room under the pending limit become HELD. Raises OutcomeUnknownError if an answer was lost and the job is
-        not listed, OvertakenError if others were quicker since `before`, and an ApiError if the API refused.
+        only a submit sends. Returns why some of them cannot be created from here, None if all can. `before` is what
+        the workspace listed before the submission was made. Jobs without room under the pending limit become HELD.
+        Raises OutcomeUnknownError if an answer was lost and the job is not listed, OvertakenError if others were
+        quicker since `before`, and an ApiError if the API refused.
         """
         self.look_for_lost(submission)
         steps = (Step.HELD,) if held_only else (Step.PLANNED, Step.HELD)
         waiting = self._at(submission, *steps)
+        elsewhere = None
         if held_only:
-            waiting = self._at_hand(submission, waiting)
+            waiting, elsewhere = self._at_hand(submission, waiting)
         self._pending.check(waiting)
         if held_only and not self._may_go_on(submission, waiting):
-            return
+            return elsewhere
         listed = before
         if waiting:
             listed = read(self._client) if before is None else before
@@ -107,6 +109,7 @@ class Sender:
             room, waiting, before = left, waiting[len(wave) :], None
         if waiting and not held_only:
             self._ledger.hold(submission.submission_id, "waits for room under the pending limit")
+        return elsewhere
 
     def _may_go_on(self, submission: Submission, waiting: Sequence[Job]) -> bool:
         """Tell, at the cost of one short list, whether jobs that wait for room have any.
@@ -119,13 +122,19 @@ class Sender:
             self._finder.adopt_listed(submission, waiting, read(self._client))
         return False
 
-    def _at_hand(self, submission: Submission, waiting: list[Job]) -> list[Job]:
-        """Return those jobs whose requests lie here or are uploaded; those of a shared ledger may lie elsewhere."""
+    def _at_hand(self, submission: Submission, waiting: list[Job]) -> tuple[list[Job], str | None]:
+        """Return those jobs whose requests lie here or are uploaded, and what is told of those that lie elsewhere."""
         if not waiting or not self._ledger.shared:
-            return waiting
+            return waiting, None
         parts = self._ledger.parts(submission.submission_id)
         at_hand = {part.part for part in parts if part.file_id is not None or self._home.holds(part)}
-        return [job for job in waiting if job.part in at_hand]
+        found = [job for job in waiting if job.part in at_hand]
+        if len(found) == len(waiting):
+            return found, None
+        return found, (
+            f"Its requests are not under {self._home}, but under the home that submitted them, which sends them once "
+            "there is room."
+        )
 
     def _at(self, submission: Submission, *steps: Step) -> list[Job]:
         return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]

@@ -130,7 +130,9 @@ def _advance(context: Context, jobs: Iterable[Job], *, all_told: bool) -> dict[s
                 continue
             try:
                 check_account(context, submission)
-                Sender(context).advance(submission, held_only=True)
+                elsewhere = Sender(context).advance(submission, held_only=True)
+                if elsewhere is not None:
+                    reasons[submission_id] = elsewhere
             except AuthenticationError:
                 raise
             except (ApiError, OutcomeUnknownError) as error:
