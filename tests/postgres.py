@@ -160,7 +160,8 @@ class Relay:
 def shared_server() -> Postgres:
     """Return the server that the tests of this process share."""
     server = Postgres()
-    atexit.register(server.remove)
+    process = os.getpid()
+    atexit.register(lambda: server.remove() if os.getpid() == process else None)  # a fork of this process leaves it
     return server
 
 

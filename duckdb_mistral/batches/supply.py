@@ -30,12 +30,6 @@ if TYPE_CHECKING:
     from duckdb_mistral.requests.spool import SpooledPart
     from duckdb_mistral.state.home import Home
 
-ELSEWHERE = (
-    "Its requests are on the machine that submitted them, which sends them when it finds room; so does any other that "
-    "submits the same rows."
-)
-
-
 def put_keys(home: Home, parts: Iterable[SpooledPart]) -> None:
     """Put the keys of parts that are about to be recorded into the store, if there is one; raises StoreError."""
     if home.store is not None:
@@ -54,6 +48,12 @@ def lacking(context: Context, submission: Submission) -> list[Part]:
     unsent = {job.part for job in jobs if job.step in (Step.PLANNED, Step.HELD)}
     parts = context.ledger.parts(submission.submission_id) if unsent else []
     return [part for part in parts if part.part in unsent and part.file_id is None and not context.home.holds(part)]
+
+
+def elsewhere(context: Context) -> str:
+    """Return what is told of parts that are lacking."""
+    others = "; so does any other that submits the same rows" if context.home.store is not None else ""
+    return f"Its requests are under the home that submitted them, which sends them once there is room{others}."
 
 
 def supply(context: Context, submission: Submission, requests: Sequence[Path]) -> None:

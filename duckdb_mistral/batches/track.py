@@ -10,7 +10,7 @@ from duckdb_mistral.batches.describe import not_known
 from duckdb_mistral.batches.lookup import find, reread
 from duckdb_mistral.batches.refresh import Refreshed, refresh
 from duckdb_mistral.batches.send import Sender
-from duckdb_mistral.batches.supply import ELSEWHERE, lacking
+from duckdb_mistral.batches.supply import elsewhere, lacking
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
@@ -171,7 +171,7 @@ def _advance(context: Context, jobs: Iterable[Job], *, all_told: bool) -> dict[s
                 check_account(context, submission)
                 Sender(context).advance(submission, held_only=True)
                 if lacking(context, submission):
-                    reasons[submission_id] = ELSEWHERE
+                    reasons[submission_id] = elsewhere(context)
             except AuthenticationError:
                 raise
             except (ApiError, OutcomeUnknownError) as error:

@@ -212,8 +212,9 @@ def test_part_whose_requests_lie_elsewhere(emulator: Emulator, tmp_path: Path, l
     with connect(emulator, tmp_path / "one", **room) as one, connect(emulator, tmp_path / "two", **room) as two:
         make_staging(one, 4)
         submission_id = submitted(one)
-        statuses = rows(two, f"SELECT status FROM mistral_batch_status('{submission_id}') ORDER BY part")
-        assert statuses[1] == {"status": "HELD"}
+        statuses = rows(two, f"SELECT status, errors FROM mistral_batch_status('{submission_id}') ORDER BY part")
+        assert statuses[1]["status"] == "HELD"
+        assert "under the home that submitted them" in statuses[1]["errors"][0]["message"]
         one.execute(f"FROM mistral_batch_wait('{submission_id}', timeout_seconds := 60)")
         assert len(rows(two, f"FROM mistral_batch_results('{submission_id}')")) == 4
     assert emulator.witness()["rows_accepted"] == 4
