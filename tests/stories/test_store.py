@@ -172,9 +172,10 @@ def killing(emulator: Emulator, home: Path, directory: Path) -> dict[str, str]:
     }
 
 
-def killed_at(moment: str, emulator: Emulator, home: Path, directory: Path) -> None:
+def killed_at(moment: str, emulator: Emulator, home: Path, directory: Path, **limits: str) -> None:
     """Let a process that submits three parts be killed."""
     environment = killing(emulator, home, directory) | {"DUCKDB_MISTRAL_FAILPOINT": moment}
+    environment |= {f"DUCKDB_MISTRAL_{name}": value for name, value in limits.items()}
     assert run_forked(KILLED, environment).returncode == -9
 
 
@@ -191,10 +192,16 @@ def go_on(con: duckdb.DuckDBPyConnection, query: str = "FROM mistral_batch_submi
     raise AssertionError(said)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_the_machine_with_the_spool_died(moment: str, emulator: Emulator, home: Path, directory: Path) -> None:
+#: With room for one part, the others wait, and are not uploaded yet.
+HELD = [(moment, {"MAX_PENDING_REQUESTS": "2"}) for moment in ("before-create", "after-create", "after-record")]
+
+
+@pytest.mark.parametrize(("moment", "limits"), [*((moment, {}) for moment in MOMENTS), *HELD])
+def test_the_machine_with_the_spool_died(
+    moment: str, limits: dict[str, str], emulator: Emulator, home: Path, directory: Path
+) -> None:
     """Whenever a machine dies that submits, another one with the same ledger and rows goes on; each is paid once."""
-    killed_at(moment, emulator, home, directory)
+    killed_at(moment, emulator, home, directory, **limits)
     with at(emulator, other_home(home, "other"), directory) as con:
         make_staging(con, 6)
         found = answered(con, go_on(con))
@@ -338,6 +345,20 @@ def test_a_store_that_is_down(emulator: Emulator, home: Path, directory: Path) -
         assert rows(con, f"FROM mistral_batch_results('{submission_id}') ORDER BY custom_id") == first
         assert [row["reused"] for row in answered(con, submitted(con, "later", REUSE))] == [True] * 3 + [False]
     assert sent(emulator) == (5, 0)
+
+
+def test_a_forced_submit_while_the_store_is_down(emulator: Emulator, home: Path, directory: Path) -> None:
+    """A submit that the store keeps from being recorded changes nothing: the same rows are still known after it."""
+    with at(emulator, home, directory) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        away = directory.with_name("away")
+        directory.rename(away)
+        with pytest.raises(duckdb.Error, match="could not be written to the store"):
+            submitted(con, arguments="force := true")
+        away.rename(directory)
+        assert submitted(con) == submission_id
+    assert sent(emulator) == (3, 0)
 
 
 def test_a_store_that_went_down_while_results_came(emulator: Emulator, home: Path, directory: Path) -> None:
