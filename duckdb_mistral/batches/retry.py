@@ -16,12 +16,13 @@ from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.batches.submit import Submitter
 from duckdb_mistral.batches.submitted import submitted
+from duckdb_mistral.batches.supply import lacking, supply
 from duckdb_mistral.batches.track import status, unsent
 from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
 from duckdb_mistral.jobs.plan import Plan
 from duckdb_mistral.jobs.tags import given_metadata
 from duckdb_mistral.results.generations import spool_left
-from duckdb_mistral.state.names import retry_lock
+from duckdb_mistral.state.names import retry_lock, spool_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.batches.collect import Family
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.jobs.job import Job, Submission
     from duckdb_mistral.requests.spool import Spool
 
 
@@ -68,7 +69,9 @@ class Retrier:
             running = dict.fromkeys(job.submission_id for job in jobs if not job.ended and job.submission_id)
             if running:
                 # What was refused, or not come to, is sent now.
-                submissions = filter(None, map(self._context.ledger.submission, running))
+                submissions = list(filter(None, map(self._context.ledger.submission, running)))
+                for submission in submissions:
+                    self._supply(submission, first)
                 return [row for submission in submissions for row in Submitter(self._context).resume(submission)]
             wanted = [job for job in first if job.job_id == identifier] or first
             latest = jobs[-1].submission_id or root
@@ -88,6 +91,22 @@ class Retrier:
             submission = self._context.ledger.submission(submission_id)
             if submission is not None:
                 Submitter(self._context).forget_lost(submission)
+
+    def _supply(self, retry: Submission, first: Sequence[Job]) -> None:
+        """Make the requests be here of a retry that another machine has begun: they are among those of the first."""
+        context = self._context
+        if not lacking(context, retry):
+            return
+        scratch = context.home.retry_scratch(retry.submission_id)
+        with context.locks.waiting(retry.submission_id), context.locks.waiting(spool_lock(retry.submission_id)):
+            shutil.rmtree(scratch, ignore_errors=True)
+            try:
+                scratch.mkdir(mode=0o700, parents=True)
+                jobs = [job for job in first if job.model in retry.models]
+                requests = [submitted(context, job, scratch) for job in jobs]
+                supply(context, retry, list(filter(None, requests)))
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
 
     def _families(self, root: str) -> tuple[Family, ...]:
         """Return the results of a submission and its retries; a row that was paid for is missing only if it is lost."""

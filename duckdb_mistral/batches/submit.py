@@ -74,6 +74,7 @@ class Submitter:
             return self._resume(plan, replace(known, timeout_hours=plan.timeout_hours), listed)
         if not plan.reuse_requests:
             self._check_cost(plan, spool.finish())
+            put_keys(self._context.home, spool.finish())  # before anything is recorded
             self._retire(known)
             return self._record(plan, identity, spool, listed)
         return self._record_rest(plan, identity, spool, listed, known)
@@ -103,6 +104,7 @@ class Submitter:
                 stack.callback(fresh.discard)
                 stack.callback(self._forget_unrecorded, fresh.directory.name)
                 self._check_cost(plan, fresh.finish())
+                put_keys(self._context.home, fresh.finish())
                 self._retire(known)
                 return self._record(plan, identity, fresh, listed, reused)
         # The other one submitted the same.
@@ -233,7 +235,6 @@ class Submitter:
         Where another process was quicker with the same content, or another home, its jobs are returned.
         """
         submission, parts = self._planned(plan, identity, spool, reused)
-        put_keys(self._context.home, spool.finish())
         with self._context.locks.waiting(submission.submission_id):
             failpoint("after-spool")
             answered = None

@@ -184,6 +184,8 @@ class Store:
         top = root if is_local else root.partition("/")[0]
         if filesystem.get_file_info(top).type is not fs.FileType.Directory:
             raise OSError(f"there is no {'directory' if is_local else 'bucket'} {top}: make it, or correct the setting")
+        if is_local and self._home.exists() and self._home.samefile(top):  # a clean would take all for copies
+            raise OSError("it is home itself: choose another directory")
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
