@@ -203,7 +203,7 @@ def test_nothing_tells_the_password(emulator: Emulator, home: Path, ledger: str)
     schema = ledger.rpartition("%3D")[2]
     for table in ("meta", "submissions", "parts", "jobs", "locks"):
         assert "canary" not in str(shared_server().execute(f"SELECT * FROM {schema}.{table}"))
-    assert shared_server().execute(f"SELECT * FROM {schema}.locks") == []
+    assert shared_server().execute(f"SELECT * FROM {schema}.locks WHERE owner <> ''") == []
 
 
 def test_part_whose_requests_lie_elsewhere(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
