@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.requests.spool import SpooledPart
     from duckdb_mistral.state.home import Home
 
+
 def put_keys(home: Home, parts: Iterable[SpooledPart]) -> None:
     """Put the keys of parts that are about to be recorded into the store, if there is one; raises StoreError."""
     if home.store is not None:

@@ -167,9 +167,13 @@ class Server:
 
     async def create(self, request: Request) -> Response:
         """`POST /v1/batch/jobs`."""
+        try:
+            received = await request.body()
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody hears that; what was cut off does not count as received
         workspace = self._workspace(request, "create")
         try:
-            body = await request.json()
+            body = json.loads(received)
             # JSON has no NaN, and half a surrogate pair is not text.
             json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):

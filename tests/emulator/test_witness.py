@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 from emulator.calling import Caller, chats
@@ -84,3 +85,17 @@ def test_restart(tmp_path: Path) -> None:
         Caller(emulator).create(chats("a", "b"))
         counts = emulator.witness()
     assert (counts["rows_accepted"], counts["rows_accepted_more_than_once"], counts["jobs_stored"]) == (3, 1, 1)
+
+
+def test_create_that_was_cut_off(emulator: Emulator) -> None:
+    """A create whose body did not arrive, as of a process that was killed meanwhile, does not count as received."""
+    host, port = emulator.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            b"POST /v1/batch/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer key\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        )
+    caller = Caller(emulator)
+    caller.create(chats("a"))
+    counts = emulator.witness()
+    assert (counts["creates_received"], counts["jobs_stored"]) == (1, 1)
