@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import duckdb
 import pytest
 from dbt_session import DbtSession
+from postgres import is_there, shared_server
 from support import asked_for_money, clean_environment, environment_of
 
 from duckdb_mistral.emulator import Emulator
@@ -361,3 +362,41 @@ def test_the_path_of_the_package() -> None:
     ).stdout  # fmt: skip
     assert Path(printed.strip()) == PACKAGE
     assert (PACKAGE / "dbt_project.yml").exists()
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("shared", [False, True], ids=["with nothing but the key", "with a ledger and a store"])
+def test_each_run_on_a_new_disk(session: DbtSession, tmp_path: Path, *, shared: bool) -> None:
+    """Where each run of a project has a new disk, all of them together send each request once.
+
+    With a ledger and a store the answers are there even after the provider has deleted its files.
+    """
+    others: dict[str, str] = {}
+    if shared:
+        if not is_there():
+            pytest.skip("no PostgreSQL is installed here")
+        (tmp_path / "store").mkdir()
+        others = {
+            "DUCKDB_MISTRAL_LEDGER": shared_server().new_url(),
+            "DUCKDB_MISTRAL_STORE": f"file://{tmp_path}/store",
+        }
+
+    def build(server: Emulator) -> dict[str, int]:
+        disk = tmp_path / f"disk-{len(list(tmp_path.iterdir()))}"
+        disk.mkdir()
+        project = Project(session, disk / "project", environment_of(server, disk / "home") | others)
+        done = project.dbt("build")
+        assert done.returncode == 0, done.stdout
+        found = project.outcomes()
+        shutil.rmtree(disk)
+        return found
+
+    with slow(tmp_path) as server:
+        assert build(server) == {"pending": 20}
+    with ended(tmp_path, server) as later:
+        assert build(later) == {"ok": 20}
+        if shared:
+            later.faults({"method": "GET", "path": "/v1/files/.*", "status": 404, "times": 10_000})
+        assert build(later) == {"ok": 20}
+        assert asked_for_money(later) == (0, 0)
+        assert accepted(later) == 60
