@@ -20,7 +20,8 @@ def given_up_after(seconds: float, connection: Any) -> Iterator[None]:
     """Shut a driver's connection down if the block takes longer; what waits for it then finds that it has broken."""
     timer = threading.Timer(seconds, _shut_down, [connection])
     timer.daemon = True
-    timer.start()
+    with suppress(RuntimeError):  # when Python ends it starts no more threads, but a lock may still be let go of
+        timer.start()
     try:
         yield
     finally:
