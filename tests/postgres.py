@@ -9,6 +9,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from support import children_of
+
 if TYPE_CHECKING:
-    import signal
+    from collections.abc import Iterator
 
 #: Nothing that a test writes has to outlive a power failure.
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200", "shared_buffers=32MB")
@@ -61,9 +64,20 @@ class Postgres:
             self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server's first process."""
-        os.kill(int((self.directory / "data" / "postmaster.pid").read_text(encoding="ascii").split()[0]), number)
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let none of the server's processes go on until the block ends."""
+        first = int((self.directory / "data" / "postmaster.pid").read_text(encoding="ascii").split()[0])
+        stopped = [first]
+        try:
+            os.kill(first, signal.SIGSTOP)
+            for child in children_of(first):
+                os.kill(child, signal.SIGSTOP)
+                stopped.append(child)
+            yield
+        finally:
+            for process in stopped:
+                os.kill(process, signal.SIGCONT)
 
     def url(self, schema: str | None = None, *, user: str = "postgres", database: str = "postgres") -> str:
         """Return an address of the server, of a schema of its own where one is named."""

@@ -20,10 +20,12 @@ from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.address import Address
 from duckdb_mistral.state.owner import open_home, read_only
 from duckdb_mistral.state.postgres_errors import ClashError, LostError, told
+from duckdb_mistral.state.silence import given_up_after
 from duckdb_mistral.state.tables import is_live, live_index, shared_tables, tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from duckdb_mistral.state.database import Result
     from duckdb_mistral.state.home import Home
@@ -39,6 +41,8 @@ CONNECTING: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+#: A transaction that takes longer is given up: the server may be stopped, or its disk hang.
+SILENT_SECONDS = 30.0
 #: A thread uses one connection at a time, and another one renews the leases.
 IDLE_CONNECTIONS = 2
 #: The pauses before a transaction is tried again whose connection was lost, or that another one stood in the way of.
@@ -126,7 +130,7 @@ class PostgresDatabase:
     def writing(self) -> Iterator[sa.Connection]:
         """Yield a connection in a transaction, which is committed when the block has ended."""
         self._check_writable()
-        with self._told_errors(), self._engine.connect() as connection:
+        with self._told_errors(), self._engine.connect() as connection, _watched(connection):
             yield connection
             failpoint("before-commit", writes=True)
             connection.commit()
@@ -218,7 +222,7 @@ class PostgresDatabase:
             raise read_only(self.home.path)
 
     def _on(self, work: Callable[[sa.Connection], Result]) -> Result:
-        with self._told_errors(), self._alone.connect() as connection:
+        with self._told_errors(), self._alone.connect() as connection, _watched(connection):
             return work(connection)
 
     def _repeated(self, once: Callable[[], Result]) -> Result:
@@ -249,6 +253,10 @@ class PostgresDatabase:
         except sa.exc.DBAPIError as error:
             # The driver's own error may hold more of the address than anybody should see.
             raise told(error, self.address) from None
+
+
+def _watched(connection: sa.Connection) -> AbstractContextManager[None]:
+    return given_up_after(SILENT_SECONDS, connection.connection.dbapi_connection)
 
 
 def _connected(address: Address) -> Any:

@@ -39,7 +39,7 @@ BRIEF = f"from duckdb_mistral.state import leases\nleases.LEASE_SECONDS = {LEASE
 TIMES = {"deadline_seconds": 2, "reconcile_seconds": 5}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less for the locks of who died."""
     monkeypatch.setattr(leases, "LEASE_SECONDS", LEASE)
@@ -109,6 +109,7 @@ def test_homes_that_submit_at_once(emulator: Emulator, tmp_path: Path, ledger: s
     assert witness["rows_accepted"] == 10_000
 
 
+@pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize(
     "failpoint",
     ["after-spool", "after-intent", "before-upload", "after-upload", "before-create", "after-create", "after-record"],
@@ -129,6 +130,7 @@ def test_killed_on_another_machine(failpoint: str, emulator: Emulator, tmp_path:
     again.close()
 
 
+@pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("failpoint", ["before-create", "after-create"])
 def test_stopped_on_another_machine(failpoint: str, emulator: Emulator, tmp_path: Path, ledger: str) -> None:
     """A process that sleeps before or after its create, for longer than its lock lives, pays for nothing again."""
@@ -151,6 +153,7 @@ def test_stopped_on_another_machine(failpoint: str, emulator: Emulator, tmp_path
     story.close()
 
 
+@pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("hours", [-1, 1], ids=["behind", "ahead"])
 @pytest.mark.parametrize("has_date", [True, False], ids=["told", "untold"])
 def test_clocks_an_hour_apart(
@@ -165,18 +168,19 @@ def test_clocks_an_hour_apart(
 
     That holds where the API tells the time of its answers, and where it does not.
     """
-    child = run_forked(BRIEF + STORY, environment(emulator, tmp_path / "dead", ledger, "before-create", **TIMES))
+    times = TIMES | {"reconcile_seconds": 8}  # a busy machine takes some of it
+    child = run_forked(BRIEF + STORY, environment(emulator, tmp_path / "dead", ledger, "before-create", **times))
     assert child.returncode == KILLED, child.stderr
     died = time.monotonic()
     if not has_date:
         monkeypatch.setattr(transport, "_server_time", lambda _: None)
     shifted(monkeypatch, hours)
-    story = Story(emulator, tmp_path / "alive", settings=TIMES | {"ledger": ledger})
-    with pytest.raises(duckdb.Error, match=r"run the statement again in [345] seconds"):
+    story = Story(emulator, tmp_path / "alive", settings=times | {"ledger": ledger})
+    with pytest.raises(duckdb.Error, match=r"run the statement again in [1-8] seconds"):
         story.submit()
     assert emulator.witness()["creates_received"] == 0
     story.go_on()
-    assert time.monotonic() - died >= TIMES["reconcile_seconds"]
+    assert time.monotonic() - died >= times["reconcile_seconds"]
     check_invariants(story)
     story.close()
 

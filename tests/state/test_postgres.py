@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -362,6 +363,23 @@ def test_server_that_begins(server: Postgres, home: Path) -> None:
         server.start()
         ledger = opened.result()
     assert ledger.jobs() == []
+    ledger.database.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no process can be stopped here")
+def test_server_that_is_silent(server: Postgres, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that says nothing is given up, whatever it was asked; once it goes on, it is used as before."""
+    monkeypatch.setattr(postgres, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(postgres, "MOST_SECONDS", 0.0)
+    ledger = Ledger(Home(home), server.url())
+    made = added(ledger)
+    job, *_ = ledger.jobs()
+    told = r"cannot be reached \(.*\), so nothing is sent"
+    for call in (ledger.jobs, lambda: ledger.move(job, Step.SENDING), lambda: ledger.retire(made.submission_id)):
+        assert ledger.submissions() == [made]
+        with server.stopped(), pytest.raises(LedgerError, match=told):
+            call()
+    assert ledger.submissions() == [made]
     ledger.database.close()
 
 
