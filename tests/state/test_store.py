@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -151,6 +153,45 @@ def test_no_answer(bucket: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(fs, "copy_files", repeat)
     with pytest.raises(StoreError, match=r"could not be written to the store s3://.* \(Access denied to … with …\)\."):
         Store(bucket, home).put(file(home))
+
+
+def test_a_server_that_refuses(home: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that refuses is told with what it says, and what it refuses to tell of does not count as absent."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def refuse(self) -> None:
+            body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = do_POST = refuse  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        store = Store(bucket, home)
+        with pytest.raises(StoreError, match=r"could not be looked for in the store .*ACCESS_DENIED"):
+            store.get(home / NAME, any_file)
+        with pytest.raises(StoreError, match=r"could not be written to the store .*ACCESS_DENIED"):
+            store.put(file(home))
+        server.shutdown()
+
+
+def test_a_server_that_the_url_names(
+    object_server: ObjectServer, bucket: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server, its scheme and region can stand in the URL, which counts before the environment."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    where = object_server.url.removeprefix("http://")
+    store = Store(f"{bucket}?endpoint_override={where}&scheme=http&region=us-east-1", home)
+    store.put(file(home))
+    assert store.sizes([home / NAME]) == [len(b"content")]
 
 
 def test_a_server_that_says_nothing(
