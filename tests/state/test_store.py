@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,16 @@ def test_no_bucket(scheme: str, what: str, directory: Path, bucket: str, home: P
     with pytest.raises(StoreError, match=r"results/job.parquet could not be written to the store .* bucket|directory"):
         store.put(file(home))
     assert not (directory / "none").exists()
+
+
+def test_a_copy_that_is_cut(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where less arrives in the store than was put, that is an error: it must not be recorded."""
+    path, short = file(home), file(home, b"cut", "results/short.parquet")
+    copy_files, copyfile = fs.copy_files, shutil.copyfile
+    monkeypatch.setattr(fs, "copy_files", lambda _, *others, **named: copy_files(str(short), *others, **named))
+    monkeypatch.setattr(shutil, "copyfile", lambda _, target: copyfile(short, target))
+    with pytest.raises(StoreError, match=r"could not be written to the store .* \(3 of 7 bytes arrived\)"):
+        Store(url, home).put(path)
 
 
 def test_home_itself(home: Path) -> None:
