@@ -76,6 +76,9 @@ class Store:
             else:
                 # Not a stream of our own: closing that after an error would publish what it has so far.
                 _copy(source, target, destination_filesystem=filesystem)
+            arrived, expected = filesystem.get_file_info(target).size, source.stat().st_size
+            if arrived != expected:
+                raise OSError(f"{arrived or 0:,} of {expected:,} bytes arrived")
 
     def sizes(self, paths: Sequence[Path]) -> list[int | None]:
         """Return the bytes of files by what they are called under `home`; None for what the store does not have.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -129,6 +132,16 @@ def test_no_bucket(scheme: str, what: str, directory: Path, bucket: str, home: P
     assert not (directory / "none").exists()
 
 
+def test_a_copy_that_is_cut(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where less arrives in the store than was put, that is an error: it must not be recorded."""
+    path, short = file(home), file(home, b"cut", "results/short.parquet")
+    copy_files, copyfile = fs.copy_files, shutil.copyfile
+    monkeypatch.setattr(fs, "copy_files", lambda _, *others, **named: copy_files(str(short), *others, **named))
+    monkeypatch.setattr(shutil, "copyfile", lambda _, target: copyfile(short, target))
+    with pytest.raises(StoreError, match=r"could not be written to the store .* \(3 of 7 bytes arrived\)"):
+        Store(url, home).put(path)
+
+
 def test_home_itself(home: Path) -> None:
     """The directory of home is no store: what is cleaned there as a copy would be all that there is."""
     path = file(home)
@@ -151,6 +164,45 @@ def test_no_answer(bucket: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(fs, "copy_files", repeat)
     with pytest.raises(StoreError, match=r"could not be written to the store s3://.* \(Access denied to … with …\)\."):
         Store(bucket, home).put(file(home))
+
+
+def test_a_server_that_refuses(home: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that refuses is told with what it says, and what it refuses to tell of does not count as absent."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def refuse(self) -> None:
+            body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_PUT = do_POST = refuse  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        store = Store(bucket, home)
+        with pytest.raises(StoreError, match=r"could not be looked for in the store .*ACCESS_DENIED"):
+            store.get(home / NAME, any_file)
+        with pytest.raises(StoreError, match=r"could not be written to the store .*ACCESS_DENIED"):
+            store.put(file(home))
+        server.shutdown()
+
+
+def test_a_server_that_the_url_names(
+    object_server: ObjectServer, bucket: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server, its scheme and region can stand in the URL, which counts before the environment."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    where = object_server.url.removeprefix("http://")
+    store = Store(f"{bucket}?endpoint_override={where}&scheme=http&region=us-east-1", home)
+    store.put(file(home))
+    assert store.sizes([home / NAME]) == [len(b"content")]
 
 
 def test_a_server_that_says_nothing(
