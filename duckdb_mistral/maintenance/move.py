@@ -8,6 +8,7 @@ next one.
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,26 @@ def move_home(context: Context) -> Moved:
     `move_to_team` raises.
     """
     return _told_files(context, lambda: _move_home(context))
+
+
+def own_ledger(home: Home) -> str | None:
+    """Return whether the ledger under `home` was moved to a team's, for people; None where there is no such ledger.
+
+    Raises LedgerError if a move was cut short, or that ledger cannot be read.
+    """
+    own = _own(home)
+    if own is None:
+        return None
+    with closing(own.database):
+        found = read_stamp(own.database)
+    if found is None:
+        return (
+            f"The ledger under {home} is not used as long as DUCKDB_MISTRAL_LEDGER is set: `duckdb-mistral move --to "
+            "team` moves what it knows."
+        )
+    if not found.finished:
+        raise LedgerError(found.sentence(own.place))
+    return f"The ledger under {home} was moved to the ledger {found.place}."
 
 
 def _move_to_team(context: Context) -> Moved:
