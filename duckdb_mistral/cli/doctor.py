@@ -86,8 +86,8 @@ def _ledger(settings: Settings) -> Iterator[str]:
 
     if settings.ledger is not None:
         with closing(Context(settings)) as context:
-            yield f"{context.ledger.database.about()}, tables of version {SCHEMA_VERSION}: {_counts(context)}"
             told = own_ledger(context.home)
+            yield f"{context.ledger.database.about()}, tables of version {SCHEMA_VERSION}: {_counts(context)}"
             if told is not None:
                 yield told
 

@@ -62,15 +62,17 @@ def move_home(context: Context) -> Moved:
 
 
 def own_ledger(home: Home) -> str | None:
-    """Return whether the ledger under `home` was moved to a team's, for people; None where there is no such ledger.
+    """Return whether the ledger under `home` was moved to a team's, for people; None where it cannot be read, if any.
 
-    Raises LedgerError if a move was cut short, or that ledger cannot be read.
+    Raises LedgerError if a move was cut short.
     """
-    own = _own(home)
-    if own is None:
+    if not home.ledger.exists():
         return None
-    with closing(own.database):
-        found = read_stamp(own.database)
+    try:
+        with closing(SQLiteDatabase(home)) as own:
+            found = read_stamp(own)
+    except LedgerError:  # it is not used
+        return None
     if found is None:
         return (
             f"The ledger under {home} is not used as long as DUCKDB_MISTRAL_LEDGER is set: `duckdb-mistral move --to "

@@ -166,7 +166,7 @@ def test_clean(terminal: Terminal) -> None:
 
 @pytest.mark.skipif(not is_there(), reason="no PostgreSQL is installed here")
 def test_move(terminal: Terminal, tmp_path: Path) -> None:
-    """The command says how much went where and what the settings have to be; doctor says it too, without a password."""
+    """The command says how much went where and what the settings have to be; doctor says it too, and no password."""
     (tmp_path / "store").mkdir()
     team = {
         "DUCKDB_MISTRAL_LEDGER": shared_server().new_url().replace("postgres@", "postgres:canary-password@"),
@@ -175,7 +175,7 @@ def test_move(terminal: Terminal, tmp_path: Path) -> None:
     place, home = f"at 127.0.0.1:{shared_server().port}/postgres", tmp_path / "home"
     assert terminal.run("submit", "prompts.sql").returncode == 0
     checked = terminal.run("doctor", **team)
-    assert "`duckdb-mistral move --to team` moves what it knows." in checked.stdout
+    assert f"`duckdb-mistral move --to team` has brought there what the ledger under {home} knows" in checked.stdout
     there = terminal.run("move", "--to", "team", **team)
     assert there.returncode == 0, there.stderr
     lines = there.stdout.splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -61,7 +62,7 @@ def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def team(tmp_path: Path) -> dict[str, str]:
+def team(tmp_path: Path) -> dict[str, Any]:
     """Return the settings of a team: a ledger and a store of their own."""
     (tmp_path / "store").mkdir()
     return {"ledger": shared_server().new_url(), "store": f"file://{tmp_path / 'store'}"}
@@ -112,7 +113,7 @@ def dump(address: str | None, home: Path) -> tuple[list[Any], list[Any]]:
         return ledger.submissions(), [job.evolve(key=0) for job in ledger.jobs()]
 
 
-def command(emulator: Emulator, home: Path, target: str, team: dict[str, str], failpoint: str = "") -> tuple[int, str]:
+def command(emulator: Emulator, home: Path, target: str, team: dict[str, Any], failpoint: str = "") -> tuple[int, str]:
     """Run the command in a process of its own; return its exit status and what it said."""
     told = {f"DUCKDB_MISTRAL_{name.upper()}": value for name, value in team.items()}
     environment = environment_of(emulator, home) | told | {VARIABLE: failpoint}
@@ -120,7 +121,7 @@ def command(emulator: Emulator, home: Path, target: str, team: dict[str, str], f
     return child.returncode, child.stdout + child.stderr
 
 
-def test_there_and_back(emulator: Emulator, home: Path, team: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_and_back(emulator: Emulator, home: Path, team: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Each way the same statement sends nothing and all answers are read as before, from an empty home too."""
     monkeypatch.setattr(convert, "LARGE_BYTES", 1)
     found = fill(emulator, home)
@@ -159,7 +160,7 @@ def test_there_and_back(emulator: Emulator, home: Path, team: dict[str, str], mo
     assert emulator.witness()["rows_accepted"] == 6
 
 
-def test_again_moves_nothing(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_again_moves_nothing(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """A second move finds all of it there, and changes nothing."""
     fill(emulator, home)
     first = moved(emulator, home, "team", **team)
@@ -172,7 +173,7 @@ def test_again_moves_nothing(emulator: Emulator, home: Path, team: dict[str, str
     assert dump(team["ledger"], home) == before
 
 
-def test_ledger_alone(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_ledger_alone(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """With a ledger alone its own home reads what it kept, another one downloads it, and a store can follow."""
     found = fill(emulator, home)
     del found[[*found][-1]]  # whose rows that were answered before only its own home has
@@ -190,7 +191,7 @@ def test_ledger_alone(emulator: Emulator, home: Path, team: dict[str, str]) -> N
         assert all(job.results_bytes for job in context.ledger.jobs())
 
 
-def test_store_alone(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_store_alone(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """With a store alone the ledger stays in use, and home gets back from there what it has lost."""
     found = fill(emulator, home)
     store = {"store": team["store"]}
@@ -214,13 +215,13 @@ def test_neither(emulator: Emulator, home: Path) -> None:
     assert not home.exists()
 
 
-def test_nothing_to_move(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_nothing_to_move(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """A home without a ledger has no rows to move, and gets none by that."""
     assert moved(emulator, home, "team", **team).rows is None
     assert not (home / "ledger.sqlite").exists()
 
 
-def test_stamped_ledger(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_stamped_ledger(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """A ledger that was moved refuses, also a connection that was open before; back home it is used again."""
     with connect(emulator, home) as open_before:
         make_staging(open_before)
@@ -242,7 +243,7 @@ def test_stamped_ledger(emulator: Emulator, home: Path, team: dict[str, str]) ->
     assert asked_for_money(emulator) == (paid[0] + 1, paid[1] + 1)
 
 
-def test_older_version(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_older_version(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """A program that knows nothing of the stamp cannot write into the ledger, and reads why."""
     fill(emulator, home)
     moved(emulator, home, "team", **team)
@@ -258,7 +259,7 @@ def test_older_version(emulator: Emulator, home: Path, team: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize("target", ["team", "home"])
-def test_job_on_its_way(target: str, emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_job_on_its_way(target: str, emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """While a job may be on its way nothing is moved either way, and both ledgers stay in use."""
     address = None if target == "team" else team["ledger"]
     ledger = Ledger(Home(home), address)
@@ -273,7 +274,7 @@ def test_job_on_its_way(target: str, emulator: Emulator, home: Path, team: dict[
     assert other == ([], [])
 
 
-def test_another_ledger(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_another_ledger(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """A ledger that was moved to one database is moved neither to nor from another one."""
     fill(emulator, home)
     moved(emulator, home, "team", **team)
@@ -284,7 +285,7 @@ def test_another_ledger(emulator: Emulator, home: Path, team: dict[str, str]) ->
     assert dump(other["ledger"], home) == ([], [])
 
 
-def test_servers_that_are_down(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_servers_that_are_down(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """Where the database or the store cannot be used a sentence says so, and the ledger stays as it was."""
     fill(emulator, home)
     before = dump(None, home)
@@ -296,7 +297,7 @@ def test_servers_that_are_down(emulator: Emulator, home: Path, team: dict[str, s
     assert dump(None, home) == before
 
 
-def test_home_that_cannot_be_written(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_home_that_cannot_be_written(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """Results that cannot be read are named in a sentence, and the same command moves the rest later."""
     fill(emulator, home)
     (home / "spool").mkdir(exist_ok=True)
@@ -311,7 +312,21 @@ def test_home_that_cannot_be_written(emulator: Emulator, home: Path, team: dict[
     assert done.rows.submissions == 2
 
 
-def test_requests_that_were_not_sent(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_home_that_is_read_only(
+    emulator: Emulator, home: Path, team: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From and to a home that can only be read, nothing is moved, as a sentence says."""
+    fill(emulator, home)
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)
+    for target in ("team", "home"):
+        with pytest.raises(LedgerError, match=f"The state directory {home} is read-only for this user"):
+            moved(emulator, home, target, **team)
+    monkeypatch.undo()
+    assert dump(team["ledger"], home) == ([], [])
+    assert len(dump(None, home)[0]) == 2
+
+
+def test_requests_that_were_not_sent(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """What was recorded and not sent is sent once from the team's ledger, by the same statement of another home."""
     limits = {"max_requests_per_job": 2, "max_pending_requests": 2}
     with connect(emulator, home, **limits) as con:
@@ -333,7 +348,7 @@ def test_requests_that_were_not_sent(emulator: Emulator, home: Path, team: dict[
     assert emulator.witness()["rows_accepted"] == 4
 
 
-def test_forgotten_by_another_home(emulator: Emulator, home: Path, team: dict[str, str]) -> None:
+def test_forgotten_by_another_home(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """Requests that another home has forgotten do not make a ledger that comes home count as older than them."""
     fill(emulator, home)
     moved(emulator, home, "team", **team)
@@ -353,7 +368,7 @@ def test_forgotten_by_another_home(emulator: Emulator, home: Path, team: dict[st
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("target", ["team", "home"])
 def test_killed_at_every_step(
-    target: str, stride: int, tmp_path: Path, team: dict[str, str], request: pytest.FixtureRequest
+    target: str, stride: int, tmp_path: Path, team: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     """A move that is killed at its Nth step is completed by the next one, for every N, and nothing is paid again."""
     with Emulator(tmp_path / "server") as emulator:
