@@ -298,9 +298,8 @@ def test_servers_that_are_down(emulator: Emulator, home: Path, team: dict[str, A
 
 
 def test_home_that_cannot_be_written(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
-    """Results that cannot be read are named in a sentence, and the same command moves the rest later."""
+    """Where home cannot be written a sentence says so, and the same command moves all of it later."""
     fill(emulator, home)
-    (home / "spool").mkdir(exist_ok=True)
     locks = home / "locks"
     shutil.rmtree(locks)
     locks.touch()
@@ -399,3 +398,21 @@ def test_killed_at_every_step(
             assert read(emulator, home, found, **settings) == found
             assert asked_for_money(emulator) == paid
         assert number > 12
+
+
+@pytest.mark.parametrize(("target", "numbers"), [("team", (1, 5, 9)), ("home", (1, 3))])
+def test_full_disk(target: str, numbers: tuple[int, ...], emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
+    """Where the disk is full from some step on a sentence says so, and the same command does the rest later."""
+    found = fill(emulator, home)
+    if target == "home":
+        assert command(emulator, home, "team", team)[0] == 0
+        home = home.with_name("back")
+    for number in numbers:
+        status, said = command(emulator, home, target, team, f"full:*:{number}")
+        assert status == 1, said
+        assert "No space left on device" in said
+        assert "Traceback" not in said
+    assert command(emulator, home, target, team)[0] == 0
+    paid = asked_for_money(emulator)
+    assert read(emulator, home, found, **team if target == "team" else {}) == found
+    assert asked_for_money(emulator) == paid
