@@ -115,6 +115,13 @@ def check_memory(home: Home, ledger: Ledger) -> None:
     forgotten = forgotten_spools(home, ledger)
     if forgotten:
         others = f" and {len(forgotten) - 1} more" if len(forgotten) > 1 else ""
+        if ledger.shared and home.ledger.exists():
+            raise LedgerError(
+                f"The ledger {ledger.place} does not know submission {min(forgotten).name}{others}, parts of which may "
+                f"have been sent from {home}. Nothing is sent or removed until `duckdb-mistral move --to team` has "
+                f"brought there what the ledger under {home} knows, or `duckdb-mistral doctor --repair`, run with the "
+                "same key and server, what the workspace's jobs tell."
+            )
         raise LedgerError(
             f"The ledger {ledger.place} is older than the requests beside it: it does not know submission "
             f"{min(forgotten).name}{others}, parts of which may have been sent. Was it restored from a backup? Nothing "

@@ -61,5 +61,6 @@ for _command in (
     jobs.retry,
     upkeep.doctor,
     upkeep.clean,
+    upkeep.move,
 ):
     cli.add_command(_command)

@@ -81,11 +81,15 @@ def _versions(_: Settings) -> Iterator[str]:
 
 def _ledger(settings: Settings) -> Iterator[str]:
     from duckdb_mistral.batches.context import Context
+    from duckdb_mistral.maintenance.move import own_ledger
     from duckdb_mistral.state.tables import SCHEMA_VERSION
 
     if settings.ledger is not None:
         with closing(Context(settings)) as context:
+            told = own_ledger(context.home)
             yield f"{context.ledger.database.about()}, tables of version {SCHEMA_VERSION}: {_counts(context)}"
+            if told is not None:
+                yield told
 
 
 def _state(settings: Settings) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The commands that look after the state directory: doctor and clean."""
+"""The commands that look after the state directory: doctor, clean and move."""
 
 from __future__ import annotations
 
@@ -48,3 +48,29 @@ def clean(*, free: bool, identifiers: tuple[str, ...], older_than_days: int | No
     from duckdb_mistral.maintenance.clean import Asked
 
     run(Asked(identifiers=identifiers, older_than_days=older_than_days), free=free, shown=shown)
+
+
+@click.command()
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(["team", "home"]),
+    required=True,
+    help="`team`: into what DUCKDB_MISTRAL_LEDGER and DUCKDB_MISTRAL_STORE name; `home`: back to the state directory.",
+)
+@told_errors
+def move(target: str) -> None:
+    """Move what is in the state directory to a team's ledger and store, or back.
+
+    DUCKDB_MISTRAL_LEDGER names the team's ledger and DUCKDB_MISTRAL_STORE its store; one of them is enough. What is
+    already there stays. A job that may be on its way to the API just now stops the move before its first row. A move
+    that was cut short is completed by the same command, and none costs anything: nothing is sent.
+
+    To the team, the ledger in the state directory is copied into the team's and sends nothing after that; kept
+    results, and the hashes and keys of requests, are copied into the store. To home, all of the team's ledger is
+    copied into the one in the state directory, and results come back from the store; the team's ledger and store stay
+    as they are.
+    """
+    from duckdb_mistral.cli.move import run
+
+    run(target)

@@ -26,6 +26,7 @@ from duckdb_mistral.state.records import (
     submission_row,
 )
 from duckdb_mistral.state.sqlite import SQLiteDatabase
+from duckdb_mistral.state.stamp import check_not_moved
 from duckdb_mistral.state.steps import forget, is_now, moved, retire
 from duckdb_mistral.state.tables import jobs, parts, submissions
 from duckdb_mistral.state.versions import prepare
@@ -55,11 +56,12 @@ class Ledger(LedgerReader):
         """Open the ledger under `home`, or on PostgreSQL at `address`; make it, and `home`, where they do not exist.
 
         With `locks`, a create is begun only under the lock of its submission. Raises LedgerError if the ledger cannot
-        be opened, or if it is lost, damaged or of a newer version.
+        be opened, or if it is lost, damaged, of a newer version or moved to a team's.
         """
         super().__init__(SQLiteDatabase(home) if address is None else _postgres(home, address))
         self._locks = locks
         prepare(self.database)
+        check_not_moved(self.database)
 
     def kept_open(self) -> AbstractContextManager[None]:
         """Let the many transactions of a block be cheap, as Database.kept_open does."""

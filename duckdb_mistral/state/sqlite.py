@@ -234,7 +234,9 @@ class SQLiteDatabase:
     def _told_errors(self) -> Iterator[None]:
         try:
             yield
-        except sa.exc.IntegrityError:
+        except sa.exc.IntegrityError as error:
+            if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_CONSTRAINT_TRIGGER":
+                raise LedgerError(str(error.orig)) from None  # it was moved, as its triggers say (`stamp.py`)
             raise
         except OSError as error:
             raise LedgerError(_unusable(self.path, str(error.strerror))) from error

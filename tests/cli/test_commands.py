@@ -170,6 +170,7 @@ def test_help_of_every_command(terminal: Terminal) -> None:
         "retry",
         "doctor",
         "clean",
+        "move",
         "shell",
         "extension",
     } <= set(commands)

@@ -162,3 +162,62 @@ def test_clean(terminal: Terminal) -> None:
     assert "No results that --results or --older-than name are kept here." in none.stderr
     assert terminal.run("results", submission_id).stdout == answers
     assert terminal.emulator.witness()["creates_received"] == 1
+
+
+@pytest.mark.skipif(not is_there(), reason="no PostgreSQL is installed here")
+def test_move(terminal: Terminal, tmp_path: Path) -> None:
+    """The command says how much went where and what the settings have to be; doctor says it too, and no password."""
+    (tmp_path / "store").mkdir()
+    team = {
+        "DUCKDB_MISTRAL_LEDGER": shared_server().new_url().replace("postgres@", "postgres:canary-password@"),
+        "DUCKDB_MISTRAL_STORE": f"file://{tmp_path / 'store'}",
+    }
+    place, home = f"at 127.0.0.1:{shared_server().port}/postgres", tmp_path / "home"
+    assert terminal.run("submit", "prompts.sql").returncode == 0
+    checked = terminal.run("doctor", **team)
+    assert f"`duckdb-mistral move --to team` has brought there what the ledger under {home} knows" in checked.stdout
+    there = terminal.run("move", "--to", "team", **team)
+    assert there.returncode == 0, there.stderr
+    lines = there.stdout.splitlines()
+    assert lines[0] == f"To the ledger {place}: 1 submission with 1 job."
+    assert lines[1].startswith(f"To the store {team['DUCKDB_MISTRAL_STORE']}: ")
+    assert lines[2].startswith(f"The ledger under {home} sends nothing from here on: leave DUCKDB_MISTRAL_LEDGER set.")
+    again = terminal.run("move", "--to", "team", **team)
+    assert (
+        "0 submissions with 0 jobs.\n1 submission it knew already; 0 jobs of them brought up to date." in again.stdout
+    )
+    assert ": 0 files, 0 bytes; " in again.stdout
+
+    checked = terminal.run("doctor", **team)
+    assert checked.returncode == 0
+    assert f"ok      ledger     The ledger under {home} was moved to the ledger {place}." in checked.stdout
+    without = terminal.run("doctor")
+    assert without.returncode == 1
+    assert f"not ok  state      The ledger under {home} was moved to the ledger {place}, so" in without.stdout
+    for arguments in (["submit", "prompts.sql"], ["clean", "--yes"], ["status"], ["doctor", "--repair"]):
+        refused = terminal.run(*arguments)
+        assert refused.returncode == 1
+        assert (
+            "Set DUCKDB_MISTRAL_LEDGER to its address again, or run `duckdb-mistral move --to home`" in refused.stderr
+        )
+
+    back = terminal.run("move", "--to", "home", **team)
+    assert back.returncode == 0, back.stderr
+    assert f"To the ledger under {home}: 0 submissions with 0 jobs." in back.stdout
+    assert f"The ledger {place} stays as it is, for others who use it. Unset DUCKDB_MISTRAL_LEDGER" in back.stdout
+    assert terminal.run("doctor").returncode == 0
+    for said in (there, again, checked, without, back):
+        assert "canary" not in said.stdout + said.stderr
+    assert terminal.emulator.witness()["creates_received"] == 1
+
+
+def test_move_without_a_team(terminal: Terminal) -> None:
+    """Without the settings of a team, or with a server that is down, the command says so in one sentence."""
+    alone = terminal.run("move", "--to", "team")
+    assert alone.returncode == 1
+    assert alone.stderr.startswith("Neither DUCKDB_MISTRAL_LEDGER nor DUCKDB_MISTRAL_STORE is set")
+    down = terminal.run("move", "--to", "home", DUCKDB_MISTRAL_LEDGER="postgresql://me:canary@127.0.0.1:9/team")
+    assert down.returncode == 1
+    assert down.stderr.startswith("The ledger at 127.0.0.1:9/team cannot be reached")
+    assert "canary" not in down.stdout + down.stderr
+    assert terminal.run("move").returncode == 2
