@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,13 @@ from faults.test_every_step import KILLED, STORY
 from faults.test_schedules import LAG, LAG_WAIT, LISTS_WAIT, PATIENCE, STOPS, WEATHER, WHAT
 from forking import Stopped, fork_to_stop
 from postgres import Postgres, is_there
-from support import KEY, clean_environment, environment_of, run_forked
+from support import KEY, clean_environment, environment_of, run_forked, settings_of
 
+from duckdb_mistral.batches.context import Context
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.maintenance.clean import Asked, clean
 from duckdb_mistral.runtime.failpoints import VARIABLE
+from duckdb_mistral.settings import Settings
 from duckdb_mistral.state import leases
 
 if TYPE_CHECKING:
@@ -49,8 +52,10 @@ WHERE = (CREATE, CREATE, UPLOAD, LIST, POLL, DOWNLOAD)
 TEAM_WEATHER = tuple(name for name in WEATHER if name not in ("restored", "stopped"))
 #: A create is looked for a little longer than it may take to leave and to be answered.
 WAIT = 2.5
-#: A killed process comes to about as many steps as there are on the whole way.
-MOST_STEPS = 90
+#: How many steps there are on the whole way: of one job, and of three.
+STEPS = (60, 135)
+#: Each schedule begins with one of these, as long as nothing is paid.
+FIRST = ("kill", "stop", "during", "together")
 #: What may happen next; a call of some machine is the most frequent.
 EVENTS = ("call",) * 5 + ("kill", "kill", "stop", "during", "during", "cut", "restart", "store", "together", "vanish", "wake")
 #: What may happen while a process is in the middle of a call.
@@ -155,7 +160,7 @@ class TeamSchedule:
     def kill(self) -> None:
         """Let a process be killed at some step; its disk is gone with its machine, or is still there."""
         machine = self.dice.choice(self.free())
-        step = self.dice.choice([f"*:{self.dice.randrange(1, MOST_STEPS)}", *STOPS])
+        step = self.dice.choice([f"*:{self.dice.randrange(1, STEPS[bool(self.limits)])}", *STOPS])
         self.told[-1] += f" {machine} {step}"
         child = run_forked(BRIEF + STORY, self.environment(machine, step))
         self.heard(child.stderr)
@@ -215,7 +220,7 @@ class TeamSchedule:
 
     def during(self) -> None:
         """Let what all share fail while a process is in the middle of a call."""
-        machine, step = self.dice.choice(self.free()), self.dice.randrange(1, MOST_STEPS)
+        machine, step = self.dice.choice(self.free()), self.dice.randrange(1, STEPS[bool(self.limits)])
         what = self.dice.choice(MEANWHILE)
         self.told[-1] += f" {machine} *:{step} {what}"
         stopped = fork_to_stop(BRIEF + STORY, self.environment(machine, f"stop:*:{step}"))
@@ -223,7 +228,7 @@ class TeamSchedule:
             return
         if self.dice.randrange(4) == 0:
             time.sleep(LEASE * 1.2)
-        with self.unusable() if what == "store" else suppress():
+        with self.unusable() if what == "store" else nullcontext():
             if what in ("cut", "restart"):
                 getattr(self, what)()
             self.heard(stopped.go_on())
@@ -296,8 +301,8 @@ class TeamSchedule:
         with Emulator(self.directory / "server", job_seconds=self.dice.choice([0, 0.2])) as self.emulator:
             try:
                 self.misbehave()
-                for _ in range(self.dice.randrange(4, 11)):
-                    event = self.dice.choice(EVENTS)
+                for number in range(self.dice.randrange(4, 11)):
+                    event = self.dice.choice(EVENTS if number else FIRST)
                     self.told.append(event)
                     getattr(self, "store_error" if event == "store" else event)()
                     if self.dice.randrange(4) == 0:
@@ -330,6 +335,9 @@ class TeamSchedule:
             user = self.user(machine)
             if machine < self.machines:
                 assert user.go_on(PATIENCE) == found
+                # What a killed process had begun to download stays if another machine has kept it meanwhile.
+                with closing(Context(Settings.resolve(settings_of(self.emulator, user.home, **self.settings)))) as here:
+                    clean(here, Asked(), free=True)
             else:  # a new one, with an empty disk
                 assert user.results() == found
             check_invariants(user, jobs=jobs)
