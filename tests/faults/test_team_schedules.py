@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from faults.harness import CREATE, DOWNLOAD, LIST, POLL, UPLOAD, Story, assert_no_key, bad_end, check_invariants, late_end
+from faults.harness import (
+    CREATE,
+    DOWNLOAD,
+    LIST,
+    POLL,
+    UPLOAD,
+    Story,
+    assert_no_key,
+    bad_end,
+    check_invariants,
+    late_end,
+)
 from faults.test_every_step import KILLED, STORY
 from faults.test_schedules import LAG, LAG_WAIT, LISTS_WAIT, PATIENCE, STOPS, WEATHER, WHAT
 from forking import Stopped, fork_to_stop
@@ -38,7 +49,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
-    not is_there() or not hasattr(signal, "SIGSTOP"), reason="no PostgreSQL is installed here, or nothing can be stopped"
+    not is_there() or not hasattr(signal, "SIGSTOP"),
+    reason="no PostgreSQL is installed here, or nothing can be stopped",
 )
 
 #: How many schedules share one test.
@@ -57,7 +69,19 @@ STEPS = (60, 135)
 #: Each schedule begins with one of these, as long as nothing is paid.
 FIRST = ("kill", "stop", "during", "together")
 #: What may happen next; a call of some machine is the most frequent.
-EVENTS = ("call",) * 5 + ("kill", "kill", "stop", "during", "during", "cut", "restart", "store", "together", "vanish", "wake")
+EVENTS = ("call",) * 5 + (
+    "kill",
+    "kill",
+    "stop",
+    "during",
+    "during",
+    "cut",
+    "restart",
+    "store",
+    "together",
+    "vanish",
+    "wake",
+)
 #: What may happen while a process is in the middle of a call.
 MEANWHILE = ("cut", "restart", "store", "nothing")
 #: Where a process stops that has taken no lock yet.
@@ -97,6 +121,7 @@ class TeamSchedule:
     rules: list[dict[str, Any]] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    is_bad: bool = False
     #: The users of the machines, and the processes that are stopped on them.
     users: dict[int, Story] = field(default_factory=dict)
     stopped: dict[int, tuple[Stopped, float]] = field(default_factory=dict)
@@ -255,7 +280,7 @@ class TeamSchedule:
 
     @contextmanager
     def unusable(self) -> Iterator[None]:
-        """Let the store be gone, as a disk of the network that is not mounted, or let one of its directories be a file."""
+        """Let the store be gone, as a disk that is not mounted, or let one of its directories be a file."""
         self.counts["store errors"] += 1
         place = self.store if self.dice.randrange(2) else self.store / self.dice.choice(["results", "spool"])
         aside = self.directory / "aside"
@@ -285,10 +310,9 @@ class TeamSchedule:
             rules.insert(0, {"skip": dice.randrange(4)} | dice.choice(WEATHER[self.weather]))
         if dice.randrange(2):
             rules.insert(0, late_end(dice))
-        if dice.randrange(6) == 0:  # told twice, a bad end is one, and what failed as a whole is sent anew
-            if not any("bad" in rule for rule in self.told):
-                rules.insert(0, bad_end(dice))
-                self.told.append("bad end")
+        if dice.randrange(6) == 0 and not self.is_bad:  # told twice, a bad end is one: what failed is sent anew
+            self.is_bad = True
+            rules.insert(0, bad_end(dice))
         if self.weather == "lagging":
             rules.append(LIST | {"lag": LAG, "times": 1_000})
         self.emulator.faults(*rules)
