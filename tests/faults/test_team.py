@@ -153,7 +153,7 @@ def test_stopped_on_another_machine(failpoint: str, emulator: Emulator, tmp_path
 
 
 def test_stopped_in_a_transaction(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
-    """A process that sleeps just before it commits what it records is not waited for, and takes over what others sent."""
+    """A process that sleeps before it commits what it records is not waited for, and takes over what others sent."""
     brief = f"{BRIEF}from duckdb_mistral.state import postgres\npostgres.IDLE_SECONDS = 1\n"
     told = environment(emulator, tmp_path / "asleep", ledger, "stop:before-commit:2", **TIMES)
     asleep = fork_to_stop(brief + STORY, clean_environment() | told)

@@ -34,7 +34,7 @@ from faults.harness import (
 from faults.test_every_step import KILLED, STORY
 from faults.test_schedules import LAG, LAG_WAIT, LISTS_WAIT, PATIENCE, STOPS, WEATHER, WHAT
 from forking import Stopped, fork_to_stop
-from postgres import Postgres, is_there
+from postgres import Postgres, Relay, is_there
 from support import KEY, clean_environment, environment_of, run_forked, settings_of
 
 from duckdb_mistral.batches.context import Context
@@ -57,7 +57,10 @@ pytestmark = pytest.mark.skipif(
 BATCH = 2
 #: How long a lock outlives its holder here.
 LEASE = 1.0
-BRIEF = f"from duckdb_mistral.state import leases\nleases.LEASE_SECONDS = {LEASE}\n"
+BRIEF = (
+    "from duckdb_mistral.state import leases, postgres\n"
+    f"leases.LEASE_SECONDS = {LEASE}\npostgres.IDLE_SECONDS = {LEASE:.0f}\n"
+)
 PASSWORD = "canary-password"
 WHERE = (CREATE, CREATE, UPLOAD, LIST, POLL, DOWNLOAD)
 #: All but those that `test_schedules` alone can make.
@@ -67,23 +70,19 @@ WAIT = 2.5
 #: How many steps there are on the whole way: of one job, and of three.
 STEPS = (60, 135)
 #: Each schedule begins with one of these, as long as nothing is paid.
-FIRST = ("kill", "stop", "during", "together")
+FIRST = ("kill", "stop", "during", "together", "lose_answer")
 #: What may happen next; a call of some machine is the most frequent.
-EVENTS = ("call",) * 5 + (
-    "kill",
-    "kill",
-    "stop",
-    "during",
-    "during",
-    "cut",
-    "restart",
-    "store",
-    "together",
-    "vanish",
-    "wake",
+EVENTS = (
+    *("call", "call", "call", "call", "call", "kill", "kill", "stop", "stop", "during", "during", "lose_answer"),
+    *("lose_answer", "cut", "restart", "store", "together", "vanish", "wake", "wake"),
 )
 #: What may happen while a process is in the middle of a call.
 MEANWHILE = ("cut", "restart", "store", "nothing")
+#: Statements of which PostgreSQL's answer may be lost, by what is in them.
+STATEMENTS = (
+    *("COMMIT", "UPDATE jobs SET step", "UPDATE parts SET file_id", "UPDATE jobs SET results"),
+    *("INSERT INTO locks", "UPDATE locks", "DELETE FROM locks", "INSERT INTO submissions", "SELECT"),
+)
 #: Where a process stops that has taken no lock yet.
 BEGUN = "stop:before-spool-write"
 
@@ -109,6 +108,12 @@ def own_server() -> Postgres:
     server = Postgres("synchronous_commit=on")
     atexit.register(server.remove)
     return server
+
+
+@functools.cache
+def way() -> Relay:
+    """Return the way to that server, on which answers are lost."""
+    return Relay(own_server().port)
 
 
 @dataclass
@@ -137,7 +142,9 @@ class TeamSchedule:
         waits = {"lists": LISTS_WAIT, "lagging": LAG_WAIT}
         self.store = self.directory / "store"
         self.store.mkdir(parents=True)
-        self.ledger = own_server().new_url().replace("postgres@", f"postgres:{PASSWORD}@")
+        self.schema = own_server().new_url().rpartition("%3D")[2]
+        address = own_server().url(self.schema).replace(f":{own_server().port}/", f":{way().port}/")
+        self.ledger = address.replace("postgres@", f"postgres:{PASSWORD}@")
         self.settings = self.limits | {
             "deadline_seconds": 1,
             "reconcile_seconds": waits.get(self.weather, WAIT),
@@ -214,7 +221,8 @@ class TeamSchedule:
         """Let a process be stopped for longer than its locks live, while the others go on."""
         if len(self.free()) == 1:
             return
-        machine, step = self.dice.choice(self.free()), self.dice.choice(STOPS)
+        machine = self.dice.choice(self.free())
+        step = self.dice.choice([f"*:{self.dice.randrange(1, STEPS[bool(self.limits)])}", *STOPS])
         self.told[-1] += f" {machine} {step}"
         stopped = fork_to_stop(BRIEF + STORY, self.environment(machine, f"stop:{step}"))
         if stopped is not None:
@@ -222,15 +230,15 @@ class TeamSchedule:
             self.stopped[machine] = (stopped, time.monotonic())
 
     def wake(self) -> None:
-        """Let one that was stopped go on, once its locks have expired."""
-        if not self.stopped:
-            return
-        machine = self.dice.choice(list(self.stopped))
-        self.told[-1] += f" {machine}"
-        stopped, since = self.stopped[machine]
-        time.sleep(max(0.0, since + LEASE * 1.2 - time.monotonic()))
-        del self.stopped[machine]
-        self.heard(stopped.go_on())
+        """Let some that were stopped go on at once, when their locks have expired."""
+        woken = self.dice.sample(list(self.stopped), self.dice.randrange(len(self.stopped)) + 1) if self.stopped else []
+        self.told[-1] += f" {woken}"
+        for machine in woken:
+            time.sleep(max(0.0, self.stopped[machine][1] + LEASE * 1.2 - time.monotonic()))
+        for machine in woken:
+            os.kill(self.stopped[machine][0].pid, signal.SIGCONT)
+        for machine in woken:
+            self.heard(self.stopped.pop(machine)[0].go_on())
 
     def together(self) -> None:
         """Let two machines submit at the same moment, each in a process of its own."""
@@ -272,6 +280,12 @@ class TeamSchedule:
         self.counts["restarts"] += 1
         own_server().stop("immediate")
         own_server().start()
+
+    def lose_answer(self) -> None:
+        """Let PostgreSQL do what a statement asks for, and lose its answer with the connection."""
+        marker = self.dice.choice(STATEMENTS)
+        self.told[-1] += f" {marker}"
+        way().lose_answer(marker, self.dice.randrange(1, 3))
 
     def store_error(self) -> None:
         """Let the store be unusable during a call."""
@@ -322,6 +336,7 @@ class TeamSchedule:
 
     def run(self) -> None:
         """Run it, and check what must be true at the end."""
+        lost_before = way().lost
         with Emulator(self.directory / "server", job_seconds=self.dice.choice([0, 0.2])) as self.emulator:
             try:
                 self.misbehave()
@@ -331,7 +346,9 @@ class TeamSchedule:
                     getattr(self, "store_error" if event == "store" else event)()
                     if self.dice.randrange(4) == 0:
                         self.misbehave()
+                way().lose_answer("", 0)
                 self.end()
+                self.counts["answers of PostgreSQL lost"] += way().lost - lost_before
             except BaseException as error:
                 error.add_note(
                     f"--seed {self.seed} --team-schedules 1 runs it again; {self.machines} machines, {self.weather}, "
@@ -339,6 +356,7 @@ class TeamSchedule:
                 )
                 raise
             finally:
+                way().lose_answer("", 0)
                 for stopped, _ in self.stopped.values():
                     stopped.kill()
                 for user in self.users.values():
@@ -380,9 +398,8 @@ class TeamSchedule:
             for path in directory.rglob("*"):
                 assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
         assert not any(PASSWORD in said for said in self.said)
-        schema = self.ledger.rpartition("%3D")[2]
         for table in ("meta", "submissions", "parts", "jobs", "locks"):
-            told = str(own_server().execute(f"SELECT * FROM {schema}.{table}"))
+            told = str(own_server().execute(f"SELECT * FROM {self.schema}.{table}"))
             assert PASSWORD not in told
             assert KEY not in told
 
