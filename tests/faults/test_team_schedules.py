@@ -139,6 +139,8 @@ class TeamSchedule:
             [{}, {"max_requests_per_job": 4}, {"max_requests_per_job": 4, "max_pending_requests": 8}]
         )
         self.weather = self.dice.choice(TEAM_WEATHER)
+        self.arguments = self.dice.choice(["", "", ", reuse := 'requests'"])
+        self.story = BRIEF + STORY.replace("submit('staging'", f"submit('staging'{self.arguments}")
         waits = {"lists": LISTS_WAIT, "lagging": LAG_WAIT}
         self.store = self.directory / "store"
         self.store.mkdir(parents=True)
@@ -165,7 +167,9 @@ class TeamSchedule:
     def user(self, machine: int) -> Story:
         """Return the user of a machine, who has one connection all the time."""
         if machine not in self.users:
-            self.users[machine] = Story(self.emulator, self.home(machine), settings=self.settings, said=self.said)
+            self.users[machine] = Story(
+                self.emulator, self.home(machine), settings=self.settings, arguments=self.arguments, said=self.said
+            )
         return self.users[machine]
 
     def environment(self, machine: int, step: str) -> dict[str, str]:
@@ -194,7 +198,7 @@ class TeamSchedule:
         machine = self.dice.choice(self.free())
         step = self.dice.choice([f"*:{self.dice.randrange(1, STEPS[bool(self.limits)])}", *STOPS])
         self.told[-1] += f" {machine} {step}"
-        child = run_forked(BRIEF + STORY, self.environment(machine, step))
+        child = run_forked(self.story, self.environment(machine, step))
         self.heard(child.stderr)
         assert child.returncode in (0, 1, KILLED), child.returncode
         self.counts["kills"] += child.returncode == KILLED
@@ -224,7 +228,7 @@ class TeamSchedule:
         machine = self.dice.choice(self.free())
         step = self.dice.choice([f"*:{self.dice.randrange(1, STEPS[bool(self.limits)])}", *STOPS])
         self.told[-1] += f" {machine} {step}"
-        stopped = fork_to_stop(BRIEF + STORY, self.environment(machine, f"stop:{step}"))
+        stopped = fork_to_stop(self.story, self.environment(machine, f"stop:{step}"))
         if stopped is not None:
             self.counts["stops"] += 1
             self.stopped[machine] = (stopped, time.monotonic())
@@ -243,7 +247,7 @@ class TeamSchedule:
     def together(self) -> None:
         """Let two machines submit at the same moment, each in a process of its own."""
         pair = self.dice.sample(self.free(), min(2, len(self.free())))
-        begun = [fork_to_stop(BRIEF + STORY, self.environment(machine, BEGUN)) for machine in pair]
+        begun = [fork_to_stop(self.story, self.environment(machine, BEGUN)) for machine in pair]
         here = [one for one in begun if one is not None]
         for one in here:
             os.kill(one.pid, signal.SIGCONT)
@@ -256,7 +260,7 @@ class TeamSchedule:
         machine, step = self.dice.choice(self.free()), self.dice.randrange(1, STEPS[bool(self.limits)])
         what = self.dice.choice(MEANWHILE)
         self.told[-1] += f" {machine} *:{step} {what}"
-        stopped = fork_to_stop(BRIEF + STORY, self.environment(machine, f"stop:*:{step}"))
+        stopped = fork_to_stop(self.story, self.environment(machine, f"stop:*:{step}"))
         if stopped is None:
             return
         if self.dice.randrange(4) == 0:
@@ -352,7 +356,8 @@ class TeamSchedule:
             except BaseException as error:
                 error.add_note(
                     f"--seed {self.seed} --team-schedules 1 runs it again; {self.machines} machines, {self.weather}, "
-                    f"limits {self.limits}, events {'; '.join(self.told)}, rules {self.rules}, said {self.said}"
+                    f"limits {self.limits}{self.arguments}, events {'; '.join(self.told)}, "
+                    f"rules {self.rules}, said {self.said}"
                 )
                 raise
             finally:
