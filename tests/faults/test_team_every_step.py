@@ -43,6 +43,7 @@ def test_machine_lost_at_every_step(
             "store": f"file://{store}",
             "ledger": shared_server().new_url(),
             "max_requests_per_job": 6,
+            "max_pending_requests": 6,  # so the second part is not uploaded before the first one has ended
         }
         with Emulator(tmp_path / f"server-{number}") as emulator:
             environment = environment_of(emulator, home) | {VARIABLE: f"*:{number}"}
