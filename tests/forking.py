@@ -30,11 +30,13 @@ IMPORTED = (
     "mistralai.client.sdk",
     "numpy",
     "pandas",
+    "psycopg",
     "pyarrow.compute",
     "pyarrow.dataset",
     "pyarrow.parquet",
     "pydantic",
     "rich.table",
+    "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
 )
 

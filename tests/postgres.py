@@ -147,7 +147,11 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._port))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._port))
+                except ConnectionRefusedError:  # it is being restarted
+                    client.close()
+                    continue
                 losing = threading.Event()
                 for source, target, asks in ((client, server, True), (server, client, False)):
                     threading.Thread(target=self._pass, args=(source, target, losing, asks), daemon=True).start()

@@ -49,6 +49,9 @@ IDLE_CONNECTIONS = 2
 PAUSES = (0.05, 0.3, 1.0, 2.0)
 #: After so many seconds none is tried again: what did not answer for so long will not.
 MOST_SECONDS = 8.0
+#: A transaction whose process is stopped, or whose machine died, is ended by the server after so many seconds: others
+#: may wait for its rows, and a connection that was cut may count as one for hours.
+IDLE_SECONDS = 30
 #: The lock of whoever makes or changes tables, until the end of its transaction.
 TABLES_LOCK = 7_261_001
 #: Without a table of its own, a ledger is made in the first schema of the search path.
@@ -131,6 +134,7 @@ class PostgresDatabase:
         """Yield a connection in a transaction, which is committed when the block has ended."""
         self._check_writable()
         with self._told_errors(), self._engine.connect() as connection, _watched(connection):
+            connection.execute(sa.text(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"))
             yield connection
             failpoint("before-commit", writes=True)
             connection.commit()

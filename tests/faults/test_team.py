@@ -16,6 +16,7 @@ from faults.harness import QUICK, Story, check_invariants
 from faults.test_every_step import KILLED, STORY
 from faults.test_many_processes import SUBMIT
 from faults.test_secrets import STORY as SECRETS
+from forking import fork_to_stop
 from postgres import is_there, shared_server
 from support import clean_environment, connect, environment_of, make_staging, rows, run_forked, submitted
 
@@ -149,6 +150,29 @@ def test_stopped_on_another_machine(failpoint: str, emulator: Emulator, tmp_path
     said = child.communicate(timeout=60)[1]
     assert "Traceback" not in said
     assert child.returncode == 0 or "nothing more is sent" in said or "Run the statement again" in said
+    check_invariants(story)
+    story.close()
+
+
+@pytest.mark.usefixtures("_brief")
+def test_stopped_in_a_transaction(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
+    """A process that sleeps before it commits what it records is not waited for, and takes over what others sent."""
+    brief = f"{BRIEF}from duckdb_mistral.state import postgres\npostgres.IDLE_SECONDS = 1\n"
+    told = environment(emulator, tmp_path / "asleep", ledger, "stop:before-commit:2", **TIMES)
+    asleep = fork_to_stop(brief + STORY, clean_environment() | told)
+    assert asleep is not None
+    schema = ledger.rpartition("%3D")[2]
+    try:
+        story = Story(emulator, tmp_path / "awake", settings=TIMES | {"ledger": ledger})
+        story.submit()
+        assert len(shared_server().execute(f"SELECT * FROM {schema}.submissions")) == 1
+    except BaseException:
+        asleep.kill()
+        raise
+    said = asleep.go_on()
+    assert "Traceback" not in said
+    assert "cannot be used" not in said
+    assert {row["outcome"] for row in story.go_on()} == {"ok"}
     check_invariants(story)
     story.close()
 
