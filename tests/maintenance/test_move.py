@@ -33,7 +33,6 @@ from duckdb_mistral.maintenance.move import Moved, move_home, move_to_team
 from duckdb_mistral.results import convert
 from duckdb_mistral.runtime.failpoints import VARIABLE
 from duckdb_mistral.settings import Settings
-from duckdb_mistral.state import leases
 from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
 
@@ -45,20 +44,10 @@ pytestmark = pytest.mark.skipif(not is_there(), reason="no PostgreSQL is install
 KILLED = -9
 #: The loop is cut into strides, so that workers share it.
 STRIDES = range(3)
-#: How long a lock outlives its holder here.
-LEASE = 1.5
-MOVE = f"""
-from duckdb_mistral.state import leases
-leases.LEASE_SECONDS = {LEASE}
+MOVE = """
 from duckdb_mistral.cli.commands import main
 main()
 """
-
-
-@pytest.fixture(autouse=True)
-def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less for the locks of who died."""
-    monkeypatch.setattr(leases, "LEASE_SECONDS", LEASE)
 
 
 @pytest.fixture
@@ -349,7 +338,7 @@ def test_requests_that_were_not_sent(emulator: Emulator, home: Path, team: dict[
 
 def test_forgotten_by_another_home(emulator: Emulator, home: Path, team: dict[str, Any]) -> None:
     """Requests that another home has forgotten do not make a ledger that comes home count as older than them."""
-    fill(emulator, home)
+    last = [*fill(emulator, home)][-1]
     moved(emulator, home, "team", **team)
     ledger = Ledger(Home(home), team["ledger"])
     with closing(ledger.database):
@@ -358,7 +347,6 @@ def test_forgotten_by_another_home(emulator: Emulator, home: Path, team: dict[st
         spool.mkdir()
         (spool / "recorded.json").touch()
         assert ledger.forget(submission.submission_id)
-    last = submit_again(emulator, home, **team)
     moved(emulator, home, "home", **team)
     assert submit_again(emulator, home) == last
 
