@@ -302,9 +302,9 @@ class TeamSchedule:
         self.counts["store errors"] += 1
         place = self.store if self.dice.randrange(2) else self.store / self.dice.choice(["results", "spool"])
         aside = self.directory / "aside"
-        is_there = place.exists()
+        was_there = place.exists()
         self.told[-1] += f", without {place.name}"
-        if is_there:
+        if was_there:
             place.rename(aside)
         if place != self.store:
             place.touch()
@@ -314,7 +314,7 @@ class TeamSchedule:
             if place.is_dir():  # made anew meanwhile, which the disk hides once it is mounted
                 shutil.rmtree(place)
             place.unlink(missing_ok=True)
-            if is_there:
+            if was_there:
                 aside.rename(place)
 
     def misbehave(self) -> None:
