@@ -90,6 +90,7 @@ class PostgresDatabase:
                 f"A ledger on PostgreSQL needs psycopg, which cannot be imported ({error}), so nothing is sent. "
                 "Install it: pip install 'duckdb-mistral[team]'"
             ) from None
+        self._closed = False
         #: Each statement is a transaction of its own, without a round trip for its beginning or its end.
         self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         sa.event.listen(self._engine, "before_cursor_execute", _cleaned, retval=True)
@@ -218,7 +219,8 @@ class PostgresDatabase:
         """Do nothing: there is no file to move."""
 
     def close(self) -> None:
-        """Close the connections that are idle."""
+        """Close the connections that are idle, and those in use once they are."""
+        self._closed = True
         self._engine.dispose()
 
     def _check_writable(self) -> None:
@@ -226,8 +228,12 @@ class PostgresDatabase:
             raise read_only(self.home.path)
 
     def _on(self, work: Callable[[sa.Connection], Result]) -> Result:
-        with self._told_errors(), self._alone.connect() as connection, _watched(connection):
-            return work(connection)
+        try:
+            with self._told_errors(), self._alone.connect() as connection, _watched(connection):
+                return work(connection)
+        finally:
+            if self._closed:  # meanwhile: another thread may have renewed a lease
+                self._engine.dispose()
 
     def _repeated(self, once: Callable[[], Result]) -> Result:
         """Return what `once` returns, called again where the connection was lost or another transaction was in the way.
