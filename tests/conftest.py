@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this suite."""
     parser.addoption("--golden", action="store_true", help="write the golden files anew instead of comparing")
     parser.addoption("--schedules", type=int, default=40, help="how many random schedules of faults are run")
-    parser.addoption("--team-schedules", type=int, default=6, help="how many random schedules of a team are run")
+    parser.addoption("--team-schedules", type=int, default=4, help="how many random schedules of a team are run")
     parser.addoption("--every", type=int, default=3, help="kill at every how manieth step; 1 is all of them")
     parser.addoption("--seed", type=int, default=1, help="the seed of the first random schedule")
     parser.addoption("--fault-table", action="store_true", help="print which tests have run for which fault")
