@@ -31,7 +31,11 @@ class ClashError(LedgerError):
 
 def told(error: sa.exc.DBAPIError, address: Address) -> LedgerError:
     """Return the error that tells a user what became of a statement."""
-    reason = address.hide(" ".join(str(error.orig).split()))
+    # What the driver asks back is what the sentence says anyway.
+    lines = [
+        line.strip() for line in str(error.orig).splitlines() if not line.strip().startswith("Is the server running")
+    ]
+    reason = address.hide(" ".join(" ".join(lines).split()))
     state = getattr(error.orig, "sqlstate", None) or ""
     where = f"The ledger at {address.shown}"
     if state in CLASHES:
