@@ -80,7 +80,7 @@ class LedgerError(MistralBatchError):
 
 
 class StoreError(LedgerError):
-    """The store that the setting `store` names cannot be used, or has lost a file; nothing is paid twice for that."""
+    """The store cannot be used, or has lost a file; nothing is paid twice for that."""
 
 
 class ApiError(MistralBatchError):
