@@ -56,7 +56,9 @@ def test_one_asks_for_all(tmp_path: Path) -> None:
                 assert list(ends) == [["SUCCESS"]] * machines
             asked.append(polls(emulator) - before)
     alone, together = asked
-    assert together <= 2 * alone
+    # Each by itself would ask as often as one does; one that begins late asks once more.
+    assert together <= 2 * alone + MACHINES
+    assert together < MACHINES * alone
 
 
 def test_jobs_of_another_key(tmp_path: Path) -> None:
