@@ -69,10 +69,10 @@ def status_in_turn(context: Context, identifier: str | None, seconds: float) -> 
     accounts = {_account_of(context, submission_id) for submission_id in {job.submission_id for job in jobs}}
     # Whoever asks for all leaves out what another key has submitted: it may be of another workspace.
     if accounts != {account} or all(job.ended for job in jobs):
-        return status(context, identifier)
+        return _known(context, identifier, poll(context, identifier, jobs))
     with context.locks.turn(poll_lock(account), seconds) as turn:
         beside = ledger.unsettled_jobs(account=account) if turn.is_ours else ()
-        polled = poll(context, identifier, ask=turn.is_ours, beside=beside)
+        polled = poll(context, identifier, jobs, ask=turn.is_ours, beside=beside)
         turn.in_vain = polled.trouble is not None
     return _known(context, identifier, polled)
 
@@ -88,15 +88,23 @@ def _known(context: Context, identifier: str | None, polled: Polled) -> Polled:
     return polled
 
 
-def poll(context: Context, identifier: str | None, *, ask: bool = True, beside: Iterable[Job] = ()) -> Polled:
-    """Return the jobs as `status` does, whether the workspace knows them or not.
+def poll(
+    context: Context,
+    identifier: str | None,
+    jobs: Sequence[Job] | None = None,
+    *,
+    ask: bool = True,
+    beside: Iterable[Job] = (),
+) -> Polled:
+    """Return the jobs as `status` does, whether the workspace knows them or not; `jobs`, if the caller has found them.
 
     Unless `ask`, as the ledger knows them; the API is asked for those `beside` in passing.
     """
     with context.ledger.kept_open():
-        jobs = find(context, identifier) if identifier is not None else context.ledger.jobs()
+        if jobs is None:
+            jobs = find(context, identifier) if identifier is not None else context.ledger.jobs()
         if not context.ledger.writable:  # what the API says could not be written down
-            return Polled(jobs=jobs)
+            return Polled(jobs=list(jobs))
         refreshed, reasons = _moved_on(context, jobs, all_told=identifier is not None, ask=ask, beside=beside)
         found = _as_told(context, jobs, refreshed, reasons)
     return Polled(jobs=found, gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told)

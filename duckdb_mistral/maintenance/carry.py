@@ -12,7 +12,7 @@ from duckdb_mistral.results.responses import kept_results, lines_of, size_of
 from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.inventory import entries, finished
 from duckdb_mistral.state.moving import record_sizes
-from duckdb_mistral.state.names import copied_by, found_by, hashed_part, keys_path, results_lock, stem_of
+from duckdb_mistral.state.names import keys_path, results_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +88,7 @@ class Carrier:
         unanswered = {self._home.part(job.submission_id or "", job.part) for job in jobs if job.results is None}
         wanted = {keys_path(part) for part in unanswered}
         for path in self._sizes:
-            if not (path in wanted or self._is_of(path, known)):
+            if path not in wanted and self._home.submission_of(path) not in known:
                 continue
             if path.exists():
                 self._found(path)
@@ -132,19 +132,12 @@ class Carrier:
         """Yield the files under `home`, beside results of jobs, that submissions need on other machines too."""
         for directory in (self._home.results, self._home.hashed):
             for path in finished(entries(directory)):
-                if self._is_of(path, known):
+                if self._home.submission_of(path) in known:
                     yield path
         for submission_id in sorted(known):
             for path in entries(self._home.spool(submission_id)):
                 if path == keys_path(path):
                     yield path
-
-    def _is_of(self, path: Path, known: set[str]) -> bool:
-        """Tell whether a file is of what a known submission reuses, or of the hashes of its requests."""
-        stem = stem_of(path)
-        if path.parent == self._home.results:
-            return found_by(stem) in known
-        return path.parent == self._home.hashed and (copied_by(stem) or hashed_part(stem)[0]) in known
 
 
 def _files_of(kept: Path) -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.state.inventory import Kind
-from duckdb_mistral.state.names import copied_by, found_by, hashed_part, job_named, keys_path, results_lock, stem_of
+from duckdb_mistral.state.names import job_named, keys_path, results_lock, stem_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -76,14 +76,12 @@ class Stored:
         return self._jobs.get(stem_of(path)) if path.parent == self._home.results else None
 
     def _is_named(self, path: Path) -> bool:
-        stem = stem_of(path)
+        submission_id = self._home.submission_of(path)
+        if submission_id is not None:
+            return submission_id in self._submissions
         if path.parent == self._home.results:
-            found = found_by(stem)
-            if found is not None:
-                return found in self._submissions
+            stem = stem_of(path)
             return stem in self._jobs or self._ledger.job(job_named(stem)) is not None
-        if path.parent == self._home.hashed:
-            return (copied_by(stem) or hashed_part(stem)[0]) in self._submissions
         return path.parent.parent == self._home.spools and path.parent.name in self._submissions
 
 

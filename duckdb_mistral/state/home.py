@@ -156,6 +156,13 @@ class Home:
         """Return the file of the rows of a submission that were answered before."""
         return self.kept(f"{names.FOUND}{submission_id}.parquet")
 
+    def submission_of(self, path: Path) -> str | None:
+        """Return the submission whose rows that were answered before, copies or hashes a file keeps; else None."""
+        stem = names.stem_of(path)
+        if path.parent == self.results:
+            return names.found_by(stem)
+        return (names.copied_by(stem) or names.hashed_part(stem)[0]) if path.parent == self.hashed else None
+
     def scratch(self, job: Job) -> Path:
         """Return the directory of a job's results on their way; whoever holds `names.results_lock` works there."""
         return self.results / f"{names.SCRATCH}{job.key}"
