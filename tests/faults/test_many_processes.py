@@ -30,24 +30,28 @@ print("", con.execute("SELECT job_id FROM mistral_batch_submit('staging')").fetc
 """
 
 
-@pytest.mark.fault("F14")
-def test_four_processes_submit_the_same(emulator: Emulator, home: Path, tmp_path: Path) -> None:
-    """Four processes that submit the same ten thousand rows at once get one and the same job."""
-    start = tmp_path / "start"
+def submitted_at_once(start: Path, environments: list[dict[str, str]]) -> set[str]:
+    """Submit the same rows in as many processes, at the moment at which `start` is made; return all jobs."""
     children = [
         subprocess.Popen(
             [sys.executable, "-c", SUBMIT, str(start)],
-            env=clean_environment() | environment_of(emulator, home),
+            env=clean_environment() | environment,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(4)
+        for environment in environments
     ]
     for child in children:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
     start.touch()
-    said = {child.communicate(timeout=120)[0].split()[-1] for child in children}
+    return {child.communicate(timeout=120)[0].split()[-1] for child in children}
+
+
+@pytest.mark.fault("F14")
+def test_four_processes_submit_the_same(emulator: Emulator, home: Path, tmp_path: Path) -> None:
+    """Four processes that submit the same ten thousand rows at once get one and the same job."""
+    said = submitted_at_once(tmp_path / "start", [environment_of(emulator, home)] * 4)
     assert len(said) == 1
     assert said != {""}
     witness = emulator.witness()

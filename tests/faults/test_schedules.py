@@ -91,6 +91,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seeds", batches, ids=[f"seeds {batch[0]} to {batch[-1]}" for batch in batches])
 
 
+def drawn(dice: random.Random, weather: str) -> list[dict[str, Any]]:
+    """Return rules for up to five faults, each at some request of its route."""
+    rules = [
+        dice.choice(WHERE) | dice.choice(WHAT) | {"skip": dice.randrange(3), "times": dice.randrange(1, 3)}
+        for _ in range(dice.randrange(1, 5))
+    ]
+    if WEATHER[weather]:
+        rules.insert(0, {"skip": dice.randrange(4)} | dice.choice(WEATHER[weather]))
+    if dice.randrange(2):
+        rules.insert(0, late_end(dice))
+    return rules
+
+
 @dataclass
 class Schedule:
     """One run: a user who repeats the statements while faults come and go."""
@@ -117,14 +130,7 @@ class Schedule:
     def misbehave(self, emulator: Emulator) -> None:
         """Let up to five faults come, each at some request of its route."""
         dice = self.dice
-        rules = [
-            dice.choice(WHERE) | dice.choice(WHAT) | {"skip": dice.randrange(3), "times": dice.randrange(1, 3)}
-            for _ in range(dice.randrange(1, 5))
-        ]
-        if WEATHER[self.weather]:
-            rules.insert(0, {"skip": dice.randrange(4)} | dice.choice(WEATHER[self.weather]))
-        if dice.randrange(2):
-            rules.insert(0, late_end(dice))
+        rules = drawn(dice, self.weather)
         if self.weather == "lagging":
             rules.append(LIST | {"lag": LAG, "times": 1_000})
         emulator.faults(*rules)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from faults.harness import QUICK, Story, check_invariants
+from faults.test_every_step import KILLED, STORY, STRIDES
 from support import environment_of, run_forked
 
 from duckdb_mistral.emulator import Emulator
@@ -14,22 +15,6 @@ from duckdb_mistral.runtime.failpoints import VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-STRIDES = range(4)
-KILLED = -9
-STORY = """
-import sys
-import duckdb
-import duckdb_mistral
-con = duckdb_mistral.connect()
-con.execute("CREATE TABLE staging AS SELECT range::VARCHAR AS custom_id, 'prompt ' || range AS prompt FROM range(10)")
-try:
-    submission_id = con.execute("FROM mistral_batch_submit('staging')").fetchall()[0][0]
-    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id}).fetchall()
-    con.execute(f"FROM mistral_batch_results('{submission_id}')").fetchall()
-except duckdb.Error as error:
-    sys.exit(str(error))
-"""
 
 
 @pytest.mark.newest

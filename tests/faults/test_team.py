@@ -14,7 +14,7 @@ import duckdb
 import pytest
 from faults.harness import QUICK, Story, check_invariants
 from faults.test_every_step import KILLED, STORY
-from faults.test_many_processes import SUBMIT
+from faults.test_many_processes import submitted_at_once
 from faults.test_secrets import STORY as SECRETS
 from forking import fork_to_stop
 from postgres import is_there, shared_server
@@ -89,21 +89,8 @@ def test_same_content_from_another_home(emulator: Emulator, tmp_path: Path, ledg
 
 def test_homes_that_submit_at_once(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
     """Homes that submit the same ten thousand rows at the very same moment get one and the same job."""
-    start = tmp_path / "start"
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", SUBMIT, str(start)],
-            env=clean_environment() | environment(emulator, tmp_path / str(number), ledger, deadline_seconds=30),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(4)
-    ]
-    for child in children:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-    start.touch()
-    said = {child.communicate(timeout=120)[0].split()[-1] for child in children}
+    homes = [environment(emulator, tmp_path / str(number), ledger, deadline_seconds=30) for number in range(4)]
+    said = submitted_at_once(tmp_path / "start", homes)
     assert len(said) == 1
     witness = emulator.witness()
     assert (witness["jobs_stored"], witness["uploads_stored"], witness["creates_received"]) == (1, 1, 1)

@@ -20,19 +20,14 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 from faults.harness import (
-    CREATE,
-    DOWNLOAD,
     LIST,
-    POLL,
-    UPLOAD,
     Story,
     assert_no_key,
     bad_end,
     check_invariants,
-    late_end,
 )
 from faults.test_every_step import KILLED, STORY
-from faults.test_schedules import LAG, LAG_WAIT, LISTS_WAIT, PATIENCE, STOPS, WEATHER, WHAT
+from faults.test_schedules import LAG, LAG_WAIT, LISTS_WAIT, PATIENCE, STOPS, WEATHER, drawn
 from forking import Stopped, fork_to_stop
 from postgres import Postgres, Relay, is_there
 from support import KEY, clean_environment, environment_of, run_forked, settings_of
@@ -62,7 +57,6 @@ BRIEF = (
     f"leases.LEASE_SECONDS = {LEASE}\npostgres.IDLE_SECONDS = {LEASE:.0f}\n"
 )
 PASSWORD = "canary-password"
-WHERE = (CREATE, CREATE, UPLOAD, LIST, POLL, DOWNLOAD)
 #: All but those that `test_schedules` alone can make.
 TEAM_WEATHER = tuple(name for name in WEATHER if name not in ("restored", "stopped"))
 #: A create is looked for a little longer than it may take to leave and to be answered.
@@ -320,14 +314,7 @@ class TeamSchedule:
     def misbehave(self) -> None:
         """Let up to five faults come, each at some request of its route."""
         dice = self.dice
-        rules = [
-            dice.choice(WHERE) | dice.choice(WHAT) | {"skip": dice.randrange(3), "times": dice.randrange(1, 3)}
-            for _ in range(dice.randrange(1, 5))
-        ]
-        if WEATHER[self.weather]:
-            rules.insert(0, {"skip": dice.randrange(4)} | dice.choice(WEATHER[self.weather]))
-        if dice.randrange(2):
-            rules.insert(0, late_end(dice))
+        rules = drawn(dice, self.weather)
         if dice.randrange(6) == 0 and not self.is_bad:  # told twice, a bad end is one: what failed is sent anew
             self.is_bad = True
             rules.insert(0, bad_end(dice))
