@@ -13,7 +13,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,9 @@ from faults.harness import (
 from faults.test_every_step import KILLED, STORY
 from faults.test_schedules import LAG, LAG_WAIT, LISTS_WAIT, PATIENCE, STOPS, WEATHER, drawn
 from forking import Stopped, fork_to_stop
+from object_server import ObjectServer, serving
 from postgres import Postgres, Relay, is_there
+from pyarrow import fs
 from support import KEY, clean_environment, environment_of, run_forked, settings_of
 
 from duckdb_mistral.batches.context import Context
@@ -37,7 +39,7 @@ from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.maintenance.clean import Asked, clean
 from duckdb_mistral.runtime.failpoints import VARIABLE
 from duckdb_mistral.settings import Settings
-from duckdb_mistral.state import leases
+from duckdb_mistral.state import leases, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,9 +54,12 @@ pytestmark = pytest.mark.skipif(
 BATCH = 2
 #: How long a lock outlives its holder here.
 LEASE = 1.0
+#: How long a server of objects that says nothing is waited for here, once.
+QUIET = 1
 BRIEF = (
-    "from duckdb_mistral.state import leases, postgres\n"
+    "from duckdb_mistral.state import leases, postgres, store\n"
     f"leases.LEASE_SECONDS = {LEASE}\npostgres.IDLE_SECONDS = {LEASE:.0f}\n"
+    f"store.QUIET_SECONDS = {QUIET}\nstore.ATTEMPTS = 1\n"
 )
 PASSWORD = "canary-password"
 #: All but those that `test_schedules` alone can make.
@@ -92,8 +97,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait less for the locks of who died."""
+    """Wait less for the locks of who died, and for a server that says nothing."""
     monkeypatch.setattr(leases, "LEASE_SECONDS", LEASE)
+    monkeypatch.setattr(store, "QUIET_SECONDS", QUIET)
+    monkeypatch.setattr(store, "ATTEMPTS", 1)
+    for name, value in own_objects().environment.items():
+        monkeypatch.setenv(name, value)
 
 
 @functools.cache
@@ -102,6 +111,14 @@ def own_server() -> Postgres:
     server = Postgres("synchronous_commit=on")
     atexit.register(server.remove)
     return server
+
+
+@functools.cache
+def own_objects() -> ObjectServer:
+    """Return a server of the S3 API that no other file's tests use."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(serving())
 
 
 @functools.cache
@@ -128,7 +145,7 @@ class TeamSchedule:
     def __post_init__(self) -> None:
         """Throw the dice."""
         self.dice = random.Random(self.seed)
-        self.machines = self.dice.randrange(2, 5)
+        self.machines = self.dice.randrange(2, 7)
         self.limits: dict[str, Any] = self.dice.choice(
             [{}, {"max_requests_per_job": 4}, {"max_requests_per_job": 4, "max_pending_requests": 8}]
         )
@@ -138,6 +155,7 @@ class TeamSchedule:
         waits = {"lists": LISTS_WAIT, "lagging": LAG_WAIT}
         self.store = self.directory / "store"
         self.store.mkdir(parents=True)
+        self.bucket = own_objects().bucket() if self.dice.randrange(4) == 0 else None
         self.schema = own_server().new_url().rpartition("%3D")[2]
         address = own_server().url(self.schema).replace(f":{own_server().port}/", f":{way().port}/")
         self.ledger = address.replace("postgres@", f"postgres:{PASSWORD}@")
@@ -145,7 +163,7 @@ class TeamSchedule:
             "deadline_seconds": 1,
             "reconcile_seconds": waits.get(self.weather, WAIT),
             "ledger": self.ledger,
-            "store": f"file://{self.store}",
+            "store": f"file://{self.store}" if self.bucket is None else f"s3://{self.bucket}/team",
         }
 
     # The machines
@@ -169,7 +187,8 @@ class TeamSchedule:
     def environment(self, machine: int, step: str) -> dict[str, str]:
         """Return the environment of a process on a machine."""
         told = {f"DUCKDB_MISTRAL_{name.upper()}": str(value) for name, value in self.settings.items()}
-        return clean_environment() | environment_of(self.emulator, self.home(machine)) | told | {VARIABLE: step}
+        here = environment_of(self.emulator, self.home(machine)) | own_objects().environment
+        return clean_environment() | here | told | {VARIABLE: step}
 
     def heard(self, said: str) -> None:
         """Note what a process said, which is a sentence."""
@@ -292,8 +311,12 @@ class TeamSchedule:
 
     @contextmanager
     def unusable(self) -> Iterator[None]:
-        """Let the store be gone, as a disk that is not mounted, or let one of its directories be a file."""
+        """Let the store be gone, as an unmounted disk, one of its directories be a file, or its server be silent."""
         self.counts["store errors"] += 1
+        if self.bucket is not None:
+            with own_objects().silent():
+                yield
+            return
         place = self.store if self.dice.randrange(2) else self.store / self.dice.choice(["results", "spool"])
         aside = self.directory / "aside"
         was_there = place.exists()
@@ -379,12 +402,16 @@ class TeamSchedule:
         self.check_secrets()
         witness = self.emulator.witness()
         self.counts["schedules"] += 1
+        self.counts["with a bucket"] += self.bucket is not None
         self.counts["lost creates"] += sum("is not known" in said for said in self.said)
         self.counts["creates without a job"] += witness["creates_received"] - witness["jobs_stored"]
         self.counts["paid twice"] += witness["rows_accepted_more_than_once"]
 
     def check_secrets(self) -> None:
         """Check that neither the key nor the password of the ledger is anywhere."""
+        if self.bucket is not None:
+            fs.copy_files(self.bucket, str(self.store), source_filesystem=own_objects().filesystem())
+            assert any(self.store.rglob("*.parquet"))
         for directory in (self.store, *(self.home(machine) for machine in range(self.machines + 1))):
             assert_no_key(directory, *self.said)
             for path in directory.rglob("*"):
