@@ -55,7 +55,7 @@ BATCH = 2
 #: How long a lock outlives its holder here.
 LEASE = 1.0
 #: How long a server of objects that says nothing is waited for here, once.
-QUIET = 1
+QUIET = 5
 BRIEF = (
     "from duckdb_mistral.state import leases, postgres, store\n"
     f"leases.LEASE_SECONDS = {LEASE}\npostgres.IDLE_SECONDS = {LEASE:.0f}\n"
@@ -155,7 +155,7 @@ class TeamSchedule:
         waits = {"lists": LISTS_WAIT, "lagging": LAG_WAIT}
         self.store = self.directory / "store"
         self.store.mkdir(parents=True)
-        self.bucket = own_objects().bucket() if self.dice.randrange(4) == 0 else None
+        self.bucket = own_objects().bucket() if self.dice.randrange(8) == 0 else None
         self.schema = own_server().new_url().rpartition("%3D")[2]
         address = own_server().url(self.schema).replace(f":{own_server().port}/", f":{way().port}/")
         self.ledger = address.replace("postgres@", f"postgres:{PASSWORD}@")
