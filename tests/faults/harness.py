@@ -83,12 +83,17 @@ class Story:
 
     def go_on(self, seconds: float = 30.0) -> list[dict[str, Any]]:
         """Do what a user does who reads the sentences: the same statements again, until all answers are there."""
+        return self._again(lambda: (self.submit(), self.wait(), self.results())[-1], seconds)
+
+    def read_on(self, seconds: float = 30.0) -> list[dict[str, Any]]:
+        """Read all results, again where a server was too slow; nothing is submitted."""
+        return self._again(self.results, seconds)
+
+    def _again(self, call: Callable[[], list[dict[str, Any]]], seconds: float) -> list[dict[str, Any]]:
         until = time.monotonic() + seconds
         while True:
             try:
-                self.submit()
-                self.wait()
-                return self.results()
+                return call()
             except duckdb.Error:
                 if time.monotonic() > until:
                     raise
