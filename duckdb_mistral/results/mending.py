@@ -32,7 +32,7 @@ def finite(text: str) -> str:
 
 def _rebuilt(text: str, *, string: str, between: str) -> str:
     """Return the SQL of JSON with what is made of each `token`: of its strings, and of what stands between them."""
-    made = f"CASE WHEN token[1] = '\"' THEN {string} ELSE {between} END"
+    made = f"CASE WHEN left(token, 1) = '\"' THEN {string} ELSE {between} END"
     return (
         f"list_aggregate(list_transform(regexp_extract_all({text}, {literal(_TOKENS)}), lambda token: {made}), "
         "'string_agg', '')"

@@ -28,6 +28,7 @@ from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.results.bring import bring_results
 from duckdb_mistral.results.columns import COLUMNS, LINED
 from duckdb_mistral.results.convert import said_of
+from duckdb_mistral.results.mending import finite
 from duckdb_mistral.results.provenance import digests, said_by
 from duckdb_mistral.state.names import line_path
 
@@ -124,10 +125,11 @@ def kept_rows(files: Sequence[Path]) -> str:
     )
     # Without the mark, all rows have a line, or those without a response.
     line_id = "json_extract_string(list_extract(found, 1), '$')"
+    body = "nullif(list_extract(found, 2), 'null')"
     other = f"coalesce({LINED}, response IS NULL) AND {line_id} IS DISTINCT FROM custom_id COLLATE C"
     response = (
         f"CASE WHEN {other} THEN error({literal(OTHER_LINES)}) "
-        "WHEN found IS NULL THEN response ELSE nullif(list_extract(found, 2), 'null') END"
+        f"WHEN found IS NULL THEN response ELSE {finite(body)} END"
     )
     return _rows(
         files,

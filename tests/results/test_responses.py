@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -100,6 +101,7 @@ LINES = {
     "no choices": line("a", choices=[]),
     "no usage": line("a", usage=None),
     "no model": line("a", model=None),
+    "numbers that are none": line("a", said("NaN, -Infinity"), logprobs=[float("nan"), -math.inf, {"a": math.nan}]),
     "fields that are new": line("a", said("yes", thoughts=["a", 1]), more={"deep": [1, 2.5, None]}),
     "an error and no response": line("a", error={"message": "out of order", "code": 7}),
     "an error as text": line("a", error="out of order"),
