@@ -18,7 +18,7 @@ from benchmarks.many_jobs import ledger_reports, sqlite_reports, sqlite_status, 
 from benchmarks.reading import read_by_hand, read_detected, read_everything, read_floor, read_joined, read_verified
 from benchmarks.shell import python_submit, shell_submit
 from benchmarks.small import first_sdk, first_submit, small_client, small_loop
-from benchmarks.whole import whole_client, whole_loop, whole_transfer
+from benchmarks.whole import whole_by_hand, whole_client, whole_loop, whole_orjson
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +36,10 @@ CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
         read_everything,
         read_by_hand,
         read_joined,
-        whole_loop,
         whole_client,
-        whole_transfer,
+        whole_by_hand,
+        whole_orjson,
+        whole_loop,
         status,
         memory,
         scale,
