@@ -1,4 +1,4 @@
-"""The documented loop with the SDK: json, one request at a time, and whole files in memory; and what others share of it.
+"""The documented loop with the SDK: json, one request at a time, and whole files in memory; others share parts of it.
 
 It checks nothing, and keeps (custom_id, content).
 """
