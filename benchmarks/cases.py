@@ -286,29 +286,29 @@ def scale(sizes: Sizes) -> Iterator[Row]:
 
 
 def shell(sizes: Sizes) -> Iterator[Row]:
-    """Submit from the official duckdb shell, against the same submit from Python and against COPY of the same lines."""
+    """Submit and join results from the official duckdb shell, against the same from Python and DuckDB by hand."""
     for rows, length in sizes.each():
         with Scratch(sizes.scratch) as scratch, server(scratch / "server") as url:
             database = scratch / "staging.duckdb"
             data.make_staging(database, rows, length, storage=OLDEST_STORAGE)
             given = {"scratch": str(scratch), "database": str(database), "rows": rows, "url": url}
-            names = ("build_copy", "python_submit", "shell_submit")
+            names = ("shell_statements", "python_statements", "whole_by_hand")
             found = take_turns(dict.fromkeys(names, given), repeats=sizes.repeats)
-        floor, in_python, in_shell = (found[name] for name in names)
+        in_shell, in_python, by_hand = (found[name] for name in names)
         yield Row(
             case="shell",
             rows=rows,
             length=length,
             cells={
-                "COPY": seconds(floor.total),
-                "submit in Python": seconds(in_python.total),
-                "submit in the shell": seconds(in_shell.total),
-                "ratio to Python": ratio(in_shell.total, in_python.total),
-                "ratio to COPY": ratio(in_shell.total, floor.total),
-                "memory, COPY": megabytes(floor.peak_bytes),
-                "memory, Python": megabytes(in_python.peak_bytes),
+                "in the shell": steps(in_shell),
+                "in Python": steps(in_python),
+                "DuckDB by hand": steps(by_hand),
+                "shell ÷ by hand": ratio(in_shell.total, by_hand.total),
+                "shell ÷ Python": ratio(in_shell.total, in_python.total),
                 "memory, shell": megabytes(in_shell.figures["shell"]),
                 "memory, its helper": megabytes(in_shell.figures["helper"]),
+                "memory, Python": megabytes(in_python.peak_bytes),
+                "memory, by hand": megabytes(by_hand.peak_bytes),
             },
         )
 

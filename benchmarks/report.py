@@ -49,9 +49,9 @@ ABOUT = {
     "room": (
         "Memory as above; it has the table of the end in it, which is the same for all. The disk is what the contender "
         "has under its own directory at most, looked at twice a second and at the end: by hand request lines and "
-        "output files, with orjson the request lines, in the documented loop the output file. This package keeps "
-        "compressed request lines, results and its ledger, so that a run can go on after a crash and results can be "
-        "read again; `duckdb-mistral clean` removes what is no longer needed."
+        "output files, with orjson the request lines, in the documented loop the output file. This package has the "
+        "request lines until all are answered; what it leaves are the results and the hashes of the requests as "
+        "Parquet, of large result files the lines too, and its ledger."
     ),
     "build": (
         "COPY writes the lines to one file. A submit also checks every row, looks for repeated ids, hashes each "
@@ -107,9 +107,11 @@ ABOUT = {
         "honest one sends. What is told is the beginning of the sentence."
     ),
     "shell": (
-        "The whole statement, by the shell's own timer: build, upload and create, of which the local server's work for "
-        "the create is part. Each process has submitted one row before. The shell has the table, its helper process "
-        "the SDK and the spool; the memory is each one's peak, all in all."
+        "mistral_batch_submit, and the table that the first table makes with the content of mistral_batch_results, by "
+        "the shell's own timer. The local server's work for the create is in the times of the shell and of Python, not "
+        "in those by hand, which run in Python, are as above and check nothing. Each process has done the same with "
+        "one row or three before. The shell has the table, its helper process the SDK and the spool; the memory is "
+        "each one's peak, all in all."
     ),
 }
 READING = (
