@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import duckdb
 
 #: COPY begins another file once one has so many bytes, and each may come to hold a little more.
-FILE_BYTES = MAX_BYTES - 12_000_000
+FILE_BYTES = MAX_BYTES - 32_000_000
 
 
 def submit(sdk: Any, connection: duckdb.DuckDBPyConnection, table: str, work: Path) -> list[str]:

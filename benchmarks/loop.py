@@ -84,13 +84,6 @@ def read(sdk: Any, file_id: str, path: Path) -> list[tuple[str, str]]:
         ]
 
 
-def make_table(connection: duckdb.DuckDBPyConnection, answers: list[tuple[str, str]]) -> None:
-    """Make the table answers of custom_id and content, the quick way: by Arrow."""
-    table = pa.table({"custom_id": [answer[0] for answer in answers], "content": [answer[1] for answer in answers]})
-    connection.register("arrow_answers", table)
-    connection.execute("CREATE TEMP TABLE answers AS FROM arrow_answers")
-
-
 def join(connection: duckdb.DuckDBPyConnection, table: str, custom_ids: list[str], contents: list[str]) -> None:
     """Make the table joined: the table whose rows were sent, and their contents, which come by Arrow."""
     connection.register("arrow_answers", pa.table({"custom_id": custom_ids, "content": contents}))
@@ -99,7 +92,7 @@ def join(connection: duckdb.DuckDBPyConnection, table: str, custom_ids: list[str
     )
 
 
-def staged(connection: duckdb.DuckDBPyConnection, table: str = "staging") -> list[tuple[str, str]]:
+def staged(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
     """Return custom_id and prompt of a table's rows."""
     rows: list[tuple[str, str]] = connection.execute(f"SELECT custom_id, prompt FROM {table}").fetchall()
     return rows

@@ -16,7 +16,6 @@ TITLES = {
     "room": "Memory and disk of the same runs",
     "build": "Building: from the staging table to files that can be uploaded",
     "read": "Reading: from a downloaded result file to a table",
-    "small": "Small tables, in a process that has done the same before",
     "start": "Import and register",
     "first": "The first submit of a fresh process",
     "status": "Status of a thousand jobs",
@@ -32,10 +31,11 @@ ABOUT = {
     "whole": (
         "Each contender makes files of request lines from a table, uploads them, downloads the results and makes a "
         "table of all columns of the first one and the content. It has done the same with three rows before, in the "
-        "same process, and all use the same server in the same run. Transfers are in; waiting and creating are not, "
-        "except the processor time that this package spends on creating.\n\n"
+        "same process; up to 10,000 prompts it does it seven times, and the quickest of each step counts. All use the "
+        "same server in the same run. Transfers are in; waiting and creating are not, except the processor time that "
+        "this package spends on creating.\n\n"
         "- This package checks every row before anything is sent, records on the disk what it is about to do, sends "
-        "nothing twice, checks that every custom_id comes back once, judges each answer, and keeps requests and "
+        "nothing twice, checks that every custom_id comes back once, judges each answer, and keeps the "
         "results.\n"
         "- DuckDB by hand is COPY … (FORMAT json) into files of at most 512 MB, with preserve_insertion_order off, and "
         "a join with read_json, whose columns are named. It checks nothing: a custom_id that is NULL or there twice is "
@@ -47,11 +47,11 @@ ABOUT = {
         "keeps (id, content), as the loop with orjson does, and checks as little."
     ),
     "room": (
-        "Memory as above; it has the table of the end in it, which is the same for all. The disk is what the contender "
-        "has under its own directory at most, looked at twice a second and at the end: by hand request lines and "
-        "output files, with orjson the request lines, in the documented loop the output file. This package has the "
-        "request lines until all are answered; what it leaves are the results and the hashes of the requests as "
-        "Parquet, of large result files the lines too, and its ledger."
+        "Memory as above, of all the times that a process does it; the table of the end is in it, which is the same "
+        "for all. The disk is that of the first time: what a contender has under its own directory, looked at twice a "
+        "second and at the end. By hand that is request lines and output files, with orjson request lines, in the "
+        "documented loop the output file. This package has the request lines until all are answered; it leaves the "
+        "results and the hashes of the requests as Parquet, of large result files the lines too, and its ledger."
     ),
     "build": (
         "COPY writes the lines to one file. A submit also checks every row, looks for repeated ids, hashes each "
@@ -63,11 +63,6 @@ ABOUT = {
         "read_json makes a table of the file as it is. Results are first verified (every custom_id is there once), "
         "judged row by row and kept as Parquet; then they are made into a table, either of custom_id, outcome and "
         "content, or of all columns including each response."
-    ),
-    "small": (
-        "Each step's quickest of seven rounds in one process. The documented loop reads rows with fetchall, writes "
-        "them with json.dumps and keeps (id, content); it checks and keeps nothing else. A submit also records what it "
-        "is about to do, on the disk, before anything is paid."
     ),
     "first": (
         "A hundred prompts in a process that has imported DuckDB, Arrow and this package, and has registered the "

@@ -1,11 +1,14 @@
 """Contenders: the whole of the client's side, from a table of prompts to the same table with the answers joined to it.
 
-Each does the same with a few rows before its clock starts, so that what a process does once is done.
+Each does the same with a few rows before its clock starts, so that what a process does once is done. With few rows it
+does it several times, and the quickest of each step counts.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,11 +19,13 @@ from benchmarks.shared import MAX_BYTES, import_the_rest, sdk_at, settings_of, t
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import duckdb
 
 FEW = 3
+#: Up to so many rows, one process does it so often.
+SMALL = 10_000
+ROUNDS = 7
 
 
 def whole_client(work: Path, given: dict[str, Any]) -> Clock:
@@ -31,10 +36,10 @@ def whole_client(work: Path, given: dict[str, Any]) -> Clock:
     import_the_rest()
     creating = timed(BatchClient, "create")
     settings = settings_of(work, given) | {"server_url": given["url"], "poll_seconds": loop.POLL_SECONDS}
-    run = uuid4()  # without it, what an earlier run has sent would be found in the workspace and not be sent again
     with duckdb_mistral.connect(given["database"], settings=settings) as connection:
 
-        def once(clock: Clock, table: str) -> None:
+        def once(clock: Clock, table: str, _: Path) -> None:
+            run = uuid4()  # without it, what was sent before would be found in the workspace and not be sent again
             creating.clear()
             with clock.step("submit"):
                 jobs = connection.execute(
@@ -49,7 +54,7 @@ def whole_client(work: Path, given: dict[str, Any]) -> Clock:
                     f"FROM {table} JOIN mistral_batch_results('{jobs[0][0]}') USING (custom_id)"
                 )
 
-        return _second_time(work, given, connection, once)
+        return _warm(work, given, connection, once)
 
 
 def whole_by_hand(work: Path, given: dict[str, Any]) -> Clock:
@@ -94,29 +99,42 @@ def _with_sdk(
     with closing(connection), sdk_at(given["url"]) as sdk:
         connection.execute(before)
 
-        def once(clock: Clock, table: str) -> None:
+        def once(clock: Clock, table: str, place: Path) -> None:
             with clock.step("submit"):
-                file_ids = submit(sdk, connection, table, work)
+                file_ids = submit(sdk, connection, table, place)
             clock.figures["parts"] = len(file_ids)
             jobs = [loop.create(sdk, file_id) for file_id in file_ids]
             outputs = [loop.wait(sdk, job_id) for job_id in jobs]
             with clock.step("results"):
-                join(sdk, connection, table, outputs, work)
+                join(sdk, connection, table, outputs, place)
 
-        return _second_time(work, given, connection, once)
+        return _warm(work, given, connection, once)
 
 
-def _second_time(
-    work: Path, given: dict[str, Any], connection: duckdb.DuckDBPyConnection, once: Callable[[Clock, str], None]
+def _warm(
+    work: Path, given: dict[str, Any], connection: duckdb.DuckDBPyConnection, once: Callable[[Clock, str, Path], None]
 ) -> Clock:
-    """Run `once` for a few rows, and then for the table staging by the clock that is returned."""
-    connection.execute(f"CREATE TEMP TABLE few AS FROM staging LIMIT {FEW}")
-    once(Clock(), "few")
-    connection.execute("DROP TABLE joined")
+    """Run `once` for a few rows, and then for the table staging by the clock that is returned.
+
+    The third argument is an empty directory. The disk is that of the first time with staging.
+    """
     clock = Clock()
-    with PeakDisk(work) as disk:
-        once(clock, "staging")
-    clock.figures |= {"disk": disk.peak_bytes, "kept": bytes_under(work)}
-    rows = connection.execute("SELECT count(*), count(prompt), count(content) FROM joined").fetchone()
-    assert rows == (given["rows"],) * 3
+    connection.execute(f"CREATE TEMP TABLE few AS FROM staging LIMIT {FEW}")
+    with TemporaryDirectory(dir=work) as place:
+        once(clock, "few", Path(place))
+    clock = Clock()
+    runs, processor = [], []
+    for number in range(ROUNDS if given["rows"] <= SMALL else 1):
+        connection.execute("DROP TABLE joined")
+        clock.seconds, clock.processor_seconds = {}, 0.0
+        with TemporaryDirectory(dir=work) as place, PeakDisk(work) if number == 0 else nullcontext() as disk:
+            once(clock, "staging", Path(place))
+        if disk is not None:
+            clock.figures |= {"disk": disk.peak_bytes, "kept": bytes_under(work)}
+        rows = connection.execute("SELECT count(*), count(prompt), count(content) FROM joined").fetchone()
+        assert rows == (given["rows"],) * 3
+        runs.append(clock.seconds)
+        processor.append(clock.processor_seconds)
+    clock.seconds = {step: min(run[step] for run in runs) for step in runs[0]}
+    clock.processor_seconds = min(processor)
     return clock
