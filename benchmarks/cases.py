@@ -339,7 +339,7 @@ def _cap(kind: str, found: Measured) -> Row:
 
 
 CASES: dict[str, Callable[[Sizes], Iterator[Row]]] = {
-    function.__name__: function for function in (build, read, whole, start, status, memory, scale, caps, shell)
+    function.__name__: function for function in (whole, build, read, start, status, memory, scale, caps, shell)
 }
 
 
