@@ -62,7 +62,9 @@ ABOUT = {
     "read": (
         "read_json makes a table of the file as it is. Results are first verified (every custom_id is there once), "
         "judged row by row and kept as Parquet; then they are made into a table, either of custom_id, outcome and "
-        "content, or of all columns including each response."
+        "content, or of all columns including each response. By hand, read_json with its columns named is joined to "
+        "the table that was sent; results are joined to it likewise. Nothing of read_json checks anything: an answer "
+        "that is missing, there twice or an error passes without a word."
     ),
     "first": (
         "A hundred prompts in a process that has imported DuckDB, Arrow and this package, and has registered the "
