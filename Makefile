@@ -74,7 +74,7 @@ reference: $(NEWEST)/made ## rewrite docs/reference.md
 pictures: $(NEWEST)/made ## redraw docs/pictures from real sessions
 	$(BIN)/python scripts/pictures.py --shell $(BIN)/duckdb-mistral
 
-bench: $(NEWEST)/made ## speed and memory as ratios, in half an hour; CASES="read memory" measures only these, and adds their tables
+bench: $(NEWEST)/made ## speed and memory as ratios, in over an hour; CASES="read memory" measures only these, and adds their tables
 	$(BIN)/python -m pip --disable-pip-version-check -q install --group bench
 	$(BIN)/python -m benchmarks $(if $(CASES),--cases $(CASES) --add,--write)
 

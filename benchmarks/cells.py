@@ -44,6 +44,11 @@ def ratio(one: float, other: float) -> str:
     return f"**{one / other:.2f}**" if other else ""
 
 
+def plain(one: float, other: float) -> str:
+    """Return the same of a ratio that is not the one to read first."""
+    return ratio(one, other).strip("*")
+
+
 def megabytes(count: float) -> str:
     """Return a number of bytes."""
     return f"{count / MEGABYTE:,.0f} MB"
@@ -52,3 +57,8 @@ def megabytes(count: float) -> str:
 def memory_of(measured: Measured) -> str:
     """Return the most memory that was held, and what was added."""
     return f"{megabytes(measured.peak_bytes)} ({megabytes(measured.added_bytes)} added)"
+
+
+def tenths(count: float) -> str:
+    """Return a number of bytes that may be small."""
+    return f"{count / MEGABYTE:,.1f} MB" if count < 10 * MEGABYTE else megabytes(count)

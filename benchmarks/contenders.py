@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.building import build_copy, build_spool
 from benchmarks.caps import caps_answer, caps_line
+from benchmarks.first import first_by_hand, first_sdk, first_submit
 from benchmarks.growing import memory, scale, status
 from benchmarks.many_jobs import ledger_reports, sqlite_reports, sqlite_status, statements, status_many
 from benchmarks.reading import read_by_hand, read_detected, read_everything, read_floor, read_joined, read_verified
-from benchmarks.shell import python_submit, shell_submit
-from benchmarks.small import first_sdk, first_submit, small_client, small_loop
-from benchmarks.whole import whole_client, whole_loop, whole_transfer
+from benchmarks.shell import python_statements, shell_statements
+from benchmarks.team import team_ledger, team_wait
+from benchmarks.whole import whole_by_hand, whole_client, whole_loop, whole_orjson
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,25 +37,27 @@ CONTENDERS: dict[str, Callable[[Path, dict[str, Any]], Clock]] = {
         read_everything,
         read_by_hand,
         read_joined,
-        whole_loop,
         whole_client,
-        whole_transfer,
+        whole_by_hand,
+        whole_orjson,
+        whole_loop,
         status,
         memory,
         scale,
-        small_loop,
-        small_client,
         first_sdk,
+        first_by_hand,
         first_submit,
         ledger_reports,
         sqlite_reports,
         status_many,
         sqlite_status,
         statements,
+        team_ledger,
+        team_wait,
         caps_answer,
         caps_line,
-        python_submit,
-        shell_submit,
+        python_statements,
+        shell_statements,
     )
 }
 

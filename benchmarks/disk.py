@@ -33,10 +33,14 @@ class PeakDisk:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        self._look()
 
     def _watch(self) -> None:
         while not self._ended.wait(PAUSE_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, bytes_under(self._directory))
+            self._look()
+
+    def _look(self) -> None:
+        self.peak_bytes = max(self.peak_bytes, bytes_under(self._directory))
 
 
 def bytes_under(directory: Path) -> int:

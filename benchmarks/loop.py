@@ -1,4 +1,7 @@
-"""The loop that people write by hand with the SDK: one request at a time, and whole files in memory."""
+"""The documented loop with the SDK: json, one request at a time, and whole files in memory; others share parts of it.
+
+It checks nothing, and keeps (custom_id, content).
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,14 @@ def upload(sdk: Any, content: bytes) -> str:
     return file_id
 
 
+def upload_file(sdk: Any, path: Path) -> str:
+    """Upload a file from the disk, which is read while it is sent; return its id."""
+    with path.open("rb") as content:
+        uploaded = sdk.files.upload(file={"file_name": path.name, "content": content}, purpose="batch")
+    file_id: str = uploaded.id
+    return file_id
+
+
 def create(sdk: Any, file_id: str) -> str:
     """Create the job of a file; return its id."""
     job = sdk.batch.jobs.create(input_files=[file_id], model="mistral-small-latest", endpoint="/v1/chat/completions")
@@ -55,29 +66,33 @@ def wait(sdk: Any, job_id: str) -> str:
     return output_file
 
 
-def read(sdk: Any, file_id: str, path: Path) -> list[dict[str, Any]]:
-    """Download an output file; return its results."""
+def download(sdk: Any, file_id: str, path: Path) -> None:
+    """Download a file while it comes."""
     response = sdk.files.download(file_id=file_id)
     with path.open("wb") as file:
         for chunk in response.iter_bytes():
             file.write(chunk)
+
+
+def read(sdk: Any, file_id: str, path: Path) -> list[tuple[str, str]]:
+    """Download an output file; return the custom_id and the content of each of its lines."""
+    download(sdk, file_id, path)
     with path.open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+        return [
+            (result["custom_id"], result["response"]["body"]["choices"][0]["message"]["content"])
+            for result in map(json.loads, lines)
+        ]
 
 
-def make_table(connection: duckdb.DuckDBPyConnection, results: list[dict[str, Any]]) -> None:
-    """Make the table answers of custom_id and content, the quick way: by Arrow."""
-    answers = pa.table(
-        {
-            "custom_id": [result["custom_id"] for result in results],
-            "content": [result["response"]["body"]["choices"][0]["message"]["content"] for result in results],
-        }
+def join(connection: duckdb.DuckDBPyConnection, table: str, custom_ids: list[str], contents: list[str]) -> None:
+    """Make the table joined: the table whose rows were sent, and their contents, which come by Arrow."""
+    connection.register("arrow_answers", pa.table({"custom_id": custom_ids, "content": contents}))
+    connection.execute(
+        f"CREATE TEMP TABLE joined AS SELECT {table}.*, content FROM {table} JOIN arrow_answers USING (custom_id)"
     )
-    connection.register("arrow_answers", answers)
-    connection.execute("CREATE TEMP TABLE answers AS FROM arrow_answers")
 
 
-def staged(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
-    """Return the rows of the table staging."""
-    rows: list[tuple[str, str]] = connection.execute("SELECT custom_id, prompt FROM staging").fetchall()
+def staged(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str]]:
+    """Return custom_id and prompt of a table's rows."""
+    rows: list[tuple[str, str]] = connection.execute(f"SELECT custom_id, prompt FROM {table}").fetchall()
     return rows

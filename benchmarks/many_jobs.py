@@ -19,6 +19,7 @@ from benchmarks.shared import KEY, import_the_rest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from duckdb_mistral.jobs.job import Submission
     from duckdb_mistral.jobs.report import JobReport
     from duckdb_mistral.state.ledger import Ledger
 
@@ -33,10 +34,10 @@ def ledger_reports(work: Path, given: dict[str, Any]) -> Clock:
     ledger, reports = _running(work / "home", given["jobs"])
     ended = [replace(report, status="SUCCESS", completed_requests=1) for report in reports]
     clock = Clock()
-    with clock.step("new"), _counted() as counts:
+    with clock.step("new"), counted() as counts:
         ledger.record(*ended)
     clock.figures["statements"] = counts.total()
-    with clock.step("known"), _counted() as counts:
+    with clock.step("known"), counted() as counts:
         ledger.record(*ended)
     clock.figures["statements, known"] = counts.total()
     clock.figures["writes, known"] = counts["UPDATE"]
@@ -95,11 +96,11 @@ def statements(work: Path, given: dict[str, Any]) -> Clock:
     source = f"SELECT range AS custom_id, 'say ' || range AS prompt FROM range({count})"
     with duckdb_mistral.connect(settings=settings) as connection:
         clock = Clock()
-        with clock.step("submit"), _counted() as counts:
+        with clock.step("submit"), counted() as counts:
             jobs = connection.execute("FROM mistral_batch_submit($source)", {"source": source}).fetchall()
         clock.figures["submit"] = counts.total()
         connection.execute("FROM mistral_batch_wait($id)", {"id": jobs[0][0]}).fetchall()
-        with clock.step("results"), _counted() as counts:
+        with clock.step("results"), counted() as counts:
             read = f"SELECT count(*) FROM mistral_batch_results('{jobs[0][0]}') WHERE outcome = 'ok'"
             assert connection.execute(read).fetchone() == (count,)
         clock.figures["results"] = counts.total()
@@ -114,28 +115,16 @@ def fill(home: Path, jobs: int) -> None:
 
 def _running(home: Path, count: int, *, status: str = "RUNNING") -> tuple[Ledger, list[JobReport]]:
     """Add a submission of so many parts, whose jobs are as `status` says; return what was told of them."""
-    from duckdb_mistral.jobs.job import Part, Submission, now
+    from duckdb_mistral.jobs.job import Part
     from duckdb_mistral.state.home import Home
     from duckdb_mistral.state.ledger import Ledger
     from duckdb_mistral.state.records import written_report
 
     ledger = Ledger(Home(home))
-    made = Submission(
-        submission_id=str(uuid4()),
-        identity=str(uuid4()),
-        server_url=NOWHERE,
-        account="0",
-        endpoint="/v1/chat/completions",
-        models=("mistral-small-latest",),
-        timeout_hours=24,
-        metadata=(),
-        request_count=count,
-        input_bytes=count,
-        created_at=now(),
-    )
+    made = submission_of_parts(count, NOWHERE)
     its = made.submission_id
     ledger.add(made, [Part(submission_id=its, part=part + 1, request_count=1, input_bytes=1) for part in range(count)])
-    reports = [_report(str(uuid4()), status) for _ in range(count)]
+    reports = [report_of_running(str(uuid4()), status) for _ in range(count)]
     rows = zip(reports, ledger.jobs(its), strict=True)
     with closing(sqlite3.connect(ledger.path)) as connection, connection:
         connection.executemany(
@@ -145,7 +134,27 @@ def _running(home: Path, count: int, *, status: str = "RUNNING") -> tuple[Ledger
     return ledger, reports
 
 
-def _report(job_id: str, status: str) -> JobReport:
+def submission_of_parts(count: int, server_url: str) -> Submission:
+    """Return a new submission of so many parts of one request."""
+    from duckdb_mistral.jobs.job import Submission, now
+
+    return Submission(
+        submission_id=str(uuid4()),
+        identity=str(uuid4()),
+        server_url=server_url,
+        account="0",
+        endpoint="/v1/chat/completions",
+        models=("mistral-small-latest",),
+        timeout_hours=24,
+        metadata=(),
+        request_count=count,
+        input_bytes=count,
+        created_at=now(),
+    )
+
+
+def report_of_running(job_id: str, status: str) -> JobReport:
+    """Return what the API tells of a job of one request, with the metadata that each job has."""
     from duckdb_mistral.jobs.report import JobReport
 
     return JobReport(
@@ -161,7 +170,7 @@ def _report(job_id: str, status: str) -> JobReport:
 
 
 @contextmanager
-def _counted() -> Iterator[Counter[str]]:
+def counted() -> Iterator[Counter[str]]:
     """Count the ledger's statements by their first word; one that is run for many rows is one."""
     counts: Counter[str] = Counter()
 
