@@ -115,7 +115,7 @@ def _signature(count: int) -> inspect.Signature:
 def table() -> tuple[Function, ...]:
     """Return every function that the macros and the statement templates call."""
     text, number, hashed = "VARCHAR", "BIGINT", "UBIGINT"
-    line = Function("mistral_internal_line", [text, hashed], row_types.TEXT, _lines, pure=True)
+    line = Function("mistral_internal_line", [text, hashed, text], row_types.TEXT, _lines, pure=True)
     return (
         _text("compile", [text, text], compile_call),
         _few(
@@ -174,11 +174,11 @@ def _listen(_: Session, __: bool) -> None:
     interrupts.listen()
 
 
-def _lines(_: Session, files: pa.Array, hashes: pa.Array) -> pa.Array:
+def _lines(_: Session, files: pa.Array, hashes: pa.Array, custom_ids: pa.Array) -> pa.Array:
     """Return the result lines of rows, where the column response is asked for."""
     from duckdb_mistral.results.responses import find_lines
 
-    return find_lines(files, hashes)
+    return find_lines(files, hashes, custom_ids)
 
 
 def _count_tokens(_: Session, texts: pa.Array, models: pa.Array) -> pa.Array:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import duckdb
-    import numpy as np
 
     from duckdb_mistral.jobs.job import Job
 
@@ -78,8 +77,8 @@ def ids_of(read: Path) -> str:
     )
 
 
-def same_ids(engine: duckdb.DuckDBPyConnection, read: Path, submitted: Submitted) -> np.ndarray[Any, Any] | None:
-    """Return the hashes of the custom_ids that came back if these are exactly those submitted.
+def same_ids(engine: duckdb.DuckDBPyConnection, read: Path, submitted: Submitted) -> int | None:
+    """Return how many custom_ids came back if these are exactly those submitted.
 
     They are if as many came back as were submitted, none of these twice, and each of these is among them.
     """
@@ -87,16 +86,10 @@ def same_ids(engine: duckdb.DuckDBPyConnection, read: Path, submitted: Submitted
     ((came,),) = engine.execute(f"SELECT count(*) FROM {returned}").fetchall()
     if came != submitted.distinct_count(engine):
         return None
-    held: np.ndarray[Any, Any] = engine.execute(
-        f"SELECT hash(custom_id) AS hash FROM submitted SEMI JOIN {returned} AS returned USING (custom_id)"
-    ).fetchnumpy()["hash"]
-    return held if len(held) == came else None
-
-
-def all_differ(hashes: np.ndarray[Any, Any]) -> bool:
-    """Tell whether no two custom_ids share the hash by which their lines are found; nearly none do, unless made to."""
-    hashes.sort()
-    return not (hashes[1:] == hashes[:-1]).any()
+    ((held,),) = engine.execute(
+        f"SELECT count(*) FROM submitted SEMI JOIN {returned} AS returned USING (custom_id)"
+    ).fetchall()
+    return int(came) if held == came else None
 
 
 def all_held(count: int) -> Tally:
@@ -120,9 +113,9 @@ def promised_rows(job: Job, submitted: int | None) -> int:
 
 def tally_of(engine: duckdb.DuckDBPyConnection, read: Path, submitted: Submitted | None) -> Tally:
     """Compare the rows that came back with the view `submitted`; `submitted` is None where only the rows tell it."""
-    hashes = None if submitted is None else same_ids(engine, read, submitted)
-    if hashes is not None:
-        return all_held(len(hashes))
+    held = None if submitted is None else same_ids(engine, read, submitted)
+    if held is not None:
+        return all_held(held)
     return Tally(**_row(engine, template("verify").substitute(results=literal(read))))
 
 

@@ -24,7 +24,6 @@ from duckdb_mistral.results.columns import COLUMNS, LINED, OUTCOMES
 from duckdb_mistral.results.compare import (
     Submitted,
     Tally,
-    all_differ,
     all_held,
     check_promise,
     ids_of,
@@ -117,11 +116,11 @@ def _written_large(
     if submitted is None or not large or not _convert_large(engine, job, files, large, read):
         return None
     view_submitted(engine, submitted.select)
-    hashes = same_ids(engine, read, submitted)
-    if hashes is None or not all_differ(hashes):
+    held = same_ids(engine, read, submitted)
+    if held is None:
         return None
     read.replace(target)
-    return Written(tally=all_held(len(hashes)), lines=large)
+    return Written(tally=all_held(held), lines=large)
 
 
 def _written(

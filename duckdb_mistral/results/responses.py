@@ -23,7 +23,7 @@ from duckdb_mistral.duck.engine import own_engine
 from duckdb_mistral.duck.jsonl import BOM, JUST_IDS
 from duckdb_mistral.duck.qualifying import qualified
 from duckdb_mistral.duck.quoting import literal, literals
-from duckdb_mistral.duck.vectors import buffer
+from duckdb_mistral.duck.vectors import buffer, vector
 from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.results.bring import bring_results
 from duckdb_mistral.results.columns import COLUMNS, LINED
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs.job import Job
     from duckdb_mistral.state.home import Home
 
-#: The function that finds the line of a row, by the name of a Parquet file and the hash of the row's custom_id.
+#: The function that finds the line of a row, by the name of a Parquet file, and the row's custom_id and its hash.
 FUNCTION = "mistral_internal_line"
 #: How a Parquet file begins and ends.
 PARQUET_MARK = b"PAR1"
@@ -120,16 +120,14 @@ def kept_rows(files: Sequence[Path]) -> str:
     """Return what to read FROM for all columns of kept results; FUNCTION finds the responses that stay in lines."""
     # Both at once, so that a line is parsed once.
     # COLLATE C, because this runs on the caller's connection, which may take 'a' and 'A' for the same.
-    found = (
-        f"json_extract({FUNCTION}(filename, hash(custom_id COLLATE C)), list_value('$.custom_id', '$.response.body'))"
-    )
+    line = f"{FUNCTION}(filename, hash(custom_id COLLATE C), custom_id)"
+    found = f"json_extract({line}, list_value('$.custom_id', '$.response.body'))"
     # Without the mark, all rows have a line, or those without a response.
     line_id = "json_extract_string(list_extract(found, 1), '$')"
     body = "nullif(list_extract(found, 2), 'null')"
     other = f"coalesce({LINED}, response IS NULL) AND {line_id} IS DISTINCT FROM custom_id COLLATE C"
     response = (
-        f"CASE WHEN {other} THEN error({literal(OTHER_LINES)}) "
-        f"WHEN found IS NULL THEN response ELSE {finite(body)} END"
+        f"CASE WHEN {other} THEN error({literal(OTHER_LINES)}) WHEN found IS NULL THEN response ELSE {finite(body)} END"
     )
     return _rows(
         files,
@@ -157,22 +155,25 @@ def _stored(lined: Sequence[Path]) -> str:
     return f"(SELECT {columns} WHERE false UNION ALL BY NAME FROM {read})"
 
 
-def find_lines(files: pa.Array, hashes: pa.Array) -> pa.Array:
-    """Return the result lines of rows, NULL where there is none: large strings by file name and hash(custom_id)."""
+def find_lines(files: pa.Array, hashes: pa.Array, custom_ids: pa.Array) -> pa.Array:
+    """Return the result lines of rows, NULL where there is none, as large strings.
+
+    They are found by file name and hash(custom_id), and among lines of the same hash by the custom_id itself.
+    """
     names = pc.unique(files).to_pylist()
     wanted = hashes.to_numpy(zero_copy_only=False)
     if len(names) == 1:
-        return _found(names[0], wanted)
+        return _found(names[0], wanted, custom_ids)
     found, places = [], []
     for name in names:
         of_file = np.flatnonzero(pc.equal(files, name).to_numpy(zero_copy_only=False))
-        found.append(_found(name, wanted[of_file]))
+        found.append(_found(name, wanted[of_file], custom_ids.take(pa.array(of_file))))
         places.append(of_file)
     back = np.argsort(np.concatenate(places)) if places else np.empty(0, dtype=np.int64)
     return pa.concat_arrays([pa.array([], pa.large_string()), *found]).take(pa.array(back))
 
 
-def _found(name: str, wanted: np.ndarray[Any, Any]) -> pa.Array:
+def _found(name: str, wanted: np.ndarray[Any, Any], custom_ids: pa.Array) -> pa.Array:
     """Return the lines of rows of one Parquet file."""
     found = pa.nulls(len(wanted), pa.large_string())
     for path in lines_of(Path(name)):
@@ -182,7 +183,7 @@ def _found(name: str, wanted: np.ndarray[Any, Any]) -> pa.Array:
                 index = _index((path, status.st_size, status.st_mtime_ns))
         except FileNotFoundError:  # freed while this query runs
             break
-        numbers = index.numbers(wanted)
+        numbers = index.numbers(wanted, custom_ids)
         here = numbers >= 0
         if here.all():
             return index.lines(numbers)
@@ -193,7 +194,7 @@ def _found(name: str, wanted: np.ndarray[Any, Any]) -> pa.Array:
 
 def register_lines(engine: duckdb.DuckDBPyConnection) -> None:
     """Let an engine of our own read what `kept_rows` says."""
-    create_arrow_function(engine, FUNCTION, find_lines, ["VARCHAR", "UBIGINT"], "VARCHAR", pure=True)
+    create_arrow_function(engine, FUNCTION, find_lines, ["VARCHAR", "UBIGINT", "VARCHAR"], "VARCHAR", pure=True)
 
 
 class LineIndex:
@@ -207,9 +208,29 @@ class LineIndex:
         self._hashes = hashes if len(hashes) == len(self._bounds) - 1 else hashes[:0]
         self._by_hash = np.argsort(self._hashes)
         self._sorted = self._hashes[self._by_hash]
+        #: Hashes that custom_ids share, which nearly none do unless they are made to, and the lines of such by name.
+        self._shared = self._sorted[1:][self._sorted[1:] == self._sorted[:-1]]
+        self._by_name = self._named(np.flatnonzero(np.isin(self._hashes, self._shared)))
 
-    def numbers(self, hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return the numbers of the lines of some hashes, counted from 0; -1 where there is none."""
+    def numbers(self, hashes: np.ndarray[Any, Any], custom_ids: pa.Array) -> np.ndarray[Any, Any]:
+        """Return the numbers of the lines of some custom_ids and their hashes, counted from 0; -1 where is none."""
+        numbers = self._by_hashes(hashes)
+        if self._by_name:
+            for place in np.flatnonzero(np.isin(hashes, self._shared)):
+                numbers[place] = self._by_name.get(custom_ids[int(place)].as_py(), -1)
+        return numbers
+
+    def _named(self, numbers: np.ndarray[Any, Any]) -> dict[str, int]:
+        """Return the numbers of lines by their custom_ids."""
+        if not len(numbers):
+            return {}
+        with own_engine() as engine:
+            engine.register("shared", pa.table({"number": vector(numbers, pa.int64()), "line": self.lines(numbers)}))
+            return dict(
+                engine.execute("SELECT json_extract_string(line, '$.custom_id'), number FROM shared").fetchall()
+            )
+
+    def _by_hashes(self, hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         numbers = np.full(len(hashes), -1)
         done = 0
         for _ in range(FEW_PLACES):

@@ -74,11 +74,12 @@ def read(directory: Path, files: list[bytes], submitted: list[str], *, large: bo
     return found, len(written.lines)
 
 
-def hashes_of(custom_ids: Iterable[str]) -> pa.Array:
-    """Return what DuckDB's hash() says of custom_ids."""
+def keyed(custom_ids: Iterable[str]) -> tuple[pa.Array, pa.Array]:
+    """Return what DuckDB's hash() says of custom_ids, and these."""
+    ids = list(custom_ids)
     with duckdb.connect() as engine:
-        hashes = [engine.execute("SELECT hash($id)", {"id": each}).fetchall()[0][0] for each in custom_ids]
-    return pa.array(np.array(hashes, dtype=np.uint64))
+        hashes = [engine.execute("SELECT hash($id)", {"id": each}).fetchall()[0][0] for each in ids]
+    return pa.array(np.array(hashes, dtype=np.uint64)), pa.array(ids)
 
 
 ORDINARY = [line("x1"), line("x2", said("two"))]
@@ -222,7 +223,7 @@ def test_lines_of_several_files_in_any_order(tmp_path: Path) -> None:
             line_path(target, 0).write_bytes(data)
     picked = [(number, each) for each in reversed(range(50)) for number in (1, 2, 0)] + [(0, 50)]
     names = pa.array([str(files[number]) for number, _ in picked])
-    found = find_lines(names, hashes_of(f"{number} {each}" for number, each in picked)).to_pylist()
+    found = find_lines(names, *keyed(f"{number} {each}" for number, each in picked)).to_pylist()
     expected = [None if number == 2 or each == 50 else f"{number} {each}" for number, each in picked]
     assert [None if text is None else json.loads(text)["custom_id"] for text in found] == expected
 
@@ -249,7 +250,7 @@ def test_lines_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for size in (1, 2, 3, 7, 64, 1 << 20):
         monkeypatch.setattr(responses, "BLOCK_BYTES", size)
         responses._index.cache_clear()
-        found.append(find_lines(pa.array([str(target)] * 4), hashes_of("abcd")).to_pylist())
+        found.append(find_lines(pa.array([str(target)] * 4), *keyed("abcd")).to_pylist())
     assert [json.loads(text)["custom_id"] for text in found[0]] == ["a", "b", "c", "d"]
     assert all(each == found[0] for each in found)
 
@@ -260,7 +261,7 @@ def test_lines_in_any_places(step: int, tmp_path: Path) -> None:
     target = tmp_path / "results.parquet"
     line_path(target, 0).write_bytes(b"".join(line(str(number), said(f"answer {number}")) for number in range(100)))
     wanted = [str(number * step % 100) for number in range(100)]
-    found = find_lines(pa.array([str(target)] * 100), hashes_of(wanted)).to_pylist()
+    found = find_lines(pa.array([str(target)] * 100), *keyed(wanted)).to_pylist()
     assert [json.loads(text)["custom_id"] for text in found] == wanted
 
 
@@ -338,7 +339,7 @@ def test_an_index_that_could_not_be_made(tmp_path: Path, monkeypatch: pytest.Mon
     """A passing failure, such as too little memory, is told as what it is, and the next query reads the lines."""
     target = tmp_path / "results.parquet"
     line_path(target, 0).write_bytes(line("a", said("one")))
-    wanted = pa.array([str(target)]), hashes_of("a")
+    wanted = pa.array([str(target)]), *keyed("a")
 
     def fail(*_: Any) -> Any:
         raise duckdb.OutOfMemoryException("no memory left")
@@ -354,7 +355,7 @@ def test_a_hash_of_two_custom_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Where a hash leads to another custom_id's line, its response is refused rather than given to the row."""
     directory = tmp_path / "same"
     read(directory, [line("a", said("one")) + line("b", said("two"))], ["a", "b"], large=True)
-    monkeypatch.setattr(responses.LineIndex, "numbers", lambda _, hashes: np.zeros(len(hashes), dtype=np.int64))
+    monkeypatch.setattr(responses.LineIndex, "numbers", lambda _, hashes, __: np.zeros(len(hashes), dtype=np.int64))
     with duckdb.connect() as engine:
         register_lines(engine)
         with pytest.raises(duckdb.InvalidInputException, match=r"not the ones .* EXCLUDE \(response\)"):
@@ -363,19 +364,26 @@ def test_a_hash_of_two_custom_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.fault("F52")
 def test_two_custom_ids_of_one_hash(tmp_path: Path) -> None:
-    """Where the hash of two custom_ids is the same, both have their responses: they are kept whole, not found by it."""
+    """Where the hash of two custom_ids is the same, each has its own response, in a query for one or for all."""
     ids = ["order-01customer", "order-_5customd1"]
-    assert len(set(hashes_of(ids).to_pylist())) == 1
-    found, kept = read(tmp_path / "same", [line(each, said(each)) for each in ids], ids, large=True)
-    assert kept == 0
-    assert [json.loads(row[13])["choices"][0]["message"]["content"] for row in found] == ids
+    assert len(set(keyed(ids)[0].to_pylist())) == 1
+    all_ids = [*ids, "other"]
+    found, kept = read(tmp_path / "same", [b"".join(line(each, said(each)) for each in all_ids)], all_ids, large=True)
+    assert kept == 1
+    assert [json.loads(row[13])["choices"][0]["message"]["content"] for row in found] == sorted(all_ids)
+    with duckdb.connect() as engine:
+        register_lines(engine)
+        query = f"SELECT response FROM {kept_rows([tmp_path / 'same' / 'results.parquet'])} WHERE custom_id = $id"
+        for each in all_ids:
+            ((response,),) = engine.execute(query, {"id": each}).fetchall()
+            assert json.loads(response)["choices"][0]["message"]["content"] == each
 
 
 def test_a_file_that_was_fetched_again(tmp_path: Path) -> None:
     """A result file that is another one since is read anew."""
     target = tmp_path / "results.parquet"
     line_path(target, 0).write_bytes(line("a", said("one")))
-    wanted = pa.array([str(target)]), hashes_of("a")
+    wanted = pa.array([str(target)]), *keyed("a")
     assert "one" in find_lines(*wanted)[0].as_py()
     line_path(target, 0).unlink()
     assert find_lines(*wanted).to_pylist() == [None]
