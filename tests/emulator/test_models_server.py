@@ -54,7 +54,7 @@ def models_url() -> Iterator[str]:
 
 def test_batches_on_a_server_of_models(models_url: str, tmp_path: Path) -> None:
     """The same SQL gets that server's answers, and its refusals as errors of their rows."""
-    upstream = Upstream(url=models_url, attempts=2, first_wait_seconds=0.01)
+    upstream = Upstream(urls=(models_url,), attempts=2, first_wait_seconds=0.01)
     with (
         Emulator(tmp_path / "server", upstream=upstream) as emulator,
         connect(emulator, tmp_path / "home") as con,

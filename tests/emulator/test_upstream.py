@@ -117,7 +117,7 @@ def models() -> Iterator[Models]:
 def serving(models: Models, directory: Path, **options: Any) -> Iterator[Caller]:
     """Run a batch server whose answers come from `models`."""
     quick = {"first_wait_seconds": 0.01, "attempts": 3, "concurrency": 4}
-    with Emulator(directory, upstream=Upstream(**({"url": models.url} | quick | options))) as emulator:
+    with Emulator(directory, upstream=Upstream(**({"urls": (models.url,)} | quick | options))) as emulator:
         yield Caller(emulator)
 
 
@@ -157,7 +157,7 @@ def test_models_and_addresses(models: Models, tmp_path: Path) -> None:
         {"input": "b", "model": "own"},
         {"input": "c", "model": None},
     ]
-    with serving(models, tmp_path, url=f"{models.url}/prefix/v1/") as caller:
+    with serving(models, tmp_path, urls=(f"{models.url}/prefix/v1/",)) as caller:
         caller.ended(caller.create(requests_of(*bodies), endpoint="/v1/embeddings", model="the-job's"))
     assert {path for path, *_ in models.seen} == {"/prefix/v1/embeddings"}
     assert {text_of(body): body["model"] for _, body, _ in models.seen} == {
@@ -238,7 +238,7 @@ def test_trouble_without_end(models: Models, tmp_path: Path) -> None:
 
 def test_nobody_there(models: Models, tmp_path: Path) -> None:
     """Where no server listens, every request is an error line that says so."""
-    with serving(models, tmp_path, url="http://127.0.0.1:9") as caller:
+    with serving(models, tmp_path, urls=("http://127.0.0.1:9",)) as caller:
         job = caller.ended(caller.create(chats("a")))
         (line,) = caller.lines(job["error_file"])
     assert line["response"]["status_code"] == 502
@@ -339,17 +339,17 @@ def test_key_is_nowhere(models: Models, tmp_path: Path) -> None:
     assert SECRET not in child.end(signal.SIGTERM)[1]
     assert {key for *_, key in models.seen} == {f"Bearer {SECRET}"}
     assert all(SECRET.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert SECRET not in repr(Upstream(url=models.url, key=SECRET))
+    assert SECRET not in repr(Upstream(urls=(models.url,), key=SECRET))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"url": "127.0.0.1:8000"}, "not an address"),
-        ({"url": "ftp://host"}, "not an address"),
-        ({"url": "http://"}, "not an address"),
-        ({"url": "http://host", "concurrency": 0}, "must be at least 1"),
-        ({"url": "http://host", "key": f"{SECRET}\n"}, "newline"),
+        ({"urls": ("127.0.0.1:8000",)}, "not an address"),
+        ({"urls": ("ftp://host",)}, "not an address"),
+        ({"urls": ("http://",)}, "not an address"),
+        ({"urls": ("http://host",), "concurrency": 0}, "must be at least 1"),
+        ({"urls": ("http://host",), "key": f"{SECRET}\n"}, "newline"),
     ],
 )
 def test_options_that_cannot_be_right(options: dict[str, Any], message: str) -> None:
@@ -383,7 +383,7 @@ def test_command_line(models: Models, tmp_path: Path) -> None:
 def test_from_sql(models: Models, tmp_path: Path) -> None:
     """A table of prompts gets the upstream's answers through SQL and the SDK."""
     with (
-        Emulator(tmp_path / "server", upstream=Upstream(url=models.url)) as emulator,
+        Emulator(tmp_path / "server", upstream=Upstream(urls=(models.url,))) as emulator,
         connect(emulator, tmp_path / "home") as con,
     ):
         make_staging(con, 3)
