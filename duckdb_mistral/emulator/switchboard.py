@@ -79,15 +79,20 @@ class Switchboard:
         """Wait for a line, if possible to a server `other_than` the one that failed; return None once stopped."""
         with self._changed:
             while not self._stopped.is_set():
-                free = [server for server in self._servers if server.idle]
-                # Where all are away, any may be asked: a request is given up only after its last attempt.
-                if not all(server.away_seconds for server in self._servers):
-                    free = [server for server in free if server.may_be_asked()]
+                free = [server for server in self._answering(other_than) if server.idle]
                 if free:
-                    server = min(free, key=lambda server: (server is other_than, -len(server.idle)))
+                    server = max(free, key=lambda server: len(server.idle))
                     return server, server.idle.pop()
                 self._changed.wait(LOOK_SECONDS)
         return None
+
+    def _answering(self, other_than: _Server | None) -> list[_Server]:
+        """Return the servers that a request may go to, idle or not."""
+        answering = self._servers
+        # Where all are away, any may be asked: a request is given up only after its last attempt.
+        if not all(server.away_seconds for server in self._servers):
+            answering = [server for server in self._servers if server.may_be_asked()]
+        return [server for server in answering if server is not other_than] or answering
 
     def _give_back(self, server: _Server, line: Line, reply: Reply) -> None:
         """Put the line back, and leave the server out for a while if it did not answer."""
