@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from emulator.ports import free_port
 from support import answered, connect, rows, submitted
 
 from duckdb_mistral.emulator import Emulator, Upstream
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 COMMAND = shutil.which("mock-ai-api", path=str(Path(sys.executable).parent))
 
 pytestmark = pytest.mark.skipif(COMMAND is None, reason="mock-ai-api is not in this environment: make test-upstream")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture
