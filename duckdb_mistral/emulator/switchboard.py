@@ -28,9 +28,10 @@ class _Server:
         self.away_seconds = 0.0
         self.back_at = 0.0
 
-    def may_be_asked(self) -> bool:
-        """Tell whether it answers, or has been left out long enough for one request to try it."""
-        return not self.away_seconds or (time.monotonic() >= self.back_at and len(self.idle) == len(self.lines))
+    def is_due(self) -> bool:
+        """Tell whether it has been left out long enough for one request to try it."""
+        is_quiet = len(self.idle) == len(self.lines)
+        return self.away_seconds > 0 and is_quiet and time.monotonic() >= self.back_at
 
 
 class Switchboard:
@@ -88,10 +89,11 @@ class Switchboard:
 
     def _answering(self, other_than: _Server | None) -> list[_Server]:
         """Return the servers that a request may go to, idle or not."""
-        answering = self._servers
-        # Where all are away, any may be asked: a request is given up only after its last attempt.
-        if not all(server.away_seconds for server in self._servers):
-            answering = [server for server in self._servers if server.may_be_asked()]
+        answering = [server for server in self._servers if not server.away_seconds]
+        if not answering:  # any may be asked: a request is given up only after its last attempt
+            answering = self._servers
+        elif other_than is None:  # a request that has failed once is not used to try a server that is away
+            answering += [server for server in self._servers if server.is_due()]
         return [server for server in answering if server is not other_than] or answering
 
     def _give_back(self, server: _Server, line: Line, reply: Reply) -> None:

@@ -395,7 +395,7 @@ def test_whole_job_with_a_dead_server(models: Models, second: Models, tmp_path: 
 
     models.answer = answer
     nowhere = "http://127.0.0.1:9"
-    with serving(models, tmp_path, urls=(nowhere, models.url, second.url), attempts=4) as caller:
+    with serving(models, tmp_path, urls=(nowhere, models.url, second.url), attempts=3) as caller:
         job = caller.ended(caller.create(chats(*map(str, range(200)))))
         assert (job["succeeded_requests"], job["failed_requests"]) == (200, 0)
         assert len(caller.lines(job["output_file"])) == 200
