@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -434,6 +435,21 @@ def test_failed_request_goes_to_another(models: Models, second: Models, tmp_path
     with serving(models, tmp_path, urls=(models.url, second.url), attempts=2) as caller:
         assert caller.ended(caller.create(chats(*map(str, range(50)))))["succeeded_requests"] == 50
     assert set(second.asked.values()) == {1}
+
+
+def test_server_that_takes_no_connection(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that does not even refuse a connection is waited for as long as connecting may take, no longer."""
+    monkeypatch.setattr("duckdb_mistral.emulator.upstream.CONNECT_SECONDS", 0.2)
+    with socket.socket() as deaf, ExitStack() as waiting:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(4):  # the system accepts some by itself
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(deaf.getsockname())
+        with serving(models, tmp_path, urls=(f"http://127.0.0.1:{deaf.getsockname()[1]}", models.url)) as caller:
+            assert caller.ended(caller.create(chats(*map(str, range(20)))))["succeeded_requests"] == 20
+    assert set(models.asked.values()) == {1}
 
 
 def test_all_servers_away(models: Models, second: Models, tmp_path: Path) -> None:
