@@ -45,9 +45,9 @@ test-others: $(OLDEST)/made $(UPSTREAM)/made $(DBT_ENVIRONMENT)/made
 test-oldest: $(OLDEST)/made
 	$(OLDEST)/bin/python -m pytest $(WORKERS) -m "not newest and not live" --schedules 4
 
-# The other project's server holds starlette back, so it has an environment of its own.
+# Servers of models by other projects. One of them holds starlette back, so they have an environment of their own.
 test-upstream: $(UPSTREAM)/made
-	$(UPSTREAM)/bin/python -m pytest tests/emulator/test_models_server.py
+	$(UPSTREAM)/bin/python -m pytest tests/emulator/test_models_server.py tests/emulator/test_llama_cpp.py
 
 # The newest dbt is held at a distance from the rest: it cannot be installed whole from packages alone.
 test-dbt: $(DBT_ENVIRONMENT)/made

@@ -2,7 +2,7 @@
 # Make the virtual environment DIR with the package, all its extras and the tools of the tests:
 #   scripts/environment.sh DIR [oldest | upstream | dbt]
 # With `oldest`, what the package needs comes in the oldest version that pyproject.toml allows. With `upstream`, the
-# environment has the other project's server that the local batch server is tried with. With `dbt`, it has the newest dbt.
+# environment has the other projects' servers that the local batch server is tried with. With `dbt`, it has the newest dbt.
 set -eu
 
 directory=$1

@@ -27,22 +27,35 @@ def demo(rows: int, seconds: float) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True, help="0 picks a free one.")
 @click.option("--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where to keep its state.")
 @click.option("--job-seconds", type=Seconds(), default=2.0, show_default=True, help="How long each job takes.")
-@click.option("--upstream", metavar="URL", help="An OpenAI-compatible server that answers instead of the echo.")
-@click.option("--concurrency", type=click.IntRange(1), default=16, show_default=True, help="Upstream requests at once.")
-def emulator(port: int, directory: Path | None, job_seconds: float, upstream: str | None, concurrency: int) -> None:
+@click.option(
+    "--upstream",
+    metavar="URL",
+    multiple=True,
+    help="An OpenAI-compatible server that answers instead of the echo. Several share the requests.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="How many requests each upstream gets at once.",
+)
+def emulator(
+    port: int, directory: Path | None, job_seconds: float, upstream: tuple[str, ...], concurrency: int
+) -> None:
     """Run the local batch server, which answers with an echo or with your own models. Prints its address.
 
-    A key for the upstream comes from EMULATOR_UPSTREAM_KEY.
+    A key for the upstreams comes from EMULATOR_UPSTREAM_KEY.
     """
     try:
         from duckdb_mistral.emulator import Emulator, Upstream
     except ImportError as error:
         fail(str(error))
     models = None
-    if upstream is not None:
+    if upstream:
         try:
             key = variable("EMULATOR_UPSTREAM_KEY")
-            models = Upstream(url=upstream, concurrency=concurrency, key=key)
+            models = Upstream(urls=upstream, concurrency=concurrency, key=key)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
     server = Emulator(directory, port=port, job_seconds=0.0 if models else job_seconds, upstream=models)

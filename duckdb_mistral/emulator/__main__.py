@@ -18,16 +18,17 @@ def main() -> None:
     parser.add_argument(
         "--upstream",
         metavar="URL",
-        help="an OpenAI-compatible server that answers instead of the echo; "
-        "its key, if it needs one, is in the environment variable EMULATOR_UPSTREAM_KEY",
+        action="append",
+        help="an OpenAI-compatible server that answers instead of the echo; several share the requests; "
+        "their key, if they need one, is in the environment variable EMULATOR_UPSTREAM_KEY",
     )
-    parser.add_argument("--concurrency", type=int, default=16, help="how many requests the upstream gets at once")
+    parser.add_argument("--concurrency", type=int, default=16, help="how many requests each upstream gets at once")
     given = parser.parse_args()
     upstream = None
     if given.upstream is not None:
         key = os.environ.get("EMULATOR_UPSTREAM_KEY") or None
         try:
-            upstream = Upstream(url=given.upstream, concurrency=given.concurrency, key=key)
+            upstream = Upstream(urls=tuple(given.upstream), concurrency=given.concurrency, key=key)
         except ValueError as error:
             parser.error(str(error))
     Emulator(

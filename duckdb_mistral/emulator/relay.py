@@ -10,12 +10,14 @@ import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from duckdb_mistral.emulator.upstream import Line, Upstream
+from duckdb_mistral.emulator.switchboard import Switchboard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from io import FileIO
     from pathlib import Path
+
+    from duckdb_mistral.emulator.upstream import Upstream
 
 #: The beginning of every line of an output or error file; the number is the request's in the job.
 LINE_START = re.compile(rb'\{"id": "batch-[0-9a-f]{8}-(\d+)-')
@@ -29,15 +31,14 @@ class Relay:
         """Ask `upstream` for the answers; a body without a model is for `model`."""
         self.succeeded = 0
         self.failed = 0
-        self._upstream = upstream
         self._prefix = f"batch-{job_id[:8]}"
         self._endpoint = endpoint
         self._model = model
         self._stopped = threading.Event()
         self._failure: Exception | None = None
-        self._waiting: queue.Queue[tuple[int, bytes] | None] = queue.Queue(maxsize=2 * upstream.concurrency)
+        self._switchboard = Switchboard(upstream, self._stopped)
+        self._waiting: queue.Queue[tuple[int, bytes] | None] = queue.Queue(maxsize=2 * self._switchboard.lines)
         self._writing = threading.Lock()
-        self._connections = [Line(upstream, self._stopped) for _ in range(upstream.concurrency)]
 
     def run(self, inputs: Sequence[Path], output: Path, errors: Path, *, total: int, until: float) -> bool:
         """Append the answers to `output` and the refusals to `errors`; return whether all of them are there.
@@ -50,8 +51,8 @@ class Relay:
         self.failed = _count(errors, is_answered)
         with output.open("ab", buffering=0) as good, errors.open("ab", buffering=0) as bad:
             threads = [
-                threading.Thread(target=self._work, args=(line, good, bad), name="emulator-relay")
-                for line in self._connections
+                threading.Thread(target=self._work, args=(good, bad), name="emulator-relay")
+                for _ in range(self._switchboard.lines)
             ]
             for thread in threads:
                 thread.start()
@@ -63,6 +64,7 @@ class Relay:
                 self._hand_over(None, until)
             for thread in threads:
                 self._await(thread, until)
+        self._switchboard.close()
         if self._failure is not None:
             raise self._failure
         return self.succeeded + self.failed == total
@@ -70,8 +72,7 @@ class Relay:
     def stop(self) -> None:
         """Send nothing more, and hang up on requests under way."""
         self._stopped.set()
-        for line in self._connections:
-            line.hang_up()
+        self._switchboard.hang_up()
 
     def _hand_over(self, request: tuple[int, bytes] | None, until: float) -> bool:
         """Wait for room and give the threads a request, or None if there are no more; return False once stopped."""
@@ -95,7 +96,7 @@ class Relay:
         if time.time() >= until:
             self.stop()
 
-    def _work(self, line: Line, good: FileIO, bad: FileIO) -> None:
+    def _work(self, good: FileIO, bad: FileIO) -> None:
         """Send waiting requests until there are no more."""
         try:
             while not self._stopped.is_set():
@@ -105,19 +106,17 @@ class Relay:
                     continue
                 if request is None:
                     break
-                self._ask(line, *request, good, bad)
+                self._ask(*request, good, bad)
         except Exception as error:  # noqa: BLE001  raised by `run`, in its thread
             self._failure = error
             self._stopped.set()
-        finally:
-            line.close()
 
-    def _ask(self, line: Line, number: int, text: bytes, good: FileIO, bad: FileIO) -> None:
+    def _ask(self, number: int, text: bytes, good: FileIO, bad: FileIO) -> None:
         request = json.loads(text)
         body = request["body"]
         body["model"] = body.get("model") or self._model
         body.pop("stream", None)  # the answer is read whole
-        answer = line.ask(self._endpoint, json.dumps(body).encode())
+        answer = self._switchboard.ask(self._endpoint, json.dumps(body).encode())
         if answer is None:
             return
         status, content = answer

@@ -1,29 +1,32 @@
-"""A model server (vLLM, llama.cpp, Ollama, anything OpenAI-compatible), asked one request at a time."""
+"""Model servers (vLLM, llama.cpp, Ollama, anything OpenAI-compatible), and a connection to one of them."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import random
 import socket
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
-    import threading
+    from collections.abc import Iterator
 
 #: Statuses worth another try: the server is busy, or broken for now.
 RETRIED = (408, 429, 500, 502, 503, 504)
+#: Of these, the statuses of a server that answers no request for now; 502 also stands for one that does not answer.
+AWAY = (502, 503, 504)
+CONNECT_SECONDS = 10.0
 LONGEST_TOLD_ERROR = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """Where the models are and how to call them; ValueError if the address or the key cannot be right."""
+    """Where the models are and how to call them; ValueError if an address or the key cannot be right."""
 
-    url: str
-    #: How many requests run at once.
+    #: One or several servers with the same models, of which any may answer a request.
+    urls: tuple[str, ...]
+    #: How many requests each of them gets at once.
     concurrency: int = 16
     key: str | None = field(default=None, repr=False)
     #: How long one answer may take.
@@ -34,45 +37,64 @@ class Upstream:
     longest_wait_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.address.scheme not in ("http", "https") or not self.address.hostname:
-            raise ValueError(f"The upstream {self.url!r} is not an address such as http://127.0.0.1:8000.")
+        for url, address in zip(self.urls, self.addresses(), strict=True):
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise ValueError(f"The upstream {url!r} is not an address such as http://127.0.0.1:8000.")
+        if not self.urls:
+            raise ValueError("An upstream needs at least one address.")
         if self.concurrency < 1:
             raise ValueError(f"The concurrency must be at least 1, not {self.concurrency}.")
         if self.key is not None and not (self.key.isascii() and self.key.isprintable() and " " not in self.key):
             raise ValueError("The upstream's key contains a space, a newline or another character that no key has.")
 
-    @property
-    def address(self) -> SplitResult:
-        """The address without a trailing /v1, as OpenAI's clients have it, because the endpoints begin with it."""
-        return urlsplit(self.url.rstrip("/").removesuffix("/v1"))
+    def addresses(self) -> Iterator[SplitResult]:
+        """Yield the addresses without a trailing /v1, as OpenAI's clients have it: the endpoints begin with it."""
+        for url in self.urls:
+            yield urlsplit(url.rstrip("/").removesuffix("/v1"))
+
+
+class Reply(NamedTuple):
+    """What a server answered: the status, the JSON, and how many seconds it asks us to wait."""
+
+    status: int
+    content: Any
+    asked_to_wait: float = 0.0
 
 
 class Line:
-    """A persistent connection to the upstream, for one thread; `hang_up` may be called from another."""
+    """A persistent connection to one server, for one thread at a time; `hang_up` may be called from another."""
 
-    def __init__(self, upstream: Upstream, stopped: threading.Event) -> None:
-        """Connect when first needed; once `stopped` is set, send no more."""
-        self._upstream = upstream
-        self._stopped = stopped
-        kind = http.client.HTTPSConnection if upstream.address.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(upstream.address.netloc.rpartition("@")[2], timeout=upstream.timeout_seconds)
+    def __init__(self, address: SplitResult, *, key: str | None, timeout_seconds: float) -> None:
+        """Connect when first needed; an answer may take `timeout_seconds`."""
+        self._path = address.path
+        self._timeout_seconds = timeout_seconds
+        kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(address.netloc.rpartition("@")[2], timeout=min(CONNECT_SECONDS, timeout_seconds))
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if upstream.key:
-            self._headers["Authorization"] = f"Bearer {upstream.key}"
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
 
-    def ask(self, path: str, body: bytes) -> tuple[int, Any] | None:
-        """POST `body`, repeatedly if that may help; return the answer's status and JSON, or None once stopped."""
-        wait = self._upstream.first_wait_seconds
-        for attempt in range(1, self._upstream.attempts + 1):
-            if self._stopped.is_set():
-                return None
-            status, answer, asked_to_wait = self._post(path, body)
-            if status not in RETRIED or attempt == self._upstream.attempts:
-                break
-            pause = max(asked_to_wait, wait * random.uniform(0.5, 1))  # noqa: S311  to spread load, not for secrecy
-            self._stopped.wait(min(pause, self._upstream.longest_wait_seconds))
-            wait *= 2
-        return None if self._stopped.is_set() and status in RETRIED else (status, answer)
+    def post(self, path: str, body: bytes) -> Reply:
+        """POST `body` once; a failure to get an answer is a reply too."""
+        try:
+            is_connected = self._connection.sock is not None
+            if not is_connected:
+                self._connection.connect()
+                self._connection.sock.settimeout(self._timeout_seconds)
+            self._connection.request("POST", self._path + path, body=body, headers=self._headers)
+            response = self._connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            return Reply(502, _told(502, f"The upstream did not answer: {error or type(error).__name__}"))
+        seconds = response.getheader("Retry-After", "")
+        asked_to_wait = float(seconds) if seconds.isdecimal() else 0.0
+        try:
+            return Reply(response.status, json.loads(content, parse_constant=_no_json), asked_to_wait)
+        except (ValueError, RecursionError):
+            status = 502 if response.status == http.HTTPStatus.OK else response.status
+            text = content[:LONGEST_TOLD_ERROR].decode(errors="replace")
+            return Reply(status, _told(status, f"The upstream's answer is not JSON: {text}"), asked_to_wait)
 
     def hang_up(self) -> None:
         """End the connection, along with any request under way on it."""
@@ -86,24 +108,6 @@ class Line:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
-
-    def _post(self, path: str, body: bytes) -> tuple[int, Any, float]:
-        """Return the status, the JSON, and how many seconds the server asks us to wait."""
-        try:
-            self._connection.request("POST", self._upstream.address.path + path, body=body, headers=self._headers)
-            response = self._connection.getresponse()
-            content = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            return 502, _told(502, f"The upstream did not answer: {error or type(error).__name__}"), 0.0
-        seconds = response.getheader("Retry-After", "")
-        asked_to_wait = float(seconds) if seconds.isdecimal() else 0.0
-        try:
-            return response.status, json.loads(content, parse_constant=_no_json), asked_to_wait
-        except (ValueError, RecursionError):
-            status = 502 if response.status == http.HTTPStatus.OK else response.status
-            text = content[:LONGEST_TOLD_ERROR].decode(errors="replace")
-            return status, _told(status, f"The upstream's answer is not JSON: {text}"), asked_to_wait
 
 
 def _told(status: int, message: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from emulator.ports import free_port
 from support import answered, connect, rows, submitted
 
 from duckdb_mistral.emulator import Emulator, Upstream
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 COMMAND = shutil.which("mock-ai-api", path=str(Path(sys.executable).parent))
 
 pytestmark = pytest.mark.skipif(COMMAND is None, reason="mock-ai-api is not in this environment: make test-upstream")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -54,7 +46,7 @@ def models_url() -> Iterator[str]:
 
 def test_batches_on_a_server_of_models(models_url: str, tmp_path: Path) -> None:
     """The same SQL gets that server's answers, and its refusals as errors of their rows."""
-    upstream = Upstream(url=models_url, attempts=2, first_wait_seconds=0.01)
+    upstream = Upstream(urls=(models_url,), attempts=2, first_wait_seconds=0.01)
     with (
         Emulator(tmp_path / "server", upstream=upstream) as emulator,
         connect(emulator, tmp_path / "home") as con,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -102,9 +103,9 @@ def shout(_path: str, body: dict[str, Any], _times: int) -> tuple[int, dict[str,
     return 200, {"Content-Type": "application/json"}, json.dumps(document | {"usage": usage}).encode()
 
 
-@pytest.fixture
-def models() -> Iterator[Models]:
-    """Yield a server of models."""
+@contextmanager
+def listening() -> Iterator[Models]:
+    """Run a server of models."""
     with Models() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -113,11 +114,25 @@ def models() -> Iterator[Models]:
         thread.join()
 
 
+@pytest.fixture
+def models() -> Iterator[Models]:
+    """Yield a server of models."""
+    with listening() as server:
+        yield server
+
+
+@pytest.fixture
+def second() -> Iterator[Models]:
+    """Yield another server of the same models."""
+    with listening() as server:
+        yield server
+
+
 @contextmanager
 def serving(models: Models, directory: Path, **options: Any) -> Iterator[Caller]:
     """Run a batch server whose answers come from `models`."""
     quick = {"first_wait_seconds": 0.01, "attempts": 3, "concurrency": 4}
-    with Emulator(directory, upstream=Upstream(**({"url": models.url} | quick | options))) as emulator:
+    with Emulator(directory, upstream=Upstream(**({"urls": (models.url,)} | quick | options))) as emulator:
         yield Caller(emulator)
 
 
@@ -157,7 +172,7 @@ def test_models_and_addresses(models: Models, tmp_path: Path) -> None:
         {"input": "b", "model": "own"},
         {"input": "c", "model": None},
     ]
-    with serving(models, tmp_path, url=f"{models.url}/prefix/v1/") as caller:
+    with serving(models, tmp_path, urls=(f"{models.url}/prefix/v1/",)) as caller:
         caller.ended(caller.create(requests_of(*bodies), endpoint="/v1/embeddings", model="the-job's"))
     assert {path for path, *_ in models.seen} == {"/prefix/v1/embeddings"}
     assert {text_of(body): body["model"] for _, body, _ in models.seen} == {
@@ -238,7 +253,7 @@ def test_trouble_without_end(models: Models, tmp_path: Path) -> None:
 
 def test_nobody_there(models: Models, tmp_path: Path) -> None:
     """Where no server listens, every request is an error line that says so."""
-    with serving(models, tmp_path, url="http://127.0.0.1:9") as caller:
+    with serving(models, tmp_path, urls=("http://127.0.0.1:9",)) as caller:
         job = caller.ended(caller.create(chats("a")))
         (line,) = caller.lines(job["error_file"])
     assert line["response"]["status_code"] == 502
@@ -329,6 +344,123 @@ def test_killed(models: Models, tmp_path: Path) -> None:
     assert sum(models.asked.values()) <= 60 + 2
 
 
+def test_several_servers(models: Models, second: Models, tmp_path: Path) -> None:
+    """Several servers share the requests, each with as many at once as allowed, and each request is asked once."""
+    models.seconds = second.seconds = 0.01
+    with serving(models, tmp_path, urls=(models.url, second.url), concurrency=3) as caller:
+        job = caller.ended(caller.create(chats(*(f"text {number}" for number in range(60)))))
+        assert contents_of(caller, job) == {f"{number:03}": f"TEXT {number}" for number in range(60)}
+    assert (models.most, second.most) == (3, 3)
+    assert set((models.asked + second.asked).values()) == {1}
+    assert min(models.asked.total(), second.asked.total()) > 10
+
+
+def test_slow_server_gets_less(models: Models, second: Models, tmp_path: Path) -> None:
+    """A server that takes longer gets fewer of the requests."""
+    models.seconds, second.seconds = 0.2, 0.01
+    with serving(models, tmp_path, urls=(models.url, second.url), concurrency=2) as caller:
+        assert caller.ended(caller.create(chats(*map(str, range(60)))))["succeeded_requests"] == 60
+    assert models.asked.total() < second.asked.total()
+
+
+@pytest.mark.parametrize("trouble", ["closed", 502, 503, 504])
+def test_server_that_dies(models: Models, second: Models, tmp_path: Path, trouble: int | str) -> None:
+    """What a server does not answer from the middle on, another answers, each row once and no more at once."""
+
+    def answer(path: str, body: dict[str, Any], times: int) -> tuple[int, dict[str, str], bytes] | None:
+        if len(models.seen) <= 10:
+            return shout(path, body, times)
+        return (trouble, {}, b"{}") if isinstance(trouble, int) else None
+
+    models.answer = answer
+    models.seconds = second.seconds = 0.01
+    quick = {"concurrency": 4, "attempts": 2, "first_wait_seconds": 60.0, "longest_wait_seconds": 60.0}
+    with serving(models, tmp_path, **quick | {"urls": (models.url, second.url)}) as caller:
+        job = caller.create(chats(*map(str, range(200))))
+        until(lambda: second.asked.total() >= 150)
+        dead = models.asked.total()
+        assert dead <= 10 + 4, "once it is known to be away, nothing is sent to it"
+        caller.post(f"{JOBS}/{job['id']}/cancel", None)
+        ended = caller.ended(job)
+        contents = contents_of(caller, ended)
+    assert len(contents) >= 150
+    assert all(contents[f"{int(text):03}"] == text for text in contents.values())
+    assert (second.most, set(second.asked.values())) == (4, {1})
+
+
+def test_whole_job_with_a_dead_server(models: Models, second: Models, tmp_path: Path) -> None:
+    """Where one server hangs up in the middle of its answers, every row is still answered, and answered once."""
+
+    def answer(path: str, body: dict[str, Any], times: int) -> tuple[int, dict[str, str], bytes] | None:
+        return shout(path, body, times) if len(models.seen) <= 10 else None
+
+    models.answer = answer
+    nowhere = "http://127.0.0.1:9"
+    with serving(models, tmp_path, urls=(nowhere, models.url, second.url), attempts=3) as caller:
+        job = caller.ended(caller.create(chats(*map(str, range(200)))))
+        assert (job["succeeded_requests"], job["failed_requests"]) == (200, 0)
+        assert len(caller.lines(job["output_file"])) == 200
+        assert contents_of(caller, job) == {f"{number:03}": str(number) for number in range(200)}
+    assert set(second.asked.values()) == {1}
+
+
+def test_server_that_comes_back(models: Models, second: Models, tmp_path: Path) -> None:
+    """A server that was away is tried with one request at a time, and shares the work again once it answers."""
+    is_loading = threading.Event()
+    is_loading.set()
+
+    def answer(path: str, body: dict[str, Any], times: int) -> tuple[int, dict[str, str], bytes]:
+        return (503, {}, b"{}") if is_loading.is_set() else shout(path, body, times)
+
+    models.answer = answer
+    second.seconds = 0.01
+    options = {"concurrency": 2, "longest_wait_seconds": 0.02, "attempts": 20}
+    with serving(models, tmp_path, **options | {"urls": (models.url, second.url)}) as caller:
+        job = caller.create(chats(*map(str, range(300))))
+        until(lambda: second.asked.total() >= 50)
+        with models.lock:
+            models.most = 0
+        until(lambda: second.asked.total() >= 100)
+        assert models.most <= 1
+        is_loading.clear()
+        before = models.asked.total()
+        assert caller.ended(job)["succeeded_requests"] == 300
+    assert models.asked.total() > before + 20
+    assert models.most == 2
+
+
+def test_failed_request_goes_to_another(models: Models, second: Models, tmp_path: Path) -> None:
+    """A request that one server fails to answer is tried at another next, even if the first is idle."""
+    models.answer = lambda *_: (500, {}, b"{}")
+    with serving(models, tmp_path, urls=(models.url, second.url), attempts=2) as caller:
+        assert caller.ended(caller.create(chats(*map(str, range(50)))))["succeeded_requests"] == 50
+    assert set(second.asked.values()) == {1}
+
+
+def test_server_that_takes_no_connection(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that does not even refuse a connection is waited for as long as connecting may take, no longer."""
+    monkeypatch.setattr("duckdb_mistral.emulator.upstream.CONNECT_SECONDS", 0.2)
+    with socket.socket() as deaf, ExitStack() as waiting:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(4):  # the system accepts some by itself
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(deaf.getsockname())
+        with serving(models, tmp_path, urls=(f"http://127.0.0.1:{deaf.getsockname()[1]}", models.url)) as caller:
+            assert caller.ended(caller.create(chats(*map(str, range(20)))))["succeeded_requests"] == 20
+    assert set(models.asked.values()) == {1}
+
+
+def test_all_servers_away(models: Models, second: Models, tmp_path: Path) -> None:
+    """Where no server answers, requests are tried as often as with one, and then are error lines."""
+    models.answer = second.answer = lambda *_: (503, {}, b'{"detail": "loading"}')
+    with serving(models, tmp_path, urls=(models.url, second.url)) as caller:
+        job = caller.ended(caller.create(chats("a", "b")))
+        assert (job["status"], job["failed_requests"]) == ("SUCCESS", 2)
+    assert models.asked + second.asked == {"a": 3, "b": 3}
+
+
 def test_key_is_nowhere(models: Models, tmp_path: Path) -> None:
     """The key of the upstream reaches the upstream and nothing else."""
     models.answer = lambda *_: (401, {}, b'{"detail": "wrong key"}')
@@ -339,17 +471,19 @@ def test_key_is_nowhere(models: Models, tmp_path: Path) -> None:
     assert SECRET not in child.end(signal.SIGTERM)[1]
     assert {key for *_, key in models.seen} == {f"Bearer {SECRET}"}
     assert all(SECRET.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert SECRET not in repr(Upstream(url=models.url, key=SECRET))
+    assert SECRET not in repr(Upstream(urls=(models.url,), key=SECRET))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"url": "127.0.0.1:8000"}, "not an address"),
-        ({"url": "ftp://host"}, "not an address"),
-        ({"url": "http://"}, "not an address"),
-        ({"url": "http://host", "concurrency": 0}, "must be at least 1"),
-        ({"url": "http://host", "key": f"{SECRET}\n"}, "newline"),
+        ({"urls": ("127.0.0.1:8000",)}, "not an address"),
+        ({"urls": ("ftp://host",)}, "not an address"),
+        ({"urls": ("http://",)}, "not an address"),
+        ({"urls": ("http://host", "host")}, "'host' is not an address"),
+        ({"urls": ()}, "at least one address"),
+        ({"urls": ("http://host",), "concurrency": 0}, "must be at least 1"),
+        ({"urls": ("http://host",), "key": f"{SECRET}\n"}, "newline"),
     ],
 )
 def test_options_that_cannot_be_right(options: dict[str, Any], message: str) -> None:
@@ -367,23 +501,24 @@ def test_wrong_usage(command: str) -> None:
     assert "is not an address" in child.process.communicate()[1]
 
 
-def test_command_line(models: Models, tmp_path: Path) -> None:
-    """`duckdb-mistral emulator --upstream` serves the upstream's answers, so many at once, with its key."""
-    arguments = ("--port", "0", "--dir", str(tmp_path), "--upstream", models.url, "--concurrency", "2")
+def test_command_line(models: Models, second: Models, tmp_path: Path) -> None:
+    """`duckdb-mistral emulator --upstream` serves the upstreams' answers, so many at once of each, with their key."""
+    upstreams = ("--upstream", models.url, "--upstream", second.url)
+    arguments = ("--port", "0", "--dir", str(tmp_path), *upstreams, "--concurrency", "2")
     child = Child(*arguments, command="duckdb_mistral emulator", environment={"EMULATOR_UPSTREAM_KEY": SECRET})
-    models.seconds = 0.02
+    models.seconds = second.seconds = 0.02
     caller = caller_of(child)
-    job = caller.ended(caller.create(chats(*"abcdef")))
+    job = caller.ended(caller.create(chats(*"abcdefghijkl")))
     assert contents_of(caller, job)["000"] == "A"
     assert child.end(signal.SIGTERM)[0] == 0
-    assert models.most == 2
-    assert {key for *_, key in models.seen} == {f"Bearer {SECRET}"}
+    assert (models.most, second.most) == (2, 2)
+    assert {key for *_, key in models.seen + second.seen} == {f"Bearer {SECRET}"}
 
 
 def test_from_sql(models: Models, tmp_path: Path) -> None:
     """A table of prompts gets the upstream's answers through SQL and the SDK."""
     with (
-        Emulator(tmp_path / "server", upstream=Upstream(url=models.url)) as emulator,
+        Emulator(tmp_path / "server", upstream=Upstream(urls=(models.url,))) as emulator,
         connect(emulator, tmp_path / "home") as con,
     ):
         make_staging(con, 3)
