@@ -53,8 +53,9 @@ test-upstream: $(UPSTREAM)/made
 test-dbt: $(DBT_ENVIRONMENT)/made
 	$(DBT_ENVIRONMENT)/bin/python -m pytest $(WORKERS) -m "not newest and not live" tests/test_dbt_package.py
 
-soak: $(NEWEST)/made ## a kill at every step, and thousands of random schedules of faults; SEED=1 SCHEDULES=3000
+soak: $(NEWEST)/made ## a fault at every step, many races, and thousands of random schedules of faults; SEED=1 SCHEDULES=3000
 	$(BIN)/python -m pytest -n auto tests/faults/test_every_step.py tests/faults/test_team_every_step.py --every 1
+	$(BIN)/python -m pytest -n auto tests/state/test_races.py --rounds 50
 	$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) * 3)) tests/faults/test_schedules.py --seed $(or $(SEED),1) --schedules $(or $(SCHEDULES),3000)
 	$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) * 3)) tests/faults/test_team_schedules.py --seed $(or $(SEED),1) --team-schedules $$(($(or $(SCHEDULES),3000) / 10))
 

@@ -23,6 +23,12 @@ if ! "$python" -m venv --clear "$directory" 2>/dev/null; then
   fi
 fi
 
+# Some tests need pgbouncer and are skipped without it. Not where systemd runs, which would start it for good.
+if [ -z "${2:-}" ] && [ "$(id -u)" = 0 ] && [ ! -d /run/systemd/system ] && command -v apt-get >/dev/null &&
+  ! PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y pgbouncer; } >/dev/null 2>&1 || true
+fi
+
 pip="$directory/bin/python -m pip --disable-pip-version-check -q install"
 # From 1.12 on, dbt needs a parser that is built by downloading more than packages. Nothing here uses it: where 1.12 is
 # wanted, it comes alone, and then all else that it asks for.

@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", action="store_true", help="write the golden files anew instead of comparing")
     parser.addoption("--schedules", type=int, default=40, help="how many random schedules of faults are run")
     parser.addoption("--team-schedules", type=int, default=4, help="how many random schedules of a team are run")
+    parser.addoption("--rounds", type=int, default=10, help="how often each race for a ledger is run")
     parser.addoption("--every", type=int, default=3, help="kill at every how manieth step; 1 is all of them")
     parser.addoption("--seed", type=int, default=1, help="the seed of the first random schedule")
     parser.addoption("--fault-table", action="store_true", help="print which tests have run for which fault")

@@ -1,4 +1,7 @@
-"""A PostgreSQL server of the tests' own, from a folder of binaries; it runs as `nobody` where the tests run as root."""
+"""A PostgreSQL server of the tests' own, from a folder of binaries, and pgbouncer before it where that is installed.
+
+Where the tests run as root, both run as `nobody`.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import functools
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -36,16 +41,10 @@ class Postgres:
         assert binaries is not None
         self._binaries = binaries
         self.directory = Path(tempfile.mkdtemp(prefix="postgres-"))
-        self._user: dict[str, Any] = {}
-        if os.geteuid() == 0:  # it refuses to run as root
-            nobody = pwd.getpwnam("nobody")
-            os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
-            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self._user = _owner(self.directory)
         self._options = (*FAST, *options)
         self._run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
         self.start()
 
     def start(self) -> None:
@@ -119,6 +118,96 @@ def binaries_of_postgres() -> Path | None:
     return next((place for place in places if (place / "initdb").exists()), None)
 
 
+#: Few connections, taken in turn: each transaction of a client gets another one than the last.
+POOLER = """
+[databases]
+* = host=127.0.0.1 port={server} auth_user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+pool_mode = transaction
+default_pool_size = 3
+server_round_robin = 1
+max_client_conn = 300
+server_idle_timeout = 5
+auth_type = trust
+auth_file = {directory}/users
+auth_query = SELECT rolname, '' FROM pg_roles WHERE rolname = $1
+logfile = {directory}/log
+"""
+
+
+class Pooler:
+    """A pgbouncer in transaction mode before a server."""
+
+    def __init__(self, server: Postgres) -> None:
+        """Start it on a free port of this machine, and wait until it takes connections."""
+        program = program_of_pooler()
+        assert program is not None
+        self._server = server
+        self.directory = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
+        self.port = _free_port()
+        settings = self.directory / "settings.ini"
+        settings.write_text(POOLER.format(server=server.port, port=self.port, directory=self.directory), "utf-8")
+        (self.directory / "users").write_text('"postgres" ""\n', encoding="utf-8")
+        user = _owner(self.directory)
+        self._process = subprocess.Popen([program, "-q", settings], stderr=subprocess.DEVNULL, **user)
+        end = time.monotonic() + 30
+        while True:
+            assert self._process.poll() is None, (self.directory / "log").read_text(encoding="utf-8")
+            assert time.monotonic() < end, "pgbouncer did not start"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                break
+            time.sleep(0.02)
+
+    def new_url(self) -> str:
+        """Return the address of a new schema, which is that of a user, as pgbouncer takes no options."""
+        import psycopg
+
+        schema = schema_of(self._server.new_url())
+        self._server.execute(f"CREATE ROLE {schema} LOGIN SUPERUSER; ALTER ROLE {schema} SET search_path = {schema}")
+        url = f"postgresql://{schema}@127.0.0.1:{self.port}/postgres"
+        with psycopg.connect(url) as one, psycopg.connect(url) as two:  # so there are two to take turns
+            one.execute(b"SELECT 1")
+            two.execute(b"SELECT 1")
+        return url
+
+    def remove(self) -> None:
+        """End it, and remove all of it."""
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def program_of_pooler() -> str | None:
+    """Return pgbouncer's program, which Debian has where only root looks for programs."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
+def schema_of(address: str) -> str:
+    """Return the schema of a ledger by its address, which has it in its options or as its user."""
+    (schema,) = re.findall(r"test_\w+", address)
+    return str(schema)
+
+
+def _owner(directory: Path) -> dict[str, Any]:
+    """Give a directory to who runs what lies in it, and return how: these programs refuse to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    for path in (directory, *directory.iterdir()):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 class Relay:
     """A way to a server that breaks when it is told to."""
 
@@ -181,6 +270,30 @@ def shared_server() -> Postgres:
     process = os.getpid()
     atexit.register(lambda: server.remove() if os.getpid() == process else None)  # a fork of this process leaves it
     return server
+
+
+@functools.cache
+def shared_pooler() -> Pooler:
+    """Return the pooler before that server."""
+    pooler = Pooler(shared_server())
+    process = os.getpid()
+    atexit.register(lambda: pooler.remove() if os.getpid() == process else None)
+    return pooler
+
+
+def new_ledger(engine: str) -> str | None:
+    """Return the address of a new ledger, None for SQLite; skip the test where there is no such engine."""
+    import pytest
+
+    if engine == "sqlite":
+        return None
+    if not is_there():
+        pytest.skip("no PostgreSQL is installed here")
+    if engine == "postgresql":
+        return shared_server().new_url()
+    if program_of_pooler() is None:
+        pytest.skip("no pgbouncer is installed here")
+    return shared_pooler().new_url()
 
 
 def is_there() -> bool:

@@ -17,7 +17,7 @@ from faults.test_every_step import KILLED, STORY
 from faults.test_many_processes import submitted_at_once
 from faults.test_secrets import STORY as SECRETS
 from forking import fork_to_stop
-from postgres import is_there, shared_server
+from postgres import is_there, new_ledger, schema_of, shared_server
 from support import clean_environment, connect, environment_of, make_staging, rows, run_forked, submitted
 
 from duckdb_mistral.api import transport
@@ -47,9 +47,14 @@ def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def ledger() -> str:
-    """Return the address of a ledger of its own."""
-    return shared_server().new_url()
+def ledger(request: pytest.FixtureRequest) -> str:
+    """Return the address of a ledger of its own, through a pooler for tests with `either_way`."""
+    made = new_ledger(getattr(request, "param", "postgresql"))
+    assert made is not None
+    return made
+
+
+either_way = pytest.mark.parametrize("ledger", ["postgresql", "pgbouncer"], indirect=True)
 
 
 def environment(emulator: Emulator, home: Path, ledger: str, failpoint: str = "", **settings: float) -> dict[str, str]:
@@ -58,6 +63,7 @@ def environment(emulator: Emulator, home: Path, ledger: str, failpoint: str = ""
     return environment_of(emulator, home) | told | {"DUCKDB_MISTRAL_LEDGER": ledger, VARIABLE: failpoint}
 
 
+@either_way
 def test_whole_story(emulator: Emulator, home: Path, ledger: str) -> None:
     """With a shared ledger the whole way from the rows to their answers is as with a file, which is not made."""
     story = Story(emulator, home, settings={"ledger": ledger})
@@ -67,6 +73,7 @@ def test_whole_story(emulator: Emulator, home: Path, ledger: str) -> None:
     story.close()
 
 
+@either_way
 def test_same_content_from_another_home(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
     """What one home submitted another one has as well, by its content and by its id, and reads its answers."""
     with (
@@ -87,6 +94,7 @@ def test_same_content_from_another_home(emulator: Emulator, tmp_path: Path, ledg
     assert (witness["creates_received"], witness["requests"]["download"]) == (1, 3)
 
 
+@either_way
 def test_homes_that_submit_at_once(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
     """Homes that submit the same ten thousand rows at the very same moment get one and the same job."""
     homes = [environment(emulator, tmp_path / str(number), ledger, deadline_seconds=30) for number in range(4)]
@@ -97,6 +105,7 @@ def test_homes_that_submit_at_once(emulator: Emulator, tmp_path: Path, ledger: s
     assert witness["rows_accepted"] == 10_000
 
 
+@either_way
 @pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize(
     "failpoint",
@@ -141,6 +150,7 @@ def test_stopped_on_another_machine(failpoint: str, emulator: Emulator, tmp_path
     story.close()
 
 
+@either_way
 @pytest.mark.usefixtures("_brief")
 def test_stopped_in_a_transaction(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
     """A process that sleeps before it commits what it records is not waited for, and takes over what others sent."""
@@ -148,7 +158,7 @@ def test_stopped_in_a_transaction(emulator: Emulator, tmp_path: Path, ledger: st
     told = environment(emulator, tmp_path / "asleep", ledger, "stop:before-commit:2", **TIMES)
     asleep = fork_to_stop(brief + STORY, clean_environment() | told)
     assert asleep is not None
-    schema = ledger.rpartition("%3D")[2]
+    schema = schema_of(ledger)
     try:
         story = Story(emulator, tmp_path / "awake", settings=TIMES | {"ledger": ledger})
         story.submit()
@@ -215,7 +225,7 @@ def test_nothing_tells_the_password(emulator: Emulator, home: Path, ledger: str)
     assert "DEBUG" in child.stderr
     assert "canary" not in child.stdout + child.stderr
     assert not [path for path in home.rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
-    schema = ledger.rpartition("%3D")[2]
+    schema = schema_of(ledger)
     for table in ("meta", "submissions", "parts", "jobs", "locks"):
         assert "canary" not in str(shared_server().execute(f"SELECT * FROM {schema}.{table}"))
     assert shared_server().execute(f"SELECT * FROM {schema}.locks WHERE owner <> ''") == []

@@ -107,7 +107,7 @@ def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @functools.cache
 def own_server() -> Postgres:
-    """Return a server that no other file's tests use, and that keeps what it has confirmed when it is restarted."""
+    """Return a server that tests may end, since it keeps what it has confirmed and only such tests use it."""
     server = Postgres("synchronous_commit=on")
     atexit.register(server.remove)
     return server
@@ -115,7 +115,7 @@ def own_server() -> Postgres:
 
 @functools.cache
 def own_objects() -> ObjectServer:
-    """Return a server of the S3 API that no other file's tests use."""
+    """Return a server of the S3 API that tests may let be silent, since only such tests use it."""
     stack = ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(serving())

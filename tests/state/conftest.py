@@ -1,11 +1,11 @@
-"""A ledger on each engine."""
+"""A ledger on each engine, and through a pooler."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from postgres import is_there, shared_server
+from postgres import new_ledger
 
 from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
@@ -15,12 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
 def opened(request: pytest.FixtureRequest, home: Path) -> Iterator[Callable[[], Ledger]]:
     """Yield what opens the ledger of a test once more, on each engine."""
-    if request.param == "postgresql" and not is_there():
-        pytest.skip("no PostgreSQL is installed here")
-    address = shared_server().new_url() if request.param == "postgresql" else None
+    address = new_ledger(request.param)
     found: list[Ledger] = []
 
     def opens() -> Ledger:

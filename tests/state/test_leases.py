@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from postgres import is_there, shared_server
+from postgres import is_there, new_ledger, schema_of, shared_server
 from submissions import added, report
 from support import run_python
 
@@ -51,10 +51,12 @@ with Leases(home, Retry(), lambda: ledger.database, seconds=float(sys.argv[3])).
 """
 
 
-@pytest.fixture
-def address() -> str:
-    """Return the address of a ledger of its own."""
-    return shared_server().new_url()
+@pytest.fixture(params=["postgresql", "pgbouncer"])
+def address(request: pytest.FixtureRequest) -> str:
+    """Return the address of a ledger of its own, at the server and through a pooler."""
+    made = new_ledger(request.param)
+    assert made is not None
+    return made
 
 
 @pytest.fixture
@@ -234,11 +236,6 @@ def test_fork_while_it_is_held(home: Path, address: str) -> None:
     """
     child = run_python(textwrap.dedent(code), {}, str(home), address)
     assert (child.stdout, child.stderr) == ("0\n", "")
-
-
-def schema_of(address: str) -> str:
-    """Return the schema that an address names."""
-    return address.rpartition("%3D")[2]
 
 
 def test_turns(ledger: Ledger, tmp_path: Path) -> None:

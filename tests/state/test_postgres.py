@@ -1,22 +1,22 @@
-"""The ledger on PostgreSQL: many processes at once, answers that are lost, and what is told where the server is not."""
+"""The ledger on PostgreSQL: answers that are lost, poolers, and what is told where the server is not."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import socket
-import subprocess
 import sys
 import textwrap
 import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from postgres import Postgres, Relay, is_there, shared_server
+import sqlalchemy as sa
+from postgres import Postgres, Relay, is_there, new_ledger, shared_server
 from submissions import JOB_ID, added, parts_of, report, submission
 from support import run_python
 
@@ -28,13 +28,10 @@ from duckdb_mistral.state.ledger import Ledger
 from duckdb_mistral.state.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(not is_there(), reason="no PostgreSQL is installed here")
-
-ROUNDS = 10
-PROCESSES = 8
 
 
 @pytest.fixture
@@ -73,133 +70,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "PAUSES", (0.0, 0.05))
 
 
-# Many at once
-
-RACER = """
-import sys
-from dataclasses import replace
-from pathlib import Path
-from submissions import parts_of, report, submission
-from duckdb_mistral.jobs.job import Step
-from duckdb_mistral.state.home import Home
-from duckdb_mistral.state.ledger import Ledger
-
-number = int(sys.argv[3])
-ledger = None
-for line in sys.stdin:
-    what = line.strip()
-    if what == "open":
-        ledger = Ledger(Home(Path(sys.argv[1])), sys.argv[2])
-        told = len(ledger.jobs())
-    elif what.startswith("add"):
-        made = submission(identity=what)
-        told = ledger.add(made, parts_of(made))
-    elif what == "move":
-        told = [ledger.move(job, Step.SENDING) for job in ledger.jobs()]
-    elif what == "read":
-        jobs = {job.key: job for job in ledger.jobs()}
-        told = len(jobs)
-    elif what == "one":
-        told = sum(ledger.move(job, Step.SENDING, sent_at=number, sent_here_at=number) for job in jobs.values())
-    print(told, flush=True)
-"""
-
-
-class Racers:
-    """Processes that each do the same at the same moment."""
-
-    def __init__(self, home: Path, address: str) -> None:
-        self._children = [
-            subprocess.Popen(
-                [sys.executable, "-c", RACER, str(home / str(number)), address, str(number)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for number in range(PROCESSES)
-        ]
-
-    def all(self, what: str) -> list[str]:
-        """Let all of them do something; return what each told of it."""
-        for child in self._children:
-            assert child.stdin is not None
-            child.stdin.write(f"{what}\n")
-            child.stdin.flush()
-        return [child.stdout.readline().strip() for child in self._children if child.stdout is not None]
-
-    def close(self) -> None:
-        """End them."""
-        for child in self._children:
-            child.communicate(timeout=60)
-
-
-@pytest.fixture
-def racers(home: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Racers]:
-    """Yield eight processes, each with a home of its own, that share a ledger which none has opened yet."""
-    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
-    made = Racers(home, address)
-    yield made
-    made.close()
-
-
-def test_processes_at_once(racers: Racers, home: Path, address: str) -> None:
-    """Of processes at once all have the ledger that one of them makes, one adds a content, and each job moves once."""
-    assert racers.all("open") == ["0"] * PROCESSES
-    ledger = Ledger(Home(home), address)
-    for number in range(ROUNDS):
-        assert sorted(racers.all(f"add {number}")) == ["False"] * (PROCESSES - 1) + ["True"]
-        assert racers.all("read") == ["4"] * PROCESSES
-        assert sum(map(int, racers.all("one"))) == 4
-        assert len(ledger.submissions()) == 1
-        assert {(job.step, job.sent_at is not None) for job in ledger.jobs()} == {(Step.SENDING, True)}
-        with ledger.database.writing() as connection:
-            for table in ("jobs", "parts", "submissions"):
-                connection.exec_driver_sql(f"DELETE FROM {table}")
-    ledger.database.close()
-
-
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Run calls on threads of their own at the same moment; return what they returned."""
-    together = threading.Barrier(len(calls))
-
-    def run(call: Callable[[], Any]) -> Any:
-        together.wait()
-        return call()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
-
-
-def test_job_that_is_adopted_while_it_is_recorded(address: str, home: Path) -> None:
-    """A job that is asked for by its id at the very moment at which its creation is recorded is one job, and ours."""
-    ledgers = [Ledger(Home(home), address) for _ in range(4)]
-    for number in range(ROUNDS * 3):
-        made = added(ledgers[0], identity=str(number))
-        job = ledgers[0].jobs(made.submission_id)[0]
-        assert ledgers[0].move(job, Step.SENDING)
-        sending = job.evolve(step=Step.SENDING)
-        told = report(job_id=f"job-{number}")
-        found = at_once(
-            partial(ledgers[0].created, sending, told),
-            *(partial(one.adopt, told, "https://example.com") for one in ledgers[1:]),
-        )
-        assert [one if isinstance(one, bool) else one.job_id for one in found] == [True] + [told.job_id] * 3
-        ours = ledgers[0].job(f"job-{number}")
-        assert ours is not None
-        assert (ours.key, ours.submission_id) == (job.key, made.submission_id)
-
-
-def test_forgetting_what_is_about_to_be_sent(address: str, home: Path) -> None:
-    """A submission is forgotten, or a job of it begins to be sent: never both."""
-    ledgers = [Ledger(Home(home), address) for _ in range(2)]
-    for number in range(ROUNDS * 5):
-        made = added(ledgers[0], identity=str(number))
-        jobs = ledgers[0].jobs(made.submission_id)
-        moved, forgotten = at_once(
-            partial(ledgers[0].move, jobs[-1], Step.SENDING), partial(ledgers[1].forget, made.submission_id)
-        )
-        assert moved != forgotten
-        assert len(ledgers[0].jobs(made.submission_id)) == (4 if moved else 0)
+# Others at the same time
 
 
 def test_forgetting_waits_for_a_move(ledger: Ledger, address: str, home: Path) -> None:
@@ -404,11 +275,12 @@ def test_server_of_another_kind(home: Path, no_pauses: None) -> None:
         port = listener.getsockname()[1]
 
         def answer() -> None:
-            for _ in range(20):
-                client, _ = listener.accept()
-                client.recv(100)
-                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                client.close()
+            with contextlib.suppress(OSError):  # once the listener is closed, or a client
+                for _ in range(20):
+                    client, _ = listener.accept()
+                    client.recv(100)
+                    client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    client.close()
 
         threading.Thread(target=answer, daemon=True).start()
         with pytest.raises(LedgerError, match=rf"^The ledger at 127.0.0.1:{port}/x cannot be reached \("):
@@ -523,6 +395,23 @@ def test_prepared_statements(ledger: Ledger) -> None:
         lambda connection: connection.exec_driver_sql("SELECT * FROM pg_prepared_statements").all()
     )
     assert found == []
+
+
+def test_pooler(home: Path) -> None:
+    """Through a pooler the transactions of one ledger are run on one connection after another."""
+    ledger = Ledger(Home(home), new_ledger("pgbouncer"))
+    own = sa.text("SELECT pg_backend_pid()")
+    assert len({ledger.database.rows(own)[0][0] for _ in range(4)}) > 1
+    ledger.database.close()
+
+
+def test_pooler_that_takes_no_options(home: Path, address: str, no_pauses: None) -> None:
+    """A pooler that refuses the options of an address is told in the ledger's own sentence."""
+    options = address.partition("?")[2]
+    with pytest.raises(
+        LedgerError, match=r"^The ledger at .* \(.*unsupported startup parameter.*options.*\), so nothing"
+    ):
+        Ledger(Home(home), f"{new_ledger('pgbouncer')}?{options}")
 
 
 def test_round_trips(ledger: Ledger, relay: Relay) -> None:
