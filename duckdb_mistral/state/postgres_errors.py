@@ -19,6 +19,8 @@ READ_ONLY = "25006"
 FULL_DISK = "53100"
 NO_CONNECTIONS = "53300"
 REFUSED = ("42501", "28")
+#: What a pooler such as pgbouncer says of `options` in an address; the SQLSTATE is that of a broken connection.
+NO_OPTIONS = "unsupported startup parameter"
 
 
 class LostError(LedgerError):
@@ -62,6 +64,12 @@ def told(error: sa.exc.DBAPIError, address: Address) -> LedgerError:
         return LedgerError(
             f"{where} refuses this user ({reason}), so nothing is sent. Check the user and the password of "
             "DUCKDB_MISTRAL_LEDGER, and that the user may create tables there and write them."
+        )
+    if NO_OPTIONS in reason:
+        return LedgerError(
+            f"{where} is behind a pooler that takes no options from an address ({reason}), so nothing is sent. Leave "
+            "them out of DUCKDB_MISTRAL_LEDGER. A schema can be chosen at the server instead: "
+            "ALTER ROLE … SET search_path = …."
         )
     if error.connection_invalidated or state.startswith(LOST) or (not state and _is_operational(error)):
         return LostError(
