@@ -14,6 +14,7 @@ from duckdb_mistral.batches.answers import answered_sql, is_wanted, jobs_of, kee
 from duckdb_mistral.batches.download import Missing
 from duckdb_mistral.batches.fetch import Fetcher, were_stored
 from duckdb_mistral.batches.hashes import keys_sql, known_part
+from duckdb_mistral.batches.late import certainly_gone
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.refresh import refresh, refresh_ended
 from duckdb_mistral.batches.send import Sender
@@ -106,7 +107,10 @@ def _fetch_unread(engine: duckdb.DuckDBPyConnection, context: Context, endpoint:
     for one in asked:
         if one.trouble is not None:
             raise ApiError(f"{one.trouble} {_PAID_TWICE}")
-    gone = {job.key for one in asked for job in one.gone}
+    try:
+        gone = certainly_gone(context, [job for one in asked for job in one.gone])
+    except ApiError as error:
+        raise type(error)(f"{error} {_PAID_TWICE}") from None
     with closing(Fetcher(context)) as fetcher:
         # What was kept, and is gone from the store too, must not count as never answered.
         for job in reread(context, [job for job in unread if job.key not in gone or _is_lost(context, job)]):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import duckdb
 import pytest
 from support import asked_for_money, connect, make_staging, rows, submitted, wait_at_the_server
 
+from duckdb_mistral.emulator import Emulator
+
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from duckdb_mistral.emulator import Emulator
 
 JOB = {"method": "GET", "path": "/v1/batch/jobs/[^/]+", "times": 1000}
 CONTENT = {"method": "GET", "path": "/v1/files/[^/]+/content", "times": 1000}
@@ -37,6 +38,9 @@ EARLY: dict[str, list[dict[str, Any]]] = {
 }
 #: The words after which the same statement is submitted anew.
 BAD = ("CANCELLED", "FAILED", "TIMEOUT_EXCEEDED")
+LIST = {"method": "GET", "path": "/v1/batch/jobs", "times": 1000}
+#: A page of a hundred other jobs, as of a server that lists no more.
+OTHERS = {"status": 200, "body": json.dumps({"data": [{"id": str(uuid4()), "status": "SUCCESS"} for _ in range(100)]})}
 RUNS_AGAIN = JOB | {"change": NOTHING | {"status": "RUNNING", "completed_at": None}}
 
 
@@ -139,6 +143,52 @@ def test_submit_that_cannot_ask(emulator: Emulator, home: Path) -> None:
         emulator.faults(JOB | {"status": 503})
         with pytest.raises(duckdb.Error, match="Nothing was sent"):
             con.execute("FROM mistral_batch_submit('staging')").fetchall()
+        assert emulator.witness()["jobs_stored"] == 1
+
+
+@pytest.mark.fault("F43")
+def test_submit_of_a_job_that_is_listed_alone(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A 404 is no second word on a bad end: the list has the job, and nothing is submitted anew."""
+    submission_id = told_early(con, emulator, "CANCELLED", read=False)
+    emulator.faults(JOB | {"status": 404})
+    (row,) = rows(con, "FROM mistral_batch_submit('staging')")
+    assert (row["submission_id"], row["reused"], row["status"]) == (submission_id, True, "SUCCESS")
+    assert emulator.witness()["jobs_stored"] == 1
+
+
+@pytest.mark.fault("F43", "F49")
+@pytest.mark.parametrize("listed", [OTHERS, {"status": 503}], ids=["a list that is cut", "no list"])
+def test_submit_that_cannot_look(listed: dict[str, Any], emulator: Emulator, home: Path) -> None:
+    """The same statement sends nothing where the job is unknown, and the list does not tell that it is gone."""
+    with connect(emulator, home, deadline_seconds=1) as con:
+        told_early(con, emulator, "CANCELLED", read=False)
+        emulator.faults(JOB | {"status": 404}, LIST | listed)
+        with pytest.raises(duckdb.Error, match=r"(is not whole \(100 jobs\)|HTTP 503).* Nothing was sent"):
+            con.execute("FROM mistral_batch_submit('staging')").fetchall()
+        assert emulator.witness()["jobs_stored"] == 1
+
+
+@pytest.mark.fault("F43")
+def test_submit_of_a_job_that_is_gone(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """The same statement is submitted anew where the job had ended badly, and the workspace has it no more."""
+    submission_id = told_early(con, emulator, "CANCELLED", read=False)
+    emulator.faults(
+        JOB | {"status": 404, "times": 1}, LIST | {"status": 200, "body": '{"data": [], "total": 0}', "times": 1}
+    )
+    (row,) = rows(con, "FROM mistral_batch_submit('staging')")
+    assert (row["submission_id"] == submission_id, row["reused"]) == (False, False)
+
+
+@pytest.mark.fault("F51")
+def test_reuse_of_a_running_job_that_is_listed_alone(tmp_path: Path, home: Path) -> None:
+    """A 404 does not make requests free that a listed job is at work on."""
+    with Emulator(tmp_path / "server", job_seconds=30) as emulator, connect(emulator, home) as con:
+        make_staging(con)
+        submitted(con)
+        emulator.faults(JOB | {"status": 404})
+        again = "SELECT 'again ' || custom_id AS custom_id, prompt FROM staging"
+        with pytest.raises(duckdb.Error, match="would be paid for twice"):
+            submitted(con, again, "reuse := 'requests'")
         assert emulator.witness()["jobs_stored"] == 1
 
 
