@@ -101,7 +101,7 @@ DUCKDB_API(DECLARE)
 // What is said between this extension and the helper. A change here needs another PROTOCOL, in both.
 // ---------------------------------------------------------------------------------------------------------------------
 
-#define PROTOCOL 1
+#define PROTOCOL 2
 #define SOCKET_VARIABLE "DUCKDB_MISTRAL_SOCKET"
 enum { MOST_PARAMETERS = 5, MOST_IDLE = 64, SOCKET_BUFFER = 1 << 20 };
 
@@ -493,7 +493,7 @@ static const Function FUNCTIONS[] = {
     {"mistral_internal_call", {VARCHAR, VARCHAR}, VARCHAR, true},
     {"mistral_internal_spool", {BIGINT, VARCHAR, UBIGINT, VARCHAR, VARCHAR}, TINYINT, true},
     {"mistral_internal_tokens", {VARCHAR, VARCHAR}, BIGINT, true},
-    {"mistral_internal_line", {VARCHAR, UBIGINT}, VARCHAR, false},
+    {"mistral_internal_line", {VARCHAR, UBIGINT, VARCHAR}, VARCHAR, false},
 };
 
 // A function of one database. Connections of two databases have the same numbers, so the helper has to tell them apart.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Changes whenever anything below changes; the extension has its own copy.
-PROTOCOL = 1
+PROTOCOL = 2
 MAGIC = b"mstl"
 #: The extension's function for all calls that concern only a few rows.
 CALL = "mistral_internal_call"

@@ -16,10 +16,20 @@ from typing import Any
 
 import duckdb
 import pytest
-from support import asked_for_money, children_of, clean_environment, environment_of
+from support import (
+    answered,
+    asked_for_money,
+    children_of,
+    clean_environment,
+    connect,
+    environment_of,
+    make_staging,
+    submitted,
+)
 
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.functions.udfs import table
+from duckdb_mistral.results import convert
 from duckdb_mistral.shell import protocol
 
 #: What a client runs first; its first argument is the file of `duckdb-mistral extension --sql`.
@@ -200,6 +210,24 @@ con.close()
     assert asked_for_money(emulator) == (1, 1)
 
 
+def test_responses_of_large_results(
+    statements: str, emulator: Emulator, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The column response of results that Python kept with their lines is read through the helper too."""
+    monkeypatch.setattr(convert, "LARGE_BYTES", 0)
+    with connect(emulator, home) as con:
+        make_staging(con, 3000)
+        answered(con, submitted(con))
+    assert list((home / "results").glob("*.lines-0.jsonl"))
+    code = """
+same = "content = (response->>'$.choices[0].message.content')"
+query = f"SELECT count(*), count(DISTINCT content) FROM mistral_batch_results() WHERE {same}"
+print(connect().execute(query).fetchall())
+"""
+    ran = run_client(code, statements, environment_of(emulator, home), tmp_path)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "[(3000, 3000)]\n", "")
+
+
 def test_interrupted_connection(statements: str, home: Path, tmp_path: Path) -> None:
     """A client's own cancel ends a wait where there is no terminal; the connection and its helper stay usable."""
     code = """
@@ -341,18 +369,21 @@ def pretended(extension: Path, statements: str, tmp_path: Path) -> Any:
     return make
 
 
-PRETENDED = """
+PRETENDED = (
+    f"HELLO = {protocol.HELLO.pack(protocol.MAGIC, protocol.PROTOCOL)!r}"
+    """
 import os, socket, struct
 control = socket.socket(fileno=0)
 hello, (descriptor,), _, _ = socket.recv_fds(control, 8, 1)
 connection = socket.socket(fileno=descriptor)
 def answer(failed, rows, data, told=None):
-    connection.sendall(b"mstl" + struct.pack("=I", 1))
+    connection.sendall(HELLO)
     head = connection.recv(56, socket.MSG_WAITALL)
     size, asked = struct.unpack("=32x8xQI4x", head)
     connection.recv(size, socket.MSG_WAITALL)
     connection.sendall(struct.pack("=IIQ", failed, rows, len(data) if told is None else told) + data)
 """
+)
 UNREADABLE = "The helper process of the mistral functions gave an answer that cannot be read."
 ENDED = "The helper process of the mistral functions has ended."
 
@@ -371,7 +402,7 @@ ENDED = "The helper process of the mistral functions has ended."
         ("answer(0, 1, struct.pack('=8sqq', b'\\1', 0, 1 << 62) + b'ok')", UNREADABLE),
         ("answer(0, 1, b'', 1 << 62)", "There is not enough memory for a call of the mistral functions."),
         ("answer(0, 1, b'cut', 100)", ENDED),
-        ("connection.sendall(b'mstl' + struct.pack('=I', 7))", "they speak protocol 1 and 7"),
+        ("connection.sendall(b'mstl' + struct.pack('=I', 7))", f"they speak protocol {protocol.PROTOCOL} and 7"),
         ("connection.sendall(b'HTTP/1.1')", "ended before it was ready"),
         ("", "ended before it was ready"),
         ("raise SystemExit(1)", "ended before it was ready"),
