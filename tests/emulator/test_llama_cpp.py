@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from emulator.ports import free_port
 from emulator.tiny_model import write_model
+from object_server import free_port
 from support import answered, connect, rows, submitted
 
 from duckdb_mistral.emulator import Emulator, Upstream

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from emulator.ports import free_port
+from object_server import free_port
 from support import answered, connect, rows, submitted
 
 from duckdb_mistral.emulator import Emulator, Upstream

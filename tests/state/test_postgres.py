@@ -408,7 +408,10 @@ def test_pooler(home: Path) -> None:
 def test_pooler_that_takes_no_options(home: Path, address: str) -> None:
     """A pooler that refuses the options of an address is told at once, with where a schema can be chosen."""
     options = address.partition("?")[2]
-    with pytest.raises(LedgerError, match=r"^The ledger at .* \(.*options.*\), so nothing .* ALTER ROLE"):
+    with pytest.raises(
+        LedgerError,
+        match=r"^The ledger at .* \(.*unsupported startup parameter.*options.*\), so nothing .* ALTER ROLE",
+    ):
         Ledger(Home(home), f"{new_ledger('pgbouncer')}?{options}")
 
 
