@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import google_server
 import pytest
 from object_server import ObjectServer, serving
 from support import connect
@@ -132,3 +133,18 @@ def bucket(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in object_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://{object_server.bucket()}/prefix"
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[google_server.GoogleServer]:
+    """Yield a server of Google's storage API that all tests of a session share, each with buckets of its own."""
+    with google_server.serving(tmp_path_factory.mktemp("google")) as server:
+        yield server
+
+
+@pytest.fixture
+def google_bucket(google: google_server.GoogleServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the URL of a new bucket of Google's, for which this process and its children have the credentials."""
+    for name, value in google.environment.items():
+        monkeypatch.setenv(name, value)
+    return google.url(google.bucket())

@@ -33,6 +33,8 @@ QUIET_SECONDS = 10
 ATTEMPTS = 3
 #: A file on its way is brought once more if a `clean` took it for what a killed process left.
 TRIES = 2
+#: What a store lies in, where that is not called a bucket.
+KINDS = {"local": "directory", "abfs": "container"}
 #: Variables whose values are not repeated, whatever a server says.
 SECRETS = (
     "AWS_ACCESS_KEY_ID",
@@ -186,7 +188,8 @@ class Store:
         is_local = filesystem.type_name == "local"
         top = root if is_local else root.partition("/")[0]
         if filesystem.get_file_info(top).type is not fs.FileType.Directory:
-            raise OSError(f"there is no {'directory' if is_local else 'bucket'} {top}: make it, or correct the setting")
+            kind = KINDS.get(filesystem.type_name, "bucket")
+            raise OSError(f"there is no {kind} {top}: make it, or correct the setting")
         if is_local and self._home.exists() and self._home.samefile(top):  # a clean would take all for copies
             raise OSError("it is home itself: choose another directory")
 

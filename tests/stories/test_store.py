@@ -74,10 +74,10 @@ def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
-@pytest.fixture(params=["file", "s3"])
+@pytest.fixture(params=["file", "bucket", "google_bucket"])
 def store(request: pytest.FixtureRequest, directory: Path) -> str:
-    """Return the URL of a store: of a directory, and of a bucket."""
-    return f"file://{directory}" if request.param == "file" else str(request.getfixturevalue("bucket"))
+    """Return the URL of a store: of a directory, of a bucket, and of a bucket of Google's."""
+    return f"file://{directory}" if request.param == "file" else str(request.getfixturevalue(request.param))
 
 
 def test_three_homes(store: str, size: str, emulator: Emulator, home: Path) -> None:
