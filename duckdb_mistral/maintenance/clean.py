@@ -26,6 +26,7 @@ from duckdb_mistral.state.names import (
     copied_by,
     found_by,
     hashed_part,
+    is_partial,
     is_scratch,
     is_unfinished,
     job_named,
@@ -189,13 +190,16 @@ class Cleaner:
                 yield from self._reused(submission_id, paths, Kind.RESULTS)
                 continue
             job = self._job_of(stem)
+            # Whoever keeps whole results removes the partial ones of its own home alone.
+            is_replaced = is_partial(stem) and job is not None and job.results is not None
             if job is None:
                 yield Thing(kind=Kind.STRANGE, paths=paths)
-            elif not self._is_asked(job):
+            elif not is_replaced and not self._is_asked(job):
                 yield Thing(kind=Kind.RESULTS, paths=paths)
             else:
+                kind = Kind.REPLACED if is_replaced else Kind.ASKED
                 with self._holding(_collecting([job])) as held:
-                    yield Thing(kind=Kind.ASKED if held else Kind.BUSY, paths=paths)
+                    yield Thing(kind=kind if held else Kind.BUSY, paths=paths)
 
     def _hashes(self) -> Generator[Thing, None, None]:
         found = entries(self._home.hashed)

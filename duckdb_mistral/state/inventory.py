@@ -25,6 +25,7 @@ class Kind(StrEnum):
     LEFTOVER = "leftovers of processes that were killed"
     BUSY = "what other processes are writing now"
     RESULTS = "kept results"
+    REPLACED = "partial results of jobs whose whole results are kept"
     COPY = "copies of what the store has"
     ASKED = "kept results that --results or --older-than asks to free"
     STRANGE = "results that the ledger does not know"
@@ -35,7 +36,7 @@ class Kind(StrEnum):
     OTHER = "other files"
 
 
-FREED = frozenset({Kind.ANSWERED, Kind.LEFTOVER, Kind.ASKED, Kind.COPY})
+FREED = frozenset({Kind.ANSWERED, Kind.LEFTOVER, Kind.REPLACED, Kind.ASKED, Kind.COPY})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,6 +194,11 @@ def copied_by(stem: str) -> str | None:
     return stem.removeprefix(COPIES) if stem.startswith(COPIES) else None
 
 
+def is_partial(stem: str) -> bool:
+    """Tell whether results are those that are not whole."""
+    return stem.startswith(PARTIAL)
+
+
 def job_named(stem: str) -> str:
     """Return what the results of a job, whole or partial, are called after."""
     return stem.removeprefix(PARTIAL)

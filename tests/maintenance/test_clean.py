@@ -241,18 +241,14 @@ def test_results_by_name(con: duckdb.DuckDBPyConnection, emulator: Emulator, hom
     con.execute("CREATE TABLE others AS SELECT 'x' || custom_id AS custom_id, prompt || '!' AS prompt FROM staging")
     others = answered(con, submitted(con, "others"))
     (job,) = rows(con, "FROM mistral_batch_status($id)", {"id": submission_id})
-    for name in (
-        f"{job['job_id']}.lines-0.jsonl",
-        f"{job['job_id']}.lines-1.jsonl",
-        f"partial-{job['job_id']}.parquet",
-    ):
-        (home / "results" / name).write_bytes(b"{}")
-    assert cleaned(emulator, home)[Kind.RESULTS] == 5
+    for number in range(2):
+        (home / "results" / f"{job['job_id']}.lines-{number}.jsonl").write_bytes(b"{}")
+    assert cleaned(emulator, home)[Kind.RESULTS] == 4
     before = tree(home)
-    assert cleaned(emulator, home, submission_id, free=False)[Kind.ASKED] == 4
+    assert cleaned(emulator, home, submission_id, free=False)[Kind.ASKED] == 3
     assert tree(home) == before
     found = cleaned(emulator, home, submission_id)
-    assert (found[Kind.ASKED], found[Kind.RESULTS]) == (4, 1)
+    assert (found[Kind.ASKED], found[Kind.RESULTS]) == (3, 1)
     assert not list((home / "results").glob(f"*{job['job_id']}*"))
     money = asked_for_money(emulator)
     assert answered(con, submission_id) == first
@@ -260,6 +256,25 @@ def test_results_by_name(con: duckdb.DuckDBPyConnection, emulator: Emulator, hom
     assert submitted(con) == submission_id
     assert asked_for_money(emulator) == money
     assert rows(con, "FROM mistral_batch_results() WHERE custom_id LIKE 'x%' ORDER BY custom_id") == others
+
+
+def test_partial_results(con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path) -> None:
+    """Partial results stay until the whole ones are kept, which another machine may do; then they are freed."""
+    make_staging(con)
+    emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 503, "times": 999})
+    submission_id = submitted(con)
+    (job,) = rows(con, "FROM mistral_batch_wait($id)", {"id": submission_id})
+    assert len(rows(con, "FROM mistral_batch_results($id, partial := true)", {"id": submission_id})) == 3
+    partial = home / "results" / f"partial-{job['job_id']}.parquet"
+    content = partial.read_bytes()
+    assert cleaned(emulator, home)[Kind.RESULTS] == 1
+    emulator.faults()
+    first = answered(con, submission_id)
+    partial.write_bytes(content)  # as on the disk of a machine that did not keep the whole ones
+    assert cleaned(emulator, home, free=False)[Kind.REPLACED] == 1
+    assert cleaned(emulator, home)[Kind.REPLACED] == 1
+    assert not partial.exists()
+    assert answered(con, submission_id) == first
 
 
 def test_results_by_age(
