@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def _read_verified(work: Path, given: dict[str, Any], statement: str, *, before:
     import duckdb
 
     from duckdb_mistral.batches.collect import Family
-    from duckdb_mistral.duck.engine import own_engine
+    from duckdb_mistral.duck.engine import SharedEngine
     from duckdb_mistral.functions.statements import results_statement
     from duckdb_mistral.results.convert import ResultFiles, write_results
     from duckdb_mistral.results.responses import register_lines
@@ -96,13 +97,16 @@ def _read_verified(work: Path, given: dict[str, Any], statement: str, *, before:
     answers = work / "answers.jsonl"
     answers.hardlink_to(given["results"])
     files = ResultFiles(answers=(answers,), submitted=Path(given["requests"]))
-    with duckdb.connect(":memory:") as connection:
+    with duckdb.connect(":memory:") as connection, closing(SharedEngine()) as engines:
         register_lines(connection)
         connection.execute(before)
-        clock = Clock()
+        engines.open_ahead()  # as while a file is downloaded
+        with engines.one():
+            clock = Clock()
         with clock.step("verify"):
-            with own_engine(work / "spill") as engine:
+            with engines.one(work / "spill") as engine:
                 written = write_results(engine, ended_job(given["rows"]), files, target, partial=False)
+            engines.close()
             for number, path in enumerate(written.lines):
                 path.replace(line_path(target, number))
         with clock.step("read"):

@@ -162,6 +162,7 @@ class Downloader:
         return job, None
 
     def _attempt(self, job: Job, scratch: Path, target: Path) -> Attempt:
+        self._engine.open_ahead()
         files, lost = self._result_files(job, scratch)
         try:
             made: Written | IncompleteResultsError = self._write(job, files, target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -55,6 +55,11 @@ class Engines:
                     "again."
                 ) from error
 
+    def open(self) -> None:
+        """Open the engine, unless it is open."""
+        if self._engine is None:
+            self._engine = _connect("")
+
     def close(self) -> None:
         """Close the engine; the next task opens another."""
         if self._engine is not None:
@@ -74,10 +79,7 @@ class Engines:
                 self.close()
             else:
                 return self._engine
-        self._engine = duckdb.connect(
-            ":memory:", config={"temp_directory": directory, "autoinstall_known_extensions": False}
-        )
-        leave_to_parent(self._engine)
+        self._engine = _connect(directory)
         return self._engine
 
 
@@ -96,6 +98,15 @@ class SharedEngine:
             interrupts.check()
             with self._engines.one(spill) as connection:
                 yield connection
+
+    def open_ahead(self) -> None:
+        """Open the engine on a thread of its own, while the caller waits for something else."""
+        if self.is_idle:
+            threading.Thread(target=self._open, name="duckdb_mistral engine").start()
+
+    def _open(self) -> None:
+        with self._taken, suppress(duckdb.Error, MemoryError):  # the task that needs it says so
+            self._engines.open()
 
     def close(self) -> None:
         """Close the engine, unless, after an interrupt, a thread is still working with it."""
@@ -150,6 +161,17 @@ def own_engine(spill: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]
             yield connection
     finally:
         engines.close()
+
+
+def _connect(directory: str) -> duckdb.DuckDBPyConnection:
+    """Return a new engine that spills to a directory; to none if that is empty."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "temp_directory": directory,
+        "autoinstall_known_extensions": False,
+    }
+    engine = duckdb.connect(":memory:", config=config)
+    leave_to_parent(engine)
+    return engine
 
 
 def keep_build_sides(engine: duckdb.DuckDBPyConnection) -> None:

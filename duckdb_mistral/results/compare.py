@@ -77,19 +77,17 @@ def ids_of(read: Path) -> str:
     )
 
 
-def same_ids(engine: duckdb.DuckDBPyConnection, read: Path, submitted: Submitted) -> int | None:
-    """Return how many custom_ids came back if these are exactly those submitted.
+def same_ids(engine: duckdb.DuckDBPyConnection, read: Path, rows: int, submitted: Submitted) -> bool:
+    """Tell whether the custom_ids of so many rows are exactly those submitted.
 
     They are if as many came back as were submitted, none of these twice, and each of these is among them.
     """
-    returned = f"read_parquet({literal(read)})"
-    ((came,),) = engine.execute(f"SELECT count(*) FROM {returned}").fetchall()
-    if came != submitted.distinct_count(engine):
-        return None
+    if rows != submitted.distinct_count(engine):
+        return False
     ((held,),) = engine.execute(
-        f"SELECT count(*) FROM submitted SEMI JOIN {returned} AS returned USING (custom_id)"
+        f"SELECT count(*) FROM submitted SEMI JOIN read_parquet({literal(read)}) AS returned USING (custom_id)"
     ).fetchall()
-    return int(came) if held == came else None
+    return bool(held == rows)
 
 
 def all_held(count: int) -> Tally:
@@ -111,11 +109,10 @@ def promised_rows(job: Job, submitted: int | None) -> int:
     return requests if not counted and report.word == "SUCCESS" else min(counted, requests)
 
 
-def tally_of(engine: duckdb.DuckDBPyConnection, read: Path, submitted: Submitted | None) -> Tally:
+def tally_of(engine: duckdb.DuckDBPyConnection, read: Path, rows: int, submitted: Submitted | None) -> Tally:
     """Compare the rows that came back with the view `submitted`; `submitted` is None where only the rows tell it."""
-    held = None if submitted is None else same_ids(engine, read, submitted)
-    if held is not None:
-        return all_held(held)
+    if submitted is not None and same_ids(engine, read, rows, submitted):
+        return all_held(rows)
     return Tally(**_row(engine, template("verify").substitute(results=literal(read))))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +33,15 @@ from duckdb_mistral.results.compare import (
     tally_of,
     view_submitted,
 )
+from duckdb_mistral.results.expected import ANYTHING, expectations
 from duckdb_mistral.results.mending import finite, mended
 from duckdb_mistral.results.output import declared, misfit_sql, parsed_sql
 from duckdb_mistral.results.packed import reading_floats
 from duckdb_mistral.results.provenance import digests, option
-from duckdb_mistral.results.reasons import is_error, told
 from duckdb_mistral.state.names import read_path, unfinished_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from duckdb_mistral.jobs.job import Job
@@ -113,14 +113,14 @@ def _written_large(
 ) -> Written | None:
     """Write results without the responses of large files; None where there are none, or that does not do."""
     large = _large(job, files)
-    if submitted is None or not large or not _convert_large(engine, job, files, large, read):
+    rows = None if submitted is None or not large else _convert_large(engine, job, files, large, read)
+    if submitted is None or rows is None:
         return None
     view_submitted(engine, submitted.select)
-    held = same_ids(engine, read, submitted)
-    if held is None:
+    if not same_ids(engine, read, rows, submitted):
         return None
     read.replace(target)
-    return Written(tally=all_held(held), lines=large)
+    return Written(tally=all_held(rows), lines=large)
 
 
 def _written(
@@ -134,9 +134,9 @@ def _written(
     partial: bool,
 ) -> Written:
     """Write results with their responses, completed by the rows that are missing."""
-    _convert(engine, job, files, read)
+    rows = _convert(engine, job, files, read)
     view_submitted(engine, ids_of(read) if submitted is None else submitted.select)
-    tally = tally_of(engine, read, submitted)
+    tally = tally_of(engine, read, rows, submitted)
     strangers = strangers_of(engine, job, read) if tally.unknown else None
     if not partial:
         check_promise(job, tally, strangers, all_known=submitted is not None, has_files=bool(files.answers))
@@ -171,43 +171,42 @@ def _large(job: Job, files: ResultFiles) -> tuple[Path, ...]:
 
 def _convert_large(
     engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, large: tuple[Path, ...], target: Path
-) -> bool:
-    """Read the result files into Parquet, large ones without their responses; False where that does not do."""
-    rows = [
-        f"SELECT *, true AS {LINED} FROM "
-        f"({_judged(job, template('large_chat_results').substitute(file=literal(path)), files.output, whole=False)})"
-        for path in large
-    ]
-    small = [template("answers").substitute(file=literal(path)) for path in files.answers if path not in large]
-    if small:
-        rows.append(f"SELECT *, false AS {LINED} FROM ({_judged(job, _read(job, small), files.output)})")
-    try:
-        _copy(
-            engine,
-            " UNION ALL ".join(rows),
-            target,
-            columns=_few_valued(job) | ({"response": "JSON", LINED: "BOOLEAN"} if small else {}),
-            options=f"{PLAIN_PARQUET}, {option(_said(job) | {'lines': digests(large)})}",
-        )
-    except (duckdb.Error, UnicodeDecodeError):
-        return False
-    return True
-
-
-def _convert(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, target: Path) -> None:
-    """Read the result files into Parquet: by DuckDB's own reader, or line by line where a line is bad."""
-    options = f"{PARQUET}, {option(_said(job))}"
-    quick = [template("answers").substitute(file=literal(path)) for path in files.answers]
-    try:
-        _copy(engine, _judged(job, _read(job, quick), files.output), target, options=options)
-    except (duckdb.Error, UnicodeDecodeError):
-        for number, path in enumerate(files.answers):
-            engine.register(f"lines_{number}", pa.RecordBatchReader.from_batches(LINES, raw_lines(path)))
-        slow = [
-            template("salvaged_answers").substitute(lines=f"lines_{n}", mended=mended("line"))
-            for n in range(len(files.answers))
+) -> int | None:
+    """Read the result files into Parquet, large ones without their responses; return the rows, None if it fails."""
+    small = [path for path in files.answers if path not in large]
+    for expected in expectations(job):
+        rows = [
+            f"SELECT *, true AS {LINED} FROM ({_judged(job, read, files, expected, whole=False)})"
+            for read in _lines("large_chat_results", large, expected)
         ]
-        _copy(engine, _judged(job, _read(job, slow), files.output), target, options=options)
+        if small:
+            read = _read(job, _lines("answers", small, expected))
+            rows.append(f"SELECT *, false AS {LINED} FROM ({_judged(job, read, files, expected)})")
+        with suppress(duckdb.Error, UnicodeDecodeError):
+            return _copy(
+                engine,
+                " UNION ALL ".join(rows),
+                target,
+                columns=_few_valued(job) | ({"response": "JSON", LINED: "BOOLEAN"} if small else {}),
+                options=f"{PLAIN_PARQUET}, {option(_said(job) | {'lines': digests(large)})}",
+            )
+    return None
+
+
+def _convert(engine: duckdb.DuckDBPyConnection, job: Job, files: ResultFiles, target: Path) -> int:
+    """Read the result files into Parquet, and return the rows: by DuckDB's own reader, or a bad line by itself."""
+    options = f"{PARQUET}, {option(_said(job))}"
+    for expected in expectations(job):
+        read = _read(job, _lines("answers", files.answers, expected))
+        with suppress(duckdb.Error, UnicodeDecodeError):
+            return _copy(engine, _judged(job, read, files, expected), target, options=options)
+    for number, path in enumerate(files.answers):
+        engine.register(f"lines_{number}", pa.RecordBatchReader.from_batches(LINES, raw_lines(path)))
+    slow = [
+        template("salvaged_answers").substitute(lines=f"lines_{n}", mended=mended("line"))
+        for n in range(len(files.answers))
+    ]
+    return _copy(engine, _judged(job, _read(job, slow), files, ANYTHING), target, options=options)
 
 
 def _read(job: Job, answers: list[str]) -> str:
@@ -220,21 +219,24 @@ def _read(job: Job, answers: list[str]) -> str:
     return f"WITH answers AS ({' UNION ALL '.join(f'({select})' for select in answers or [nothing])}) FROM ({family})"
 
 
-def _judged(job: Job, read: str, output: str | None, *, whole: bool = True) -> str:
+def _lines(name: str, paths: Iterable[Path], expected: Mapping[str, str]) -> list[str]:
+    """Return the SELECTs of result files by the template `name`."""
+    return [template(name).substitute(expected, file=literal(path)) for path in paths]
+
+
+def _judged(job: Job, read: str, files: ResultFiles, expected: Mapping[str, str], *, whole: bool = True) -> str:
     """Return the SELECT of results from what was read; `whole` tells whether that has the responses' text."""
     text = OUTPUT_TEXTS.get(job.endpoint, "content")
-    kind = None if output is None else declared(output)
+    kind = None if files.output is None else declared(files.output)
     return template("judged").substitute(
-        _constants(job),
+        {**_constants(job), **expected},
         read=read,
         responded="body IS NOT NULL AND body <> 'null'" if whole else "answer IS NOT NULL",
         response=finite("body") if whole else "body",
-        is_error=is_error("error"),
-        told=told("said"),
         parsed=parsed_sql(text, kind),
         misfit=misfit_sql(text, kind),
         # An answer in chat may be a call of a tool; one that is asked for beside the content has to be there.
-        declared="false" if output is None else "content IS NOT NULL" if text == "content" else "true",
+        declared="false" if kind is None else "content IS NOT NULL" if text == "content" else "true",
     )
 
 
@@ -289,10 +291,12 @@ def _copy(
     *,
     columns: Mapping[str, str] = COLUMNS,
     options: str = PARQUET,
-) -> None:
+) -> int:
+    """Write a SELECT's rows to a Parquet file, and return how many there are; raises OSError where the disk is full."""
     cast = ", ".join(f"{name}::{kind} AS {name}" for name, kind in columns.items())
     try:
-        engine.execute(f"COPY (SELECT {cast} FROM ({select})) TO {literal(target)} ({options})")
+        ((rows,),) = engine.execute(f"COPY (SELECT {cast} FROM ({select})) TO {literal(target)} ({options})").fetchall()
+        return int(rows)
     except duckdb.IOException as error:
         if disk_is_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error

@@ -1,5 +1,6 @@
 -- The lines of one result file, as DuckDB reads them itself: the quick way, which any bad line ends.
-SELECT custom_id, response.status_code AS status_code, response.body AS body, error, NULL::VARCHAR AS problem
+SELECT
+  custom_id, response.status_code AS status_code, response.body AS body, error, ($problem)::VARCHAR AS problem
 FROM read_json(
   $file,
   format = 'newline_delimited',

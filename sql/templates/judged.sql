@@ -5,11 +5,7 @@ WITH
     SELECT
       *,
       $parsed AS parsed,
-      -- Most lines have none, and are told from the others by that alone.
-      CASE WHEN error IS NULL THEN CASE WHEN status_code >= 400 THEN body END
-        WHEN $is_error THEN error
-        WHEN status_code >= 400 THEN body
-      END AS said
+      $said AS said
     FROM read
   ),
   held AS (

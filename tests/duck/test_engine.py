@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from support import clean_environment, run_python
 
-from duckdb_mistral.duck.engine import Engines, SpareEngine, own_engine
+from duckdb_mistral.duck.engine import Engines, SharedEngine, SpareEngine, own_engine
 from duckdb_mistral.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -39,6 +39,25 @@ def test_no_room(tmp_path: Path) -> None:
 
     with pytest.raises(LedgerError, match=f"not enough memory, or disk under {tmp_path}, for this work. Nothing is"):
         work()
+
+
+def test_opened_ahead() -> None:
+    """An engine that is opened ahead is the one that the next task gets, and can be closed at any moment."""
+    shared = SharedEngine()
+    for _ in range(2):
+        shared.open_ahead()
+    with shared.one() as first:
+        first.execute("ATTACH ':memory:' AS kept")
+        shared.open_ahead()
+    with shared.one() as again:
+        assert "kept" in str(again.execute("SHOW DATABASES").fetchall())
+    for _ in range(20):
+        shared.close()
+        shared.open_ahead()
+    with shared.one() as last:
+        assert "kept" not in str(last.execute("SHOW DATABASES").fetchall())
+    shared.close()
+    assert shared.is_idle
 
 
 def test_no_progress_bar_of_our_own(tmp_path: Path) -> None:
