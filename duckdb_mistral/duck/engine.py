@@ -57,8 +57,13 @@ class Engines:
 
     def open(self) -> None:
         """Open the engine, unless it is open."""
-        if self._engine is None:
+        if not self.is_open:
             self._engine = _connect("")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an engine already."""
+        return self._engine is not None
 
     def close(self) -> None:
         """Close the engine; the next task opens another."""
@@ -101,7 +106,7 @@ class SharedEngine:
 
     def open_ahead(self) -> None:
         """Open the engine on a thread of its own, while the caller waits for something else."""
-        if self.is_idle:
+        if self.is_idle and not self._engines.is_open:
             threading.Thread(target=self._open, name="duckdb_mistral engine").start()
 
     def _open(self) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from duckdb_mistral.jobs.job import Job
 
 _END = "error('this line needs a closer look')"
-#: Pieces of templates. A text that begins like a list of chunks may be one, which the response's JSON would tell.
+#: A text that begins like a list of chunks may be one, which only the response's JSON would tell.
+_MAY_BE_CHUNKS = "text LIKE '[{%' OR text = '[]'"
+#: Pieces of templates.
 ANYTHING = {
     "problem": "NULL",
     # Most lines have no error, and are told from the others by that alone.
@@ -22,7 +24,7 @@ ANYTHING = {
     f"WHEN {is_error('error')} THEN error WHEN status_code >= 400 THEN body END",
     "told": told("said"),
     "large_problem": "NULL",
-    "large_content": f"CASE WHEN status_code >= 400 OR text LIKE '[{{%' OR text = '[]' THEN {_END} "
+    "large_content": f"CASE WHEN status_code >= 400 OR {_MAY_BE_CHUNKS} THEN {_END} "
     # A call of a tool comes with an empty text, or with none.
     r"WHEN NOT calls THEN text WHEN trim(text, E' \n') <> '' THEN text END",
     # Longer lines are read another way: with the smaller buffers that go with this, others are read in less time.
@@ -32,8 +34,7 @@ ANSWERS = {
     "problem": f"CASE WHEN error IS NOT NULL OR status_code >= 400 THEN {_END} END",
     "said": "NULL::JSON",
     "told": "NULL",
-    "large_problem": "CASE WHEN error IS NOT NULL OR status_code >= 400 OR calls "
-    f"OR text LIKE '[{{%' OR text = '[]' THEN {_END} END",
+    "large_problem": f"CASE WHEN error IS NOT NULL OR status_code >= 400 OR calls OR {_MAY_BE_CHUNKS} THEN {_END} END",
     "large_content": "text",
     "longest_line": "4194304",
 }
