@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import sys
-import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
@@ -15,7 +11,7 @@ from uuid import uuid4
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from object_server import free_port
+from object_server import free_port, listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,24 +48,9 @@ class GoogleServer:
 def serving(directory: Path) -> Iterator[GoogleServer]:
     """Run a server of its own process until the block ends; what it needs lies in a directory."""
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=directory,
-    )
-    try:
-        end = time.monotonic() + 60
-        while True:
-            assert process.poll() is None, "the server ended at once; is gcp-storage-emulator installed?"
-            assert time.monotonic() < end, "the server did not start"
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.05)
+    module = ["gcp_storage_emulator", "start", "--host=127.0.0.1", f"--port={port}", "--in-memory"]
+    with listening(module, port, package="gcp-storage-emulator", directory=directory):
         yield GoogleServer(host=f"127.0.0.1:{port}", credentials=_credentials(directory / "account.json"))
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _credentials(path: Path) -> Path:

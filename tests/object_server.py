@@ -18,6 +18,7 @@ from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 KEY, SECRET = "an-access-key-of-the-tests", "a-secret-of-the-tests"
 
@@ -114,20 +115,25 @@ class Relay:
 def serving() -> Iterator[ObjectServer]:
     """Run a server of its own process until the block ends."""
     port = free_port()
+    with listening(["moto.server", "-H", "127.0.0.1", "-p", str(port)], port, package="moto[server]") as pid:
+        yield ObjectServer(url=f"http://127.0.0.1:{port}", pid=pid)
+
+
+@contextmanager
+def listening(module: list[str], port: int, *, package: str, directory: Path | None = None) -> Iterator[int]:
+    """Run a Python module with its arguments until the block ends; yield the process's id once it listens at a port."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", *module], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=directory
     )
     try:
         end = time.monotonic() + 60
         while True:
-            assert process.poll() is None, "the server ended at once; is moto[server] installed?"
+            assert process.poll() is None, f"the server ended at once; is {package} installed?"
             assert time.monotonic() < end, "the server did not start"
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break
             time.sleep(0.05)
-        yield ObjectServer(url=f"http://127.0.0.1:{port}", pid=process.pid)
+        yield process.pid
     finally:
         process.kill()
         process.wait()
