@@ -60,6 +60,8 @@ AFTER = {307: "HTTP 307", 400: "HTTP 400", 404: "", 409: "HTTP 409", 422: "HTTP 
 #: What the metadata of our jobs may have become.
 SHOUTED = {f"DUCKDB_MISTRAL_{name}": "SHOUTED" for name in ("SUBMISSION", "PART", "IDENTITY")}
 CUT = {f"duckdb_mistral_{name}": "c" for name in ("submission", "part", "identity")}
+#: A machine that stands still for a while must not make a lost answer of what is to be read.
+PATIENT: dict[str, Any] = {"deadline_seconds": 20}
 #: What a proxy may say of a create that the API has taken.
 BETWEEN = [*range(300, 309), 400, 402, 405, 406, 409, 411, 413, 415, 418, 422, 423, 425, 428, 431, 451, 499]
 
@@ -81,16 +83,16 @@ CASES = [
     Case(fault="F08", what="fields of other types", rules=[CREATE | {"change": {"created_at": "soon", "errors": "none", "total_requests": "10", "metadata": 7}}]),  # noqa: E501
     # The create is refused.
     Case(fault="F09", what="429, come back in a day", rules=[CREATE | {"status": 429, "headers": {"retry-after": "86400"}}]),  # noqa: E501
-    Case(fault="F10", what="401 on upload", rules=[UPLOAD | {"status": 401}], submit="refused the API key"),
-    Case(fault="F10", what="403 on create", rules=[CREATE | {"status": 403}], submit="does not allow it for this API key"),  # noqa: E501
-    Case(fault="F10", what="402 on create", rules=[CREATE | {"status": 402}], submit="until billing is on"),
+    Case(fault="F10", what="401 on upload", rules=[UPLOAD | {"status": 401}], submit="refused the API key", settings=PATIENT),  # noqa: E501
+    Case(fault="F10", what="403 on create", rules=[CREATE | {"status": 403}], submit="does not allow it for this API key", settings=PATIENT),  # noqa: E501
+    Case(fault="F10", what="402 on create", rules=[CREATE | {"status": 402}], submit="until billing is on", settings=PATIENT),  # noqa: E501
     Case(fault="F21", what="404 right after the upload", rules=[CREATE | {"status": 404}]),
-    Case(fault="F36", what="307 to another address", rules=[CREATE | {"status": 307, "headers": ELSEWHERE}], submit="points elsewhere"),  # noqa: E501
+    Case(fault="F36", what="307 to another address", rules=[CREATE | {"status": 307, "headers": ELSEWHERE}], submit="points elsewhere", settings=PATIENT),  # noqa: E501
     # The upload fails.
-    Case(fault="F20", what="413", rules=[UPLOAD | {"status": 413}], submit="HTTP 413"),
+    Case(fault="F20", what="413", rules=[UPLOAD | {"status": 413}], submit="HTTP 413", settings=PATIENT),
     Case(fault="F20", what="the connection ends", rules=[UPLOAD | CLOSED], submit="gave no answer"),
     Case(fault="F20", what="stored, then the connection ends", rules=[UPLOAD | CLOSED | STORED], submit="gave no answer"),  # noqa: E501
-    Case(fault="F20", what="500", rules=[UPLOAD | {"status": 500}], submit="HTTP 500"),
+    Case(fault="F20", what="500", rules=[UPLOAD | {"status": 500}], submit="HTTP 500", settings=PATIENT),
     Case(fault="F20", what="no id in the answer", rules=[UPLOAD | {"change": {"id": None}}], submit="names no file"),
     # A poll fails.
     Case(fault="F22", what="500", rules=[POLL | {"status": 500, "times": 2}]),
@@ -109,9 +111,9 @@ CASES = [
     Case(fault="F41", what="stored after the deadline", rules=[CREATE | {"delay": 4.5}], submit=UNKNOWN),
     Case(fault="F41", what="stored as late again", rules=[CREATE | {"delay": 2.8}], submit=UNKNOWN, settings={"deadline_seconds": 1.5, "reconcile_seconds": 1}),  # noqa: E501
     Case(fault="F41", what="stored after a gateway gave up", rules=[CREATE | {"delay": 2, "status": 504, "after": True}]),  # noqa: E501
-    *(Case(fault="F47", what=f"stored, then {status}", rules=[CREATE | STORED | {"status": status}], submit=f"HTTP {status}") for status in BETWEEN),  # noqa: E501
-    Case(fault="F47", what="stored, then 401", rules=[CREATE | STORED | {"status": 401}], submit="refused the API key"),
-    Case(fault="F47", what="stored, then 403", rules=[CREATE | STORED | {"status": 403}], submit="HTTP 403"),
+    *(Case(fault="F47", what=f"stored, then {status}", rules=[CREATE | STORED | {"status": status}], submit=f"HTTP {status}", settings=PATIENT) for status in BETWEEN),  # noqa: E501
+    Case(fault="F47", what="stored, then 401", rules=[CREATE | STORED | {"status": 401}], submit="refused the API key", settings=PATIENT),  # noqa: E501
+    Case(fault="F47", what="stored, then 403", rules=[CREATE | STORED | {"status": 403}], submit="HTTP 403", settings=PATIENT),  # noqa: E501
     Case(fault="F47", what="stored, then 410", rules=[CREATE | STORED | {"status": 410}]),
     Case(fault="F47", what="stored, then 404", rules=[CREATE | STORED | {"status": 404}]),
     Case(fault="F47", what="stored, then 404 again and again", rules=[CREATE | STORED | {"status": 404, "times": 3}]),
@@ -131,7 +133,7 @@ CASES = [
     Case(fault="F49", what="a page that comes twice", beside=101, rules=[LOST, LIST | {"skip": 4, "query": {"page": "0"}}]),  # noqa: E501
     Case(fault="F49", what="a list that lags", rules=[LOST, LIST | LAGS | {"lag": 600}], lasting=[LIST | LAGS], submit=UNKNOWN, settings={"reconcile_seconds": 4}),  # noqa: E501
     Case(fault="F49", what="no more than a hundred, which are all, it says", beside=101, rules=[LOST, LIST | OLDEST | {"change": {"total": 100}, "times": ALWAYS}]),  # noqa: E501
-    *(Case(fault="F49", what=f"a list that lags after {status}", rules=[CREATE | STORED | {"status": status}, LIST | LAGS], lasting=[LIST | LAGS], submit=words, settings={"reconcile_seconds": 4}) for status, words in AFTER.items()),  # noqa: E501
+    *(Case(fault="F49", what=f"a list that lags after {status}", rules=[CREATE | STORED | {"status": status}, LIST | LAGS], lasting=[LIST | LAGS], submit=words, settings=PATIENT | {"reconcile_seconds": 4}) for status, words in AFTER.items()),  # noqa: E501
     Case(fault="F50", what="no metadata", rules=[LOST, LIST | {"jobs": {"metadata": None}, "times": ALWAYS}]),
     Case(fault="F50", what="empty metadata", rules=[LOST, LIST | {"jobs": {"metadata": {}}, "times": ALWAYS}]),
     Case(fault="F50", what="metadata in capitals", rules=[LOST, LIST | {"jobs": {"metadata": SHOUTED}, "times": ALWAYS}]),  # noqa: E501
