@@ -52,16 +52,19 @@ class Again:
         self._retry = context.retry
         self._window = context.settings.reconcile_seconds
 
-    def look(self, submission: Submission, keys: Sequence[int], listed: Listing) -> Listing:
+    def look(self, submission: Submission, jobs: Sequence[Job], listed: Listing) -> Listing:
         """Adopt what the workspace has of jobs that are about to be sent; return what it listed at last.
 
-        `listed` is what it lists now. Jobs that were never sent are looked for once, others until they are certainly
-        not there. Raises OutcomeUnknownError if that takes too long for one call.
+        `listed` is what it lists now, and `jobs` are as the ledger has them now. Those that were never sent are looked
+        for once, others until they are certainly not there. Raises OutcomeUnknownError if that takes too long for one
+        call.
         """
         pauses = self._pauses()
         for looks in itertools.count(1):
-            is_whole = self._finder.adopt_listed(submission, self._finder.unsent(keys), listed)
-            sent_once = [job for job in self._finder.unsent(keys) if job.was_sent]
+            is_whole = self._finder.adopt_listed(submission, jobs, listed)
+            if any(job.was_sent for job in jobs):
+                jobs = self._finder.unsent([job.key for job in jobs])
+            sent_once = [job for job in jobs if job.was_sent]
             if not sent_once or not self._window:
                 break
             left = max(map(self._finder.left, sent_once))

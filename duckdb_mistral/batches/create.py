@@ -3,11 +3,16 @@
 One process at a time advances a submission, under its lock, so a job found SENDING has lost its answer. A create is one
 POST, which leaves soon after SENDING was written or not at all. Where it cannot be known whether the API took it, the
 job is looked for by its metadata and its input file before anything is sent again.
+
+What a create is answered is recorded when the next one begins, in one transaction: one under `home` is written to the
+disk each time, and one on PostgreSQL may be far away. There a few begin together, and each leaves soon, or not at all.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from duckdb_mistral.api.listing import read
@@ -18,6 +23,7 @@ from duckdb_mistral.errors import (
     AuthenticationError,
     LedgerError,
     LimitError,
+    MistralBatchError,
     NotFoundError,
     OutcomeUnknownError,
     OversleptError,
@@ -30,6 +36,8 @@ from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.ledger import OtherJobError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.report import JobReport
     from duckdb_mistral.jobs.tags import Tags
@@ -38,8 +46,24 @@ if TYPE_CHECKING:
 MOST_SENDING_SECONDS = 20.0
 #: Somebody on the way gave the server up, which may go on all the same.
 TIMED_OUT = (408, 504)
+#: A ledger that is far away is told of so many creates at once. Should the process die, they are looked for together.
+BEGUN_AT_ONCE = 5
 #: A process that is stopped again and again between SENDING and its create gives it up.
 SENDING_TRIES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A create that is written down as being sent."""
+
+    submission: Submission
+    #: The job before that, and since.
+    planned: Job
+    sending: Job
+    #: When that was written down, as `awake` counts.
+    at: float
+    #: What the create was answered, once it was.
+    report: JobReport | None = None
 
 
 class Creator:
@@ -53,17 +77,33 @@ class Creator:
         self._locks = context.locks
         self._finder = finder
         self._again = again
+        #: Creates that have not left, by the keys of their jobs, and those whose answers are not recorded.
+        self._begun: dict[int, Begun] = {}
+        self._answered: list[Begun] = []
 
-    def create(self, submission: Submission, job: Job, file_id: str, jobs: int) -> bool:
-        """Send the create of one of so many jobs, and record what came of it; False where the API's limit holds it."""
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """See to it that the ledger knows what came of all creates of a block when it ends."""
+        try:
+            yield
+        finally:
+            self.settle()
+
+    def create(
+        self, submission: Submission, job: Job, file_id: str, jobs: int, *, following: Iterable[Job] = ()
+    ) -> bool:
+        """Send the create of one of so many jobs; False where the API's limit holds it.
+
+        The answer is recorded when others begin, or by `settle`. Those of `following` may be written down as being
+        sent, too, which are to be created next.
+        """
         interrupts.check()
-        before, sending = job.step, job
+        sending = job
         for left in range(SENDING_TRIES - 1, -1, -1):
-            began = awake()
-            moved = self._begin(sending)
-            if moved is None:
+            begun = self._begun.pop(job.key, None) or self._begin(submission, sending, following)
+            if begun is None:
                 return True  # moved by a cancel, or by who took this process for dead
-            sending = moved
+            following, sending = (), begun.sending
             failpoint("before-create")
             try:
                 report = self._client.create(
@@ -72,13 +112,12 @@ class Creator:
                     model=job.model,
                     metadata=dict(submission.metadata) | _told(submission, job, jobs).to_metadata(),
                     timeout_hours=submission.timeout_hours,
-                    not_after=began + self.sending_seconds,
+                    not_after=begun.at + self.sending_seconds,
                 )
                 failpoint("after-create")
-                self._record(sending, report)
             except OversleptError:
                 if not left:
-                    self._ledger.move(sending, before, refused=True)
+                    self._ledger.move(sending, job.step, refused=True)
                     raise
                 # Others may have sent it meanwhile.
                 found = self._again.find(submission, sending, {job.part: file_id})
@@ -89,24 +128,54 @@ class Creator:
                 self._ledger.move(sending, Step.HELD, message=str(error), **self._refused_at(error))
                 return False
             except ApiError as error:
-                self._failed(submission, sending, before, error)
+                self._failed(submission, sending, job.step, error)
                 return True
             else:
-                failpoint("after-record")
+                self._answered.append(replace(begun, planned=job, report=report))
                 return True
         raise AssertionError("the last try returns or raises")
 
-    def _begin(self, job: Job) -> Job | None:
-        """Write down that a create is about to leave, again if it did not in time; None if others moved it.
+    def settle(self) -> None:
+        """Record the creates that were answered, and let those that have not left be as they were."""
+        answered, self._answered = self._answered, []
+        begun, self._begun = self._begun, {}
+        problem: MistralBatchError | None = None
+        for one in answered:
+            try:
+                self._record_answer(one)
+            except MistralBatchError as error:
+                problem = problem or error
+        for one in begun.values():
+            with suppress(LedgerError):  # it is looked for, as if its answer was lost
+                self._ledger.move(one.sending, one.planned.step, **_sent_before(one.planned), refused=True)
+        if problem is not None:
+            raise problem
+
+    def _begin(self, submission: Submission, job: Job, following: Iterable[Job]) -> Begun | None:
+        """Write down that creates are about to leave, the first again if it did not in time; None if others moved it.
 
         Raises LedgerError if this process has lost the submission's lock.
         """
-        least_wait = self.sending_seconds + self._settings.deadline_seconds + CLOCK_SECONDS
-        times = self._finder.times(int(least_wait * SECOND))
-        if not self._ledger.move(job, Step.SENDING, **times):
+        at, sent_at = awake(), self._client.server_time
+        least_wait = int((self.sending_seconds + self._settings.deadline_seconds + CLOCK_SECONDS) * SECOND)
+        its_jobs = [job, *islice(following, BEGUN_AT_ONCE - 1 if self._ledger.shared else 0)]
+        answered = [(one.sending, one.report) for one in self._answered if one.report is not None]
+        try:
+            sending = self._ledger.begin(its_jobs, sent_at=sent_at, least_wait=least_wait, after=answered)
+        except LedgerError:
+            if not answered:
+                raise
+            self.settle()  # which says what was created, if it cannot be recorded
+            sending = self._ledger.begin(its_jobs, sent_at=sent_at, least_wait=least_wait)
+        self._answered.clear()
+        if answered:
+            failpoint("after-record")
+        for one in its_jobs:
+            if one.key in sending:
+                self._begun[one.key] = Begun(submission=submission, planned=one, sending=sending[one.key], at=at)
+        if job.key not in sending:
             self._locks.check(str(job.submission_id))
-            return None
-        return job.evolve(step=Step.SENDING, **times)
+        return self._begun.pop(job.key, None)
 
     @property
     def sending_seconds(self) -> float:
@@ -132,6 +201,14 @@ class Creator:
             return {"refused": True}
         seconds = refused_seconds(error, self._settings.reconcile_seconds)
         return {"refused": True, "sent_here_at": self._ledger.now(), "least_wait": int(seconds * SECOND)}
+
+    def _record_answer(self, answered: Begun) -> None:
+        assert answered.report is not None
+        try:
+            self._record(answered.sending, answered.report)
+        except ApiError as error:
+            self._failed(answered.submission, answered.sending, answered.planned.step, error)
+        failpoint("after-record")
 
     def _record(self, sending: Job, report: JobReport) -> None:
         """Record the job of a create; raise ApiError if the answer names another's: its own is looked for."""
@@ -168,6 +245,11 @@ class Creator:
             f"{error} Whether the API took part {job.part} of submission {submission.submission_id} is not known. "
             "Nothing is sent twice: run the statement again; it looks for the job first."
         ) from None
+
+
+def _sent_before(job: Job) -> dict[str, Any]:
+    """Return what a move writes down of a job's earlier creates, and of why it waits."""
+    return {name: getattr(job, name) for name in ("message", "sent_at", "sent_here_at", "least_wait")}
 
 
 def _told(submission: Submission, job: Job, jobs: int) -> Tags:

@@ -13,6 +13,7 @@ job, since a ledger may be older than the workspace: once where it was never sen
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import PAGE_SIZE, first_pages, read
@@ -25,7 +26,7 @@ from duckdb_mistral.batches.supply import lacking
 from duckdb_mistral.batches.turns import Turns
 from duckdb_mistral.batches.upload import Uploader
 from duckdb_mistral.errors import NotFoundError
-from duckdb_mistral.jobs.job import Job, Part, Step, Submission
+from duckdb_mistral.jobs.job import LOST, Job, Part, Step, Submission
 from duckdb_mistral.runtime.clocks import awake
 from duckdb_mistral.state.names import create_lock
 
@@ -71,7 +72,7 @@ class Sender:
         """
         unsent = self._at(submission, Step.PLANNED, Step.HELD)
         if unsent:
-            self._again.look(submission, [job.key for job in unsent], read(self._client))
+            self._again.look(submission, unsent, read(self._client))
 
     def advance(self, submission: Submission, *, held_only: bool = False, before: Listing | None = None) -> None:
         """Create the jobs of `submission` that do not exist yet; the caller holds the submission's lock.
@@ -81,9 +82,12 @@ class Sender:
         room under the pending limit become HELD. Raises OutcomeUnknownError if an answer was lost and the job is
         not listed, OvertakenError if others were quicker since `before`, and an ApiError if the API refused.
         """
-        self.look_for_lost(submission)
+        its_jobs = self._ledger.jobs(submission.submission_id)
+        if any(job.step in LOST for job in its_jobs):
+            self.look_for_lost(submission)
+            its_jobs = self._ledger.jobs(submission.submission_id)
         steps = (Step.HELD,) if held_only else (Step.PLANNED, Step.HELD)
-        waiting = self._at(submission, *steps)
+        waiting = [job for job in its_jobs if job.step in steps]
         if held_only:  # what another machine has the requests of, it sends itself
             elsewhere = {part.part for part in lacking(self._context, submission)}
             waiting = [job for job in waiting if job.part not in elsewhere]
@@ -94,17 +98,18 @@ class Sender:
         if waiting:
             listed = read(self._client) if before is None else before
             keys = [job.key for job in waiting]
-            listed = self._again.look(submission, keys, listed)
+            listed = self._again.look(submission, waiting, listed)
             self._awake_at = awake()
             waiting = [job for job in self._at(submission, *steps) if job.key in keys]
             before = before if [job.key for job in waiting] == keys else None
         room = 0 if listed is None else self._pending.room_beside(listed.reports.values())
+        parts = self._ledger.parts(submission.submission_id) if waiting else []
         while wave := _fitting(waiting, room):
             mark_recorded(self._home, submission)
-            files = self._uploads.uploaded(submission, wave)
+            files = self._uploads.uploaded(submission, wave, parts)
             if before is not None:
                 self._turns.wait(submission, before)
-            left = self._create_wave(submission, wave, files, before)
+            left = self._create_wave(submission, wave, files, before, len(its_jobs))
             if left is None:
                 break
             room, waiting, before = left, waiting[len(wave) :], None
@@ -126,17 +131,17 @@ class Sender:
         return [job for job in self._ledger.jobs(submission.submission_id) if job.step in steps]
 
     def _create_wave(
-        self, submission: Submission, wave: Sequence[Job], files: dict[int, Part], before: Listing | None
+        self, submission: Submission, wave: Sequence[Job], files: dict[int, Part], before: Listing | None, jobs: int
     ) -> int | None:
         """Create the jobs of a wave; return the room that is left then, None where there was none for one of them.
 
-        Raises OvertakenError where the workspace has jobs of the same content that `before` did not hold.
+        `jobs` is how many the submission has in all. Raises OvertakenError where the workspace has jobs of the same
+        content that `before` did not hold.
         """
         waiting = deque(wave)
-        jobs = len(self._ledger.jobs(submission.submission_id))
         tries = FILE_TRIES
         while True:
-            with self._locks.waiting(create_lock(self._client.account)):
+            with self._locks.waiting(create_lock(self._client.account)), self._creator.recording():
                 if before is None:
                     room = self._pending.room()
                 else:
@@ -147,11 +152,15 @@ class Sender:
                     while waiting:
                         began = awake()
                         if began - self._awake_at > self._creator.sending_seconds:
+                            self._creator.settle()
                             waiting = self._still_unsent(submission, waiting)
                             continue
                         job = waiting[0]
                         file_id = str(files[job.part].file_id)
-                        if job.request_count > room or not self._creator.create(submission, job, file_id, jobs):
+                        if job.request_count > room:
+                            return None
+                        following = islice(waiting, 1, None)
+                        if not self._creator.create(submission, job, file_id, jobs, following=following):
                             return None
                         self._awake_at = began
                         room -= job.request_count
@@ -177,7 +186,7 @@ class Sender:
         """
         waiting = list(waiting)
         keys = [job.key for job in waiting]
-        self._again.look(submission, keys, read(self._client))
+        self._again.look(submission, self._finder.unsent(keys), read(self._client))
         self._awake_at = awake()
         unsent = {job.key for job in self._finder.unsent(keys)}
         return deque(job for job in waiting if job.key in unsent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 FILE_PAUSE_SECONDS = 1.0
 #: While the server stores one file, which takes it a while, others use the line; more would only share it.
 UPLOADS_AT_ONCE = 3
+#: So often files that were uploaded are recorded: those of a call that dies before are found again by their names.
+RECORDED_SECONDS = 1.0
 
 
 class Uploader:
@@ -32,42 +35,55 @@ class Uploader:
         self._client = context.client
         self._retry = context.retry
 
-    def uploaded(self, submission: Submission, wave: Sequence[Job]) -> dict[int, Part]:
-        """Return the parts of jobs by number, each with its file at the API; those without one are uploaded."""
+    def uploaded(self, submission: Submission, wave: Sequence[Job], parts: Sequence[Part]) -> dict[int, Part]:
+        """Return those of all parts that jobs run on, by number, each with its file; those without one are uploaded."""
         wanted = {job.part for job in wave}
-        files = {part.part: part for part in self._ledger.parts(submission.submission_id) if part.part in wanted}
-
-        def keep(part: Part, file_id: str) -> None:
-            self._ledger.set_file(part, file_id)
-            files[part.part] = replace(part, file_id=file_id)
+        files = {part.part: part for part in parts if part.part in wanted}
 
         missing = [part for part in files.values() if part.file_id is None]
-        if missing:
-            self._ledger.begin_uploads(missing)
-        if len(missing) > 1:
-            # Daemons, so that a program that was interrupted can end while the server keeps silent.
-            together(
-                missing,
-                lambda part: self._upload(submission, part),
-                keep,
-                threads=UPLOADS_AT_ONCE,
-                daemon=True,
-            )
-        else:
-            for part in missing:
-                keep(part, self._upload(submission, part))
+        self._ledger.begin_uploads(missing)
+        unrecorded: list[Part] = []
+        recorded_at = time.monotonic()
+
+        def record() -> None:
+            self._ledger.set_files(unrecorded)
+            unrecorded.clear()
+
+        def keep(part: Part, file_id: str) -> None:
+            nonlocal recorded_at
+            files[part.part] = replace(part, file_id=file_id)
+            unrecorded.append(files[part.part])
+            if time.monotonic() - recorded_at > RECORDED_SECONDS:
+                record()
+                recorded_at = time.monotonic()
+
+        try:
+            if len(missing) > 1:
+                # Daemons, so that a program that was interrupted can end while the server keeps silent.
+                together(
+                    missing,
+                    lambda part: self._upload(submission, part),
+                    keep,
+                    threads=UPLOADS_AT_ONCE,
+                    daemon=True,
+                )
+            else:
+                for part in missing:
+                    keep(part, self._upload(submission, part))
+        finally:
+            record()
         return files
 
     def find_again(self, submission: Submission, files: dict[int, Part], number: int) -> None:
         """Give a file that the create did not find a moment; upload it again if it is gone."""
         part = files[number]
         if not self._client.file_exists(str(part.file_id)):
-            self._ledger.set_file(part, None)
             part = replace(part, file_id=None, upload_began=False)
+            self._ledger.set_files([part])
         self._retry.pause(FILE_PAUSE_SECONDS)
         if part.file_id is None:
             part = replace(part, file_id=self._upload(submission, part))
-            self._ledger.set_file(part, part.file_id)
+            self._ledger.set_files([part])
         files[number] = part
 
     def _upload(self, submission: Submission, part: Part) -> str:

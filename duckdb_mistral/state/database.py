@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from duckdb_mistral.state.home import Home
 
 Result = TypeVar("Result")
+
+
+class Updated(NamedTuple):
+    """An UPDATE of one row, and the SELECT of what is wanted of it."""
+
+    update: sa.Update
+    row: sa.Select[Any]
 
 
 class Database(Protocol):
@@ -68,6 +75,15 @@ class Database(Protocol):
         before: it selects a row where it had.
         """
 
+    def updated(
+        self, updates: Sequence[Updated], *, done: sa.Select[Any], before: Sequence[sa.Update] = ()
+    ) -> Sequence[sa.Row[Any]]:
+        """Run UPDATEs of one row each, and others before, as one transaction; return what is selected of the rows.
+
+        A row that did not match is left out. All may be run again if the answer was lost; `done` selects the same of
+        the rows that had been written then.
+        """
+
     def kept_open(self) -> AbstractContextManager[None]:
         """Let the many transactions of a block be cheap."""
 
@@ -76,6 +92,9 @@ class Database(Protocol):
 
     def now(self) -> int:
         """Return the time in µs since 1970 by the one clock that all users of this database have in common."""
+
+    def clock(self) -> sa.ColumnElement[int]:
+        """Return the time that `now` tells as a part of a statement."""
 
     def damage(self) -> str | None:
         """Return what is wrong with the database, None where it is sound."""

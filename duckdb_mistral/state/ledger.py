@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs.job import Job, Part, Step, Submission, now
 from duckdb_mistral.state import reports
+from duckdb_mistral.state.database import Updated
 from duckdb_mistral.state.reading import LedgerReader
 from duckdb_mistral.state.records import (
     answered_row,
@@ -157,18 +158,16 @@ class Ledger(LedgerReader):
         self.database.write(its.values(account=account))
 
     def begin_uploads(self, its_parts: Sequence[Part]) -> None:
-        """Record that parts are about to be uploaded: from here on they may be at the API."""
-        if not its_parts:
-            return
-        one = sa.and_(parts.c.submission_id == sa.bindparam("its_id"), parts.c.part == sa.bindparam("its_part"))
-        began = parts.update().where(one).values(upload_began=True)
-        values = [{"its_id": part.submission_id, "its_part": part.part} for part in its_parts]
-        self.database.transact(lambda connection: connection.execute(began, values))
+        """Record that parts of a submission are about to be uploaded: from here on they may be at the API."""
+        if its_parts:
+            self.database.write(_update_of([part.part for part in its_parts], its_parts[0]).values(upload_began=True))
 
-    def set_file(self, part: Part, file_id: str | None) -> None:
-        """Record the file that a part was uploaded as, or that it has to be uploaded again."""
-        one = sa.and_(parts.c.submission_id == part.submission_id, parts.c.part == part.part)
-        self.database.write(parts.update().where(one).values(file_id=file_id))
+    def set_files(self, its_parts: Sequence[Part]) -> None:
+        """Record the files that parts of a submission were uploaded as; None where one has to be uploaded again."""
+        if its_parts:
+            files = {part.part: part.file_id for part in its_parts}
+            file_id = sa.case(files, value=parts.c.part)
+            self.database.write(_update_of(list(files), its_parts[0]).values(file_id=file_id))
 
     def move(
         self,
@@ -198,6 +197,44 @@ class Ledger(LedgerReader):
             move, done = move.where(*held), done.where(*held)
         return self.database.write(move, done=done) == 1
 
+    def begin(
+        self,
+        its_jobs: Sequence[Job],
+        *,
+        sent_at: int | None,
+        least_wait: int,
+        after: Sequence[tuple[Job, JobReport]] = (),
+    ) -> dict[int, Job]:
+        """Write down that the creates of jobs of a submission are about to leave; return them as they are then, by key.
+
+        `after` are jobs whose creates were answered before, and what the API says of them: they are recorded first, in
+        the same transaction, but need not be where this raises. Those are left out that are no longer where they were
+        read; and all of them if this process has lost the submission's lock. `sent_at` is the API's time, if it has
+        told it. Raises OtherJobError where the job of an answer is that of another part.
+        """
+        clock = self.database.clock()
+        written: dict[str, Any] = {"step": Step.SENDING, "message": None, "least_wait": least_wait}
+        written |= {} if sent_at is None else {"sent_at": sent_at}
+        held = [] if self._locks is None else self._locks.conditions(str(its_jobs[0].submission_id))
+        columns = (jobs.c.key, jobs.c.sent_at, jobs.c.sent_here_at)
+        updates = [
+            Updated(
+                moved(job, {"sent_at": clock, "sent_here_at": clock} | written).where(*held),
+                sa.select(*columns).where(jobs.c.key == job.key),
+            )
+            for job in its_jobs
+        ]
+        same = (jobs.c[name].is_not_distinct_from(value) for name, value in written.items())
+        done = sa.select(*columns).where(jobs.c.key.in_([job.key for job in its_jobs]), *same, *held)
+        try:
+            rows = self.database.updated(updates, done=done, before=[_creation(*answered) for answered in after])
+        except sa.exc.IntegrityError:
+            for answered in after:
+                self.created(*answered)
+            rows = self.database.updated(updates, done=done)
+        by_key = {job.key: job for job in its_jobs}
+        return {row.key: by_key[row.key].evolve(**written | dict(row._mapping)) for row in rows}
+
     def hold(self, submission_id: str, message: str) -> None:
         """Let all jobs of a submission that are planned wait for room."""
         planned = sa.and_(jobs.c.submission_id == submission_id, jobs.c.step == Step.PLANNED)
@@ -208,7 +245,7 @@ class Ledger(LedgerReader):
 
         Raises OtherJobError where that is the job of another part.
         """
-        move = moved(job, {"step": Step.CREATED, "message": None} | reported_values(report))
+        move = _creation(job, report)
         done = is_now(job, {"step": Step.CREATED, "job_id": report.job_id})
         try:
             return self.database.write(move, done=done) == 1
@@ -287,6 +324,16 @@ class Ledger(LedgerReader):
             if found is not None:  # it gives way to that of a submission, just as that is being recorded
                 return found
         raise LedgerError(_busy(self.place))
+
+
+def _update_of(numbers: Sequence[int], one: Part) -> sa.Update:
+    """Return an UPDATE of some parts of the submission that `one` belongs to."""
+    return parts.update().where(parts.c.submission_id == one.submission_id, parts.c.part.in_(numbers))
+
+
+def _creation(job: Job, report: JobReport) -> sa.Update:
+    """Return the statement that records the job that the API created."""
+    return moved(job, {"step": Step.CREATED, "message": None} | reported_values(report))
 
 
 def _postgres(home: Home, address: str) -> Database:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from duckdb_mistral.state.database import Result
+    from duckdb_mistral.state.database import Result, Updated
     from duckdb_mistral.state.home import Home
 
 #: What the address does not set itself. A server that is cut off is given up after half a minute, in which it has not
@@ -165,17 +165,26 @@ class PostgresDatabase:
         self, statement: sa.Executable, values: dict[str, Any] | None = None, *, done: sa.Select[Any] | None = None
     ) -> int:
         """Do what `write` does for what is no step of a submission."""
-        tries = 0
-
-        def once() -> int:
-            nonlocal tries
-            tries += 1
-            return self._on(lambda connection: connection.execute(statement, values).rowcount)
-
-        written = self._repeated(once)
-        if not written and tries > 1 and done is not None:
+        written, again = self._once_or_again(lambda connection: connection.execute(statement, values).rowcount)
+        if not written and again and done is not None:
             return int(bool(self.rows(done)))
         return written
+
+    def updated(
+        self, updates: Sequence[Updated], *, done: sa.Select[Any], before: Sequence[sa.Update] = ()
+    ) -> Sequence[sa.Row[Any]]:
+        """Run UPDATEs of one row each, and others before, as one statement, as `Database` says."""
+        self._check_writable()
+        written = [one.update.returning(*one.row.selected_columns).cte(f"written_{n}") for n, one in enumerate(updates)]
+        first = [one.returning(sa.literal(True)).cte(f"before_{n}") for n, one in enumerate(before)]
+        statement = sa.union_all(*map(sa.select, written)).add_cte(*first)
+        with self._told_errors():
+            failpoint("before-commit", writes=True)
+            found, again = self._once_or_again(lambda connection: connection.execute(statement).all())
+            if again:
+                found = [*found, *self.rows(done)]
+        failpoint("after-commit")
+        return found
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
@@ -184,8 +193,12 @@ class PostgresDatabase:
 
     def now(self) -> int:
         """Return the server's time: the machines that use it may each have another one."""
-        ((moment,),) = self.rows(sa.text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"))
+        ((moment,),) = self.rows(sa.select(self.clock()))
         return int(moment)
+
+    def clock(self) -> sa.ColumnElement[int]:
+        """Return the server's time."""
+        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
 
     def damage(self) -> str | None:
         """Return None: a server looks after its own files."""
@@ -234,6 +247,17 @@ class PostgresDatabase:
         finally:
             if self._closed:  # meanwhile: another thread may have renewed a lease
                 self._engine.dispose()
+
+    def _once_or_again(self, work: Callable[[sa.Connection], Result]) -> tuple[Result, bool]:
+        """Return what a statement of its own returns, and whether it was run more than once."""
+        tries = 0
+
+        def once() -> Result:
+            nonlocal tries
+            tries += 1
+            return self._on(work)
+
+        return self._repeated(once), tries > 1
 
     def _repeated(self, once: Callable[[], Result]) -> Result:
         """Return what `once` returns, called again where the connection was lost or another transaction was in the way.

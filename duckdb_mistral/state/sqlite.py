@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from duckdb_mistral.state.database import Result
+    from duckdb_mistral.state.database import Result, Updated
     from duckdb_mistral.state.home import Home
 
 #: What SQLite says where the disk has no room for the file of memory that its processes share.
@@ -135,6 +135,16 @@ class SQLiteDatabase:
         failpoint("after-commit")
         return written
 
+    def updated(
+        self, updates: Sequence[Updated], *, done: sa.Select[Any], before: Sequence[sa.Update] = ()
+    ) -> Sequence[sa.Row[Any]]:
+        """Run UPDATEs of one row each, and others before, as one transaction; return what is selected of the rows."""
+        del done
+        with self.writing() as connection:
+            for one in before:
+                connection.execute(one)
+            return [connection.execute(one.row).one() for one in updates if connection.execute(one.update).rowcount]
+
     @contextmanager
     def kept_open(self) -> Iterator[None]:
         """Let transactions of the block be cheap: they use one connection, one after another.
@@ -173,6 +183,10 @@ class SQLiteDatabase:
     def now(self) -> int:
         """Return this machine's time: nobody else uses the file."""
         return now()
+
+    def clock(self) -> sa.ColumnElement[int]:
+        """Return this machine's time."""
+        return sa.literal(now(), sa.BigInteger)
 
     def change_tables(self, connection: sa.Connection) -> None:
         """Do nothing: a transaction that writes has the file for itself."""

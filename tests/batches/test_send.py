@@ -57,8 +57,8 @@ def test_parts_that_a_copy_of_the_home_created(emulator: Emulator, home: Path, m
     """Parts that were created from a copy of the home, while this process slept between two creates, are adopted."""
     create, copy = Creator.create, home.with_name("copy")
 
-    def create_and_sleep(self: Creator, *arguments: Any) -> bool:
-        created = create(self, *arguments)
+    def create_and_sleep(self: Creator, *arguments: Any, **others: Any) -> bool:
+        created = create(self, *arguments, **others)
         monkeypatch.setattr(Creator, "create", create)
         shutil.copytree(home, copy)
         assert len(submit_parts(emulator, copy, 3)) == 3
@@ -119,14 +119,19 @@ def test_cancelled_while_it_is_sent(emulator: Emulator, home: Path, monkeypatch:
 
 def test_many_parts_that_wait(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All parts without room are recorded as held at once, not one after another."""
-    moved: list[Step] = []
-    move = Ledger.move
+    moved: list[int] = []
+    move, begin = Ledger.move, Ledger.begin
 
     def counted(ledger: Ledger, job: Job, step: Step, **others: Any) -> bool:
-        moved.append(step)
+        moved.append(job.part)
         return move(ledger, job, step, **others)
 
+    def begun(ledger: Ledger, jobs: list[Job], **others: Any) -> dict[int, Job]:
+        moved.extend(job.part for job in jobs)
+        return begin(ledger, jobs, **others)
+
     monkeypatch.setattr(Ledger, "move", counted)
+    monkeypatch.setattr(Ledger, "begin", begun)
     found = submit_parts(emulator, home, 40, max_pending_requests=2)
     assert [row["status"] for row in found][1:] == ["HELD"] * 39
-    assert moved == [Step.SENDING]
+    assert moved == [1]

@@ -316,10 +316,10 @@ def test_home_that_is_quicker(jobs: int, emulator: Emulator, home: Path, monkeyp
     upload = Uploader.uploaded
     once = threading.Lock()
 
-    def uploaded(uploader: Uploader, submission: Submission, wave: Any) -> Any:
+    def uploaded(uploader: Uploader, submission: Submission, *others: Any) -> Any:
         if once.acquire(blocking=False):
             quicker.submit()
-        return upload(uploader, submission, wave)
+        return upload(uploader, submission, *others)
 
     monkeypatch.setattr(Uploader, "uploaded", uploaded)
     (found,) = slower.submit()

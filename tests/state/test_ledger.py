@@ -13,6 +13,7 @@ from submissions import JOB_ID, added, parts_of, report, submission
 
 from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.jobs.report import Status
+from duckdb_mistral.state.ledger import OtherJobError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,6 +139,41 @@ def test_moves(ledger: Ledger) -> None:
     assert not ledger.created(sending, report(job_id="another"))
 
 
+def test_creates_that_begin(ledger: Ledger) -> None:
+    """Creates that begin are written down with their times, and with the answers to those before them."""
+    first, second, third, fourth = ledger.jobs(added(ledger).submission_id)
+    before = ledger.now()
+    (sending,) = ledger.begin([first], sent_at=7, least_wait=9).values()
+    assert ledger.jobs_by_key([first.key]) == [sending]
+    assert (sending.step, sending.sent_at, sending.least_wait) == (Step.SENDING, 7, 9)
+    assert before <= (sending.sent_here_at or 0) <= ledger.now()
+    assert ledger.begin([first], sent_at=8, least_wait=9) == {}
+    assert ledger.move(third, Step.HELD)
+    following = ledger.begin([second, third, fourth], sent_at=None, least_wait=9, after=[(sending, report())])
+    created, begun, held, last = ledger.jobs()
+    assert (created.step, created.report, held.step) == (Step.CREATED, report(), Step.HELD)
+    assert following == {second.key: begun, fourth.key: last}
+    for one in (begun, last):
+        assert before <= (one.sent_at or 0) <= (one.sent_here_at or 0) <= ledger.now()
+    answers = [(begun, report(job_id="another")), (last, report(job_id="a third"))]
+    assert ledger.begin([first], sent_at=7, least_wait=9, after=answers) == {}
+    assert [job.job_id for job in ledger.jobs()] == [JOB_ID, "another", None, "a third"]
+
+
+def test_create_that_begins_after_a_job_that_is_known(ledger: Ledger) -> None:
+    """The job that answered the create before may have been adopted; as another part's it lets nothing begin."""
+    jobs = ledger.jobs(added(ledger).submission_id)
+    ledger.adopt(report(), "https://example.com")
+    (sending,) = ledger.begin(jobs[:1], sent_at=1, least_wait=1).values()
+    (following,) = ledger.begin(jobs[1:2], sent_at=1, least_wait=1, after=[(sending, report())]).values()
+    found = ledger.job(JOB_ID)
+    assert found is not None
+    assert found.key == sending.key
+    with pytest.raises(OtherJobError, match="is that of another part"):
+        ledger.begin(jobs[2:], sent_at=1, least_wait=1, after=[(following, report())])
+    assert [job.step for job in ledger.jobs()] == [Step.CREATED, Step.SENDING, Step.PLANNED, Step.PLANNED]
+
+
 @pytest.mark.parametrize("step", [Step.PLANNED, Step.HELD, Step.CREATED])
 def test_moves_that_there_are_none_of(ledger: Ledger, step: Step) -> None:
     """What is no arrow of Step is a mistake of the program, and changes nothing."""
@@ -219,10 +255,17 @@ def test_files_results_and_account(ledger: Ledger) -> None:
     """Uploaded files, kept results and a changed account are noted, and can be taken back."""
     made = added(ledger)
     first, second = ledger.parts(made.submission_id)
-    ledger.set_file(second, "file")
-    assert ledger.parts(made.submission_id) == [first, replace(second, file_id="file")]
-    ledger.set_file(second, None)
-    assert ledger.parts(made.submission_id) == [first, second]
+    files = [replace(first, file_id="it's one"), replace(second, file_id="file")]
+    ledger.set_files(files[1:])
+    assert ledger.parts(made.submission_id) == [first, files[1]]
+    ledger.set_files(files)
+    assert ledger.parts(made.submission_id) == files
+    ledger.set_files([first])
+    assert ledger.parts(made.submission_id) == [first, files[1]]
+    ledger.begin_uploads([second])
+    assert [part.upload_began for part in ledger.parts(made.submission_id)] == [first.upload_began, True]
+    ledger.set_files([])
+    ledger.begin_uploads([])
     job = ledger.jobs()[0]
     ledger.keep_results(job, "name.parquet")
     assert ledger.jobs()[0].results == "name.parquet"

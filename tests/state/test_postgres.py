@@ -163,6 +163,21 @@ def test_move_whose_answer_is_lost(ledger: Ledger, relay: Relay) -> None:
     assert relay.lost == 3
 
 
+def test_beginning_whose_answer_is_lost(ledger: Ledger, relay: Relay) -> None:
+    """Creates that were written down although the answer to that is lost begin once; those before are recorded."""
+    first, second, third, _ = ledger.jobs(added(ledger).submission_id)
+    relay.lose_answer("UPDATE")
+    (sending,) = ledger.begin([first], sent_at=5, least_wait=9).values()
+    assert ledger.jobs_by_key([first.key]) == [sending]
+    relay.lose_answer("UPDATE")
+    following = ledger.begin([second, third], sent_at=6, least_wait=9, after=[(sending, report())])
+    assert relay.lost == 2
+    created, *begun = ledger.jobs_by_key([first.key, second.key, third.key])
+    assert (created.step, list(following.values())) == (Step.CREATED, begun)
+    relay.lose_answer("UPDATE")
+    assert ledger.begin([second], sent_at=7, least_wait=9) == {}
+
+
 def test_move_that_another_one_did_meanwhile(ledger: Ledger, relay: Relay) -> None:
     """If an answer is lost and another one has moved the job, that is not taken for one's own move."""
     added(ledger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,7 +37,8 @@ def test_stamp_and_back(ledger: Ledger) -> None:
     writes = (
         lambda: added(ledger, identity="other"),
         lambda: ledger.move(before[0], Step.SENDING),
-        lambda: ledger.set_file(ledger.parts(made.submission_id)[0], "file"),
+        lambda: ledger.begin(before[:1], sent_at=None, least_wait=1),
+        lambda: ledger.set_files([replace(ledger.parts(made.submission_id)[0], file_id="file")]),
         lambda: ledger.retire(made.submission_id),
         lambda: ledger.adopt(report(), "https://example.com"),
         lambda: ledger.forget(made.submission_id),
