@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from batches.in_parts import submit_parts
-from support import connect, rows
+from batches.in_parts import CREATE, submit_parts
+from postgres import new_ledger
+from support import connect, rows, settings_of
+
+from duckdb_mistral.batches.context import Context
+from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.jobs.job import Step
+from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from duckdb_mistral.emulator import Emulator
+    from duckdb_mistral.jobs.job import Job
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -53,3 +62,84 @@ def test_create_that_is_answered_with_another_job(emulator: Emulator, home: Path
     assert emulator.witness()["jobs_stored"] == 4
     with connect(emulator, home) as con:
         assert len(rows(con, "FROM mistral_batch_status()")) == 4
+
+
+# Creates that begin together, which they do on PostgreSQL alone
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the settings for a ledger on each engine."""
+    address = new_ledger(request.param)
+    return {} if address is None else {"ledger": address}
+
+
+def jobs_of(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> list[Job]:
+    """Return the jobs as the ledger has them."""
+    context = Context(Settings.resolve(settings_of(emulator, home, **ledger), {}))
+    with closing(context):
+        return context.ledger.jobs()
+
+
+def test_refusal_among_creates_that_began_together(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> None:
+    """If a create is refused, those before it are recorded, and those after it count as not sent."""
+    emulator.faults(CREATE | {"status": 402, "skip": 2})
+    with pytest.raises(duckdb.Error, match="until billing is on"):
+        submit_parts(emulator, home, 8, reconcile_seconds=1, **ledger)
+    created, refused, unsent = (jobs_of(emulator, home, ledger)[some] for some in (slice(2), 2, slice(3, None)))
+    assert {job.step for job in created} == {Step.CREATED}
+    assert (refused.step, "until billing is on" in str(refused.message)) == (Step.PLANNED, True)
+    assert {(job.step, job.message, job.was_sent, job.least_wait) for job in unsent} == {
+        (Step.PLANNED, None, False, None)
+    }
+    found = submit_parts(emulator, home, 8, reconcile_seconds=1, **ledger)
+    witness = emulator.witness()
+    assert (witness["creates_received"], witness["jobs_stored"], witness["uploads_stored"]) == (8, 8, 8)
+    assert len({row["job_id"] for row in found}) == 8
+
+
+def test_limit_among_creates_that_began_together(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> None:
+    """If the API's limit refuses a create, it and those after it wait for room."""
+    emulator.faults(CREATE | {"status": 429, "skip": 2})
+    submit_parts(emulator, home, 8, **ledger)
+    assert [job.step for job in jobs_of(emulator, home, ledger)] == [Step.CREATED] * 2 + [Step.HELD] * 6
+
+
+def test_lost_answer_among_creates_that_began_together(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> None:
+    """If the answer to a create is lost, its job is found, and those after it are created once."""
+    emulator.faults(CREATE | {"close": True, "after": True, "skip": 1})
+    found = submit_parts(emulator, home, 8, **ledger)
+    assert len({row["job_id"] for row in found} - {None}) == 8
+    witness = emulator.witness()
+    assert (witness["creates_received"], witness["jobs_stored"]) == (8, 8)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_answers_that_cannot_be_recorded(
+    times: int, emulator: Emulator, home: Path, ledger: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was created before the ledger is away for a moment is recorded, by this statement or by the next one."""
+    begin, created = Ledger.begin, Ledger.created
+    fails = iter([False, *[True] * times, *[False] * 99])
+
+    def begin_or_fail(*arguments: Any, **others: Any) -> Any:
+        if next(fails):
+            raise LedgerError("The ledger is away.")
+        return begin(*arguments, **others)
+
+    def created_or_fail(*arguments: Any) -> bool:
+        if times > 1 and next(fails):
+            raise LedgerError("The ledger is away.")
+        return created(*arguments)
+
+    monkeypatch.setattr(Ledger, "begin", begin_or_fail)
+    monkeypatch.setattr(Ledger, "created", created_or_fail)
+    if times > 1:
+        with pytest.raises(
+            duckdb.Error, match=r"Job \S+ was created, but that could not be recorded\. The ledger is away"
+        ):
+            submit_parts(emulator, home, 8, **ledger)
+    found = submit_parts(emulator, home, 8, **ledger)
+    assert len({row["job_id"] for row in found} - {None}) == 8
+    witness = emulator.witness()
+    assert (witness["creates_received"], witness["jobs_stored"]) == (8, 8)
