@@ -87,8 +87,12 @@ def parsed_sql(text: str, output: Output | None) -> str:
     """Return the SQL of an answer's text as JSON; NULL if it is not JSON."""
     if output is not None:
         return strict_json(text)
-    # Most answers are prose, which json_valid tells at its first letter.
-    is_json = f"json_valid({text}) AND regexp_matches({text}, {literal(JSON_BEGINS)})"
+    # Most answers are prose, which needs no parser: no JSON begins with a capital, and no number has a t in it.
+    may_be_json = (
+        f"CASE WHEN {text} >= '[' THEN true WHEN {text} >= ':' THEN false "
+        f"WHEN {text} >= '-' THEN NOT contains({text}, 't') ELSE true END"
+    )
+    is_json = f"{may_be_json} AND json_valid({text}) AND regexp_matches({text}, {literal(JSON_BEGINS)})"
     return f"CASE WHEN {is_json} THEN {strict_json_as_it_is(text)} END"
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openapi import request_problems
 from support import answered, ended_job, make_staging, rows, submitted, write_results
@@ -18,7 +20,7 @@ from duckdb_mistral.batches.collect import Family
 from duckdb_mistral.errors import ArgumentError
 from duckdb_mistral.functions.statements import results_statement
 from duckdb_mistral.results.convert import ResultFiles
-from duckdb_mistral.results.output import declared
+from duckdb_mistral.results.output import declared, parsed_sql
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -374,6 +376,33 @@ def test_json_that_is_none(text: str, tmp_path: Path) -> None:
     assert (row["outcome"], row["output"], row["content"]) == ("ok", None, text)
     (row,) = results_of([text], '{"type": ["object", "array", "number"]}', tmp_path)
     assert (row["outcome"], row["output"]) == ("invalid_output", None)
+
+
+#: What answers are made of, in JSON and in prose.
+PIECES = st.sampled_from(
+    [*'{ } [ ] " : , - + . 0 12 e E5 true false null a t The it é 東 Infinity / @ Z ` ~'.split(), *" \t\n\r\ufeff\xa0"]
+)
+
+
+@given(texts=st.lists(st.lists(PIECES).map("".join), min_size=50, max_size=200))
+@settings(max_examples=20, deadline=None)
+def test_answers_that_are_json_by_chance(texts: list[str]) -> None:
+    """Without a declared output, an answer has an output if its text is JSON, whatever it begins with."""
+    with duckdb.connect() as con:
+        con.execute("CREATE TABLE answers AS SELECT unnest($texts) AS content", {"texts": texts})
+        found = con.execute(f"SELECT content, {parsed_sql('content', None)}::VARCHAR FROM answers").fetchall()
+    for text, output in found:
+        try:
+            value = json.loads(text, parse_constant=_refuse)
+        except ValueError:
+            assert output is None, text
+        else:
+            assert output is not None, text
+            assert json.loads(output) == value
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(text)
 
 
 SCHEMA: dict[str, Any] = {
