@@ -4,15 +4,13 @@ One process at a time advances a submission, under its lock, so a job found SEND
 POST, which leaves soon after SENDING was written or not at all. Where it cannot be known whether the API took it, the
 job is looked for by its metadata and its input file before anything is sent again.
 
-What a create is answered is recorded when the next one begins, in one transaction: one under `home` is written to the
-disk each time, and one on PostgreSQL may be far away. There a few begin together, and each leaves soon, or not at all.
+What a create is answered is recorded when the next one begins, in one transaction: a ledger on PostgreSQL may be far
+away, and one under `home` is written to the disk each time.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from duckdb_mistral.api.listing import read
@@ -23,7 +21,6 @@ from duckdb_mistral.errors import (
     AuthenticationError,
     LedgerError,
     LimitError,
-    MistralBatchError,
     NotFoundError,
     OutcomeUnknownError,
     OversleptError,
@@ -32,11 +29,12 @@ from duckdb_mistral.errors import (
 from duckdb_mistral.jobs.job import Job, Step, Submission
 from duckdb_mistral.runtime import interrupts
 from duckdb_mistral.runtime.clocks import awake
+from duckdb_mistral.runtime.endings import ending
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.ledger import OtherJobError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.report import JobReport
@@ -46,24 +44,19 @@ if TYPE_CHECKING:
 MOST_SENDING_SECONDS = 20.0
 #: Somebody on the way gave the server up, which may go on all the same.
 TIMED_OUT = (408, 504)
-#: A ledger that is far away is told of so many creates at once. Should the process die, they are looked for together.
-BEGUN_AT_ONCE = 5
 #: A process that is stopped again and again between SENDING and its create gives it up.
 SENDING_TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun:
-    """A create that is written down as being sent."""
+class Answered:
+    """A create that was answered, which is to be recorded."""
 
     submission: Submission
-    #: The job before that, and since.
+    #: The job before its create was written down, and since.
     planned: Job
     sending: Job
-    #: When that was written down, as `awake` counts.
-    at: float
-    #: What the create was answered, once it was.
-    report: JobReport | None = None
+    report: JobReport
 
 
 class Creator:
@@ -77,33 +70,25 @@ class Creator:
         self._locks = context.locks
         self._finder = finder
         self._again = again
-        #: Creates that have not left, by the keys of their jobs, and those whose answers are not recorded.
-        self._begun: dict[int, Begun] = {}
-        self._answered: list[Begun] = []
+        self._answered: Answered | None = None
 
-    @contextmanager
-    def recording(self) -> Iterator[None]:
-        """See to it that the ledger knows what came of all creates of a block when it ends."""
-        try:
-            yield
-        finally:
-            self.settle()
+    def recording(self) -> AbstractContextManager[None]:
+        """See to it that all creates of a block are recorded when it ends."""
+        return ending(self._settle)
 
-    def create(
-        self, submission: Submission, job: Job, file_id: str, jobs: int, *, following: Iterable[Job] = ()
-    ) -> bool:
+    def create(self, submission: Submission, job: Job, file_id: str, jobs: int) -> bool:
         """Send the create of one of so many jobs; False where the API's limit holds it.
 
-        The answer is recorded when others begin, or by `settle`. Those of `following` may be written down as being
-        sent, too, which are to be created next.
+        The answer is recorded when the next one begins, or the block `recording` ends.
         """
         interrupts.check()
         sending = job
         for left in range(SENDING_TRIES - 1, -1, -1):
-            begun = self._begun.pop(job.key, None) or self._begin(submission, sending, following)
-            if begun is None:
+            began = awake()
+            moved = self._begin(sending)
+            if moved is None:
                 return True  # moved by a cancel, or by who took this process for dead
-            following, sending = (), begun.sending
+            sending = moved
             failpoint("before-create")
             try:
                 report = self._client.create(
@@ -112,7 +97,7 @@ class Creator:
                     model=job.model,
                     metadata=dict(submission.metadata) | _told(submission, job, jobs).to_metadata(),
                     timeout_hours=submission.timeout_hours,
-                    not_after=begun.at + self.sending_seconds,
+                    not_after=began + self.sending_seconds,
                 )
                 failpoint("after-create")
             except OversleptError:
@@ -131,51 +116,44 @@ class Creator:
                 self._failed(submission, sending, job.step, error)
                 return True
             else:
-                self._answered.append(replace(begun, planned=job, report=report))
+                self._answered = Answered(submission=submission, planned=job, sending=sending, report=report)
                 return True
         raise AssertionError("the last try returns or raises")
 
-    def settle(self) -> None:
-        """Record the creates that were answered, and let those that have not left be as they were."""
-        answered, self._answered = self._answered, []
-        begun, self._begun = self._begun, {}
-        problem: MistralBatchError | None = None
-        for one in answered:
-            try:
-                self._record_answer(one)
-            except MistralBatchError as error:
-                problem = problem or error
-        for one in begun.values():
-            with suppress(LedgerError):  # it is looked for, as if its answer was lost
-                self._ledger.move(one.sending, one.planned.step, **_sent_before(one.planned), refused=True)
-        if problem is not None:
-            raise problem
-
-    def _begin(self, submission: Submission, job: Job, following: Iterable[Job]) -> Begun | None:
-        """Write down that creates are about to leave, the first again if it did not in time; None if others moved it.
+    def _begin(self, job: Job) -> Job | None:
+        """Write down that a create is about to leave, again if it did not in time; None if others moved it.
 
         Raises LedgerError if this process has lost the submission's lock.
         """
-        at, sent_at = awake(), self._client.server_time
         least_wait = int((self.sending_seconds + self._settings.deadline_seconds + CLOCK_SECONDS) * SECOND)
-        its_jobs = [job, *islice(following, BEGUN_AT_ONCE - 1 if self._ledger.shared else 0)]
-        answered = [(one.sending, one.report) for one in self._answered if one.report is not None]
+        told: dict[str, Any] = {"sent_at": self._client.server_time, "least_wait": least_wait}
+        answered = self._answered
         try:
-            sending = self._ledger.begin(its_jobs, sent_at=sent_at, least_wait=least_wait, after=answered)
+            after = None if answered is None else (answered.sending, answered.report)
+            moved = self._ledger.begin(job, **told, after=after)
+        except OtherJobError:
+            self._settle()
+            moved = self._ledger.begin(job, **told)
         except LedgerError:
-            if not answered:
-                raise
-            self.settle()  # which says what was created, if it cannot be recorded
-            sending = self._ledger.begin(its_jobs, sent_at=sent_at, least_wait=least_wait)
-        self._answered.clear()
-        if answered:
+            self._settle()  # which says that it was created, if that cannot be recorded
+            raise
+        if answered is not None:
+            self._answered = None
             failpoint("after-record")
-        for one in its_jobs:
-            if one.key in sending:
-                self._begun[one.key] = Begun(submission=submission, planned=one, sending=sending[one.key], at=at)
-        if job.key not in sending:
+        if moved is None:
             self._locks.check(str(job.submission_id))
-        return self._begun.pop(job.key, None)
+        return moved
+
+    def _settle(self) -> None:
+        """Record the create that was answered last, unless it is."""
+        answered, self._answered = self._answered, None
+        if answered is None:
+            return
+        try:
+            self._record(answered.sending, answered.report)
+        except ApiError as error:
+            self._failed(answered.submission, answered.sending, answered.planned.step, error)
+        failpoint("after-record")
 
     @property
     def sending_seconds(self) -> float:
@@ -201,14 +179,6 @@ class Creator:
             return {"refused": True}
         seconds = refused_seconds(error, self._settings.reconcile_seconds)
         return {"refused": True, "sent_here_at": self._ledger.now(), "least_wait": int(seconds * SECOND)}
-
-    def _record_answer(self, answered: Begun) -> None:
-        assert answered.report is not None
-        try:
-            self._record(answered.sending, answered.report)
-        except ApiError as error:
-            self._failed(answered.submission, answered.sending, answered.planned.step, error)
-        failpoint("after-record")
 
     def _record(self, sending: Job, report: JobReport) -> None:
         """Record the job of a create; raise ApiError if the answer names another's: its own is looked for."""
@@ -245,11 +215,6 @@ class Creator:
             f"{error} Whether the API took part {job.part} of submission {submission.submission_id} is not known. "
             "Nothing is sent twice: run the statement again; it looks for the job first."
         ) from None
-
-
-def _sent_before(job: Job) -> dict[str, Any]:
-    """Return what a move writes down of a job's earlier creates, and of why it waits."""
-    return {name: getattr(job, name) for name in ("message", "sent_at", "sent_here_at", "least_wait")}
 
 
 def _told(submission: Submission, job: Job, jobs: int) -> Tags:

@@ -13,7 +13,6 @@ job, since a ledger may be older than the workspace: once where it was never sen
 from __future__ import annotations
 
 from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import PAGE_SIZE, first_pages, read
@@ -103,15 +102,17 @@ class Sender:
             waiting = [job for job in self._at(submission, *steps) if job.key in keys]
             before = before if [job.key for job in waiting] == keys else None
         room = 0 if listed is None else self._pending.room_beside(listed.reports.values())
-        parts = self._ledger.parts(submission.submission_id) if waiting else []
+        parts = {part.part: part for part in self._ledger.parts(submission.submission_id)} if waiting else {}
         while wave := _fitting(waiting, room):
             mark_recorded(self._home, submission)
-            files = self._uploads.uploaded(submission, wave, parts)
+            its_parts = [parts[number] for number in dict.fromkeys(job.part for job in wave)]
+            files = self._uploads.uploaded(submission, its_parts)
             if before is not None:
                 self._turns.wait(submission, before)
             left = self._create_wave(submission, wave, files, before, len(its_jobs))
             if left is None:
                 break
+            parts |= files
             room, waiting, before = left, waiting[len(wave) :], None
         if waiting and not held_only:
             self._ledger.hold(submission.submission_id, "waits for room under the pending limit")
@@ -152,15 +153,11 @@ class Sender:
                     while waiting:
                         began = awake()
                         if began - self._awake_at > self._creator.sending_seconds:
-                            self._creator.settle()
                             waiting = self._still_unsent(submission, waiting)
                             continue
                         job = waiting[0]
                         file_id = str(files[job.part].file_id)
-                        if job.request_count > room:
-                            return None
-                        following = islice(waiting, 1, None)
-                        if not self._creator.create(submission, job, file_id, jobs, following=following):
+                        if job.request_count > room or not self._creator.create(submission, job, file_id, jobs):
                             return None
                         self._awake_at = began
                         room -= job.request_count

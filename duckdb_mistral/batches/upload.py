@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.turns import file_name
 from duckdb_mistral.errors import SourceError
+from duckdb_mistral.runtime.endings import ending
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.runtime.parallel import together
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import Job, Part, Submission
+    from duckdb_mistral.jobs.job import Part, Submission
 
 #: A file that was uploaded a moment ago may not be found yet by the create.
 FILE_PAUSE_SECONDS = 1.0
@@ -35,11 +36,9 @@ class Uploader:
         self._client = context.client
         self._retry = context.retry
 
-    def uploaded(self, submission: Submission, wave: Sequence[Job], parts: Sequence[Part]) -> dict[int, Part]:
-        """Return those of all parts that jobs run on, by number, each with its file; those without one are uploaded."""
-        wanted = {job.part for job in wave}
-        files = {part.part: part for part in parts if part.part in wanted}
-
+    def uploaded(self, submission: Submission, parts: Iterable[Part]) -> dict[int, Part]:
+        """Return parts by number, each with its file at the API; those without one are uploaded."""
+        files = {part.part: part for part in parts}
         missing = [part for part in files.values() if part.file_id is None]
         self._ledger.begin_uploads(missing)
         unrecorded: list[Part] = []
@@ -57,7 +56,7 @@ class Uploader:
                 record()
                 recorded_at = time.monotonic()
 
-        try:
+        with ending(record):
             if len(missing) > 1:
                 # Daemons, so that a program that was interrupted can end while the server keeps silent.
                 together(
@@ -70,8 +69,6 @@ class Uploader:
             else:
                 for part in missing:
                     keep(part, self._upload(submission, part))
-        finally:
-            record()
         return files
 
     def find_again(self, submission: Submission, files: dict[int, Part], number: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from duckdb_mistral.state.home import Home
 
 Result = TypeVar("Result")
-
-
-class Updated(NamedTuple):
-    """An UPDATE of one row, and the SELECT of what is wanted of it."""
-
-    update: sa.Update
-    row: sa.Select[Any]
 
 
 class Database(Protocol):
@@ -76,12 +69,12 @@ class Database(Protocol):
         """
 
     def updated(
-        self, updates: Sequence[Updated], *, done: sa.Select[Any], before: Sequence[sa.Update] = ()
-    ) -> Sequence[sa.Row[Any]]:
-        """Run UPDATEs of one row each, and others before, as one transaction; return what is selected of the rows.
+        self, update: sa.Update, row: sa.Select[Any], *, done: sa.Select[Any], before: sa.Update | None = None
+    ) -> sa.Row[Any] | None:
+        """Run an UPDATE of one row, after the UPDATE `before`, as one transaction; return what `row` selects of it.
 
-        A row that did not match is left out. All may be run again if the answer was lost; `done` selects the same of
-        the rows that had been written then.
+        None where the row did not match. Both may be run again if the answer was lost; `done` selects the same of the
+        row where it had been written then.
         """
 
     def kept_open(self) -> AbstractContextManager[None]:

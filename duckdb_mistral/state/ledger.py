@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs.job import Job, Part, Step, Submission, now
 from duckdb_mistral.state import reports
-from duckdb_mistral.state.database import Updated
 from duckdb_mistral.state.reading import LedgerReader
 from duckdb_mistral.state.records import (
     answered_row,
@@ -198,42 +197,30 @@ class Ledger(LedgerReader):
         return self.database.write(move, done=done) == 1
 
     def begin(
-        self,
-        its_jobs: Sequence[Job],
-        *,
-        sent_at: int | None,
-        least_wait: int,
-        after: Sequence[tuple[Job, JobReport]] = (),
-    ) -> dict[int, Job]:
-        """Write down that the creates of jobs of a submission are about to leave; return them as they are then, by key.
+        self, job: Job, *, sent_at: int | None, least_wait: int, after: tuple[Job, JobReport] | None = None
+    ) -> Job | None:
+        """Write down that the create of a job of a submission is about to leave; return the job as it is then.
 
-        `after` are jobs whose creates were answered before, and what the API says of them: they are recorded first, in
-        the same transaction, but need not be where this raises. Those are left out that are no longer where they were
-        read; and all of them if this process has lost the submission's lock. `sent_at` is the API's time, if it has
-        told it. Raises OtherJobError where the job of an answer is that of another part.
+        `after` is the job whose create was answered before, and what the API says of it: it is recorded first, in the
+        same transaction, but need not be where this raises. None stands for a `job` that is no longer where it was
+        read, or whose submission's lock this process has lost. `sent_at` is the API's time, if it has told it. Raises
+        OtherJobError where the job of `after` is that of another part.
         """
         clock = self.database.clock()
         written: dict[str, Any] = {"step": Step.SENDING, "message": None, "least_wait": least_wait}
         written |= {} if sent_at is None else {"sent_at": sent_at}
-        held = [] if self._locks is None else self._locks.conditions(str(its_jobs[0].submission_id))
-        columns = (jobs.c.key, jobs.c.sent_at, jobs.c.sent_here_at)
-        updates = [
-            Updated(
-                moved(job, {"sent_at": clock, "sent_here_at": clock} | written).where(*held),
-                sa.select(*columns).where(jobs.c.key == job.key),
-            )
-            for job in its_jobs
-        ]
-        same = (jobs.c[name].is_not_distinct_from(value) for name, value in written.items())
-        done = sa.select(*columns).where(jobs.c.key.in_([job.key for job in its_jobs]), *same, *held)
+        held = [] if self._locks is None else self._locks.conditions(str(job.submission_id))
+        move = moved(job, {"sent_at": clock, "sent_here_at": clock} | written).where(*held)
+        row = sa.select(jobs.c.sent_at, jobs.c.sent_here_at).where(jobs.c.key == job.key)
+        done = row.where(*(jobs.c[name].is_not_distinct_from(value) for name, value in written.items()), *held)
         try:
-            rows = self.database.updated(updates, done=done, before=[_creation(*answered) for answered in after])
+            found = self.database.updated(move, row, done=done, before=None if after is None else _creation(*after))
         except sa.exc.IntegrityError:
-            for answered in after:
-                self.created(*answered)
-            rows = self.database.updated(updates, done=done)
-        by_key = {job.key: job for job in its_jobs}
-        return {row.key: by_key[row.key].evolve(**written | dict(row._mapping)) for row in rows}
+            if after is None:
+                raise
+            self.created(*after)
+            found = self.database.updated(move, row, done=done)
+        return None if found is None else job.evolve(**written | dict(found._mapping))
 
     def hold(self, submission_id: str, message: str) -> None:
         """Let all jobs of a submission that are planned wait for room."""

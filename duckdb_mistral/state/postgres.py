@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from duckdb_mistral.state.database import Result, Updated
+    from duckdb_mistral.state.database import Result
     from duckdb_mistral.state.home import Home
 
 #: What the address does not set itself. A server that is cut off is given up after half a minute, in which it has not
@@ -171,18 +171,18 @@ class PostgresDatabase:
         return written
 
     def updated(
-        self, updates: Sequence[Updated], *, done: sa.Select[Any], before: Sequence[sa.Update] = ()
-    ) -> Sequence[sa.Row[Any]]:
-        """Run UPDATEs of one row each, and others before, as one statement, as `Database` says."""
+        self, update: sa.Update, row: sa.Select[Any], *, done: sa.Select[Any], before: sa.Update | None = None
+    ) -> sa.Row[Any] | None:
+        """Run an UPDATE of one row, after the UPDATE `before`, as one statement, as `Database` says."""
         self._check_writable()
-        written = [one.update.returning(*one.row.selected_columns).cte(f"written_{n}") for n, one in enumerate(updates)]
-        first = [one.returning(sa.literal(True)).cte(f"before_{n}") for n, one in enumerate(before)]
-        statement = sa.union_all(*map(sa.select, written)).add_cte(*first)
+        update = update.returning(*row.selected_columns)
+        if before is not None:
+            update = update.add_cte(before.returning(sa.literal(True)).cte("before"))
         with self._told_errors():
             failpoint("before-commit", writes=True)
-            found, again = self._once_or_again(lambda connection: connection.execute(statement).all())
-            if again:
-                found = [*found, *self.rows(done)]
+            found, again = self._once_or_again(lambda connection: connection.execute(update).first())
+            if found is None and again:
+                found = next(iter(self.rows(done)), None)
         failpoint("after-commit")
         return found
 

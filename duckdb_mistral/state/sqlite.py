@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from duckdb_mistral.state.database import Result, Updated
+    from duckdb_mistral.state.database import Result
     from duckdb_mistral.state.home import Home
 
 #: What SQLite says where the disk has no room for the file of memory that its processes share.
@@ -136,14 +136,14 @@ class SQLiteDatabase:
         return written
 
     def updated(
-        self, updates: Sequence[Updated], *, done: sa.Select[Any], before: Sequence[sa.Update] = ()
-    ) -> Sequence[sa.Row[Any]]:
-        """Run UPDATEs of one row each, and others before, as one transaction; return what is selected of the rows."""
+        self, update: sa.Update, row: sa.Select[Any], *, done: sa.Select[Any], before: sa.Update | None = None
+    ) -> sa.Row[Any] | None:
+        """Run an UPDATE of one row, after the UPDATE `before`, as one transaction; return what `row` selects of it."""
         del done
         with self.writing() as connection:
-            for one in before:
-                connection.execute(one)
-            return [connection.execute(one.row).one() for one in updates if connection.execute(one.update).rowcount]
+            if before is not None:
+                connection.execute(before)
+            return connection.execute(row).first() if connection.execute(update).rowcount else None
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:

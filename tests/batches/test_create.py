@@ -12,6 +12,7 @@ from postgres import new_ledger
 from support import connect, rows, settings_of
 
 from duckdb_mistral.batches.context import Context
+from duckdb_mistral.batches.create import Creator
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.settings import Settings
@@ -64,9 +65,6 @@ def test_create_that_is_answered_with_another_job(emulator: Emulator, home: Path
         assert len(rows(con, "FROM mistral_batch_status()")) == 4
 
 
-# Creates that begin together, which they do on PostgreSQL alone
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Return the settings for a ledger on each engine."""
@@ -76,70 +74,93 @@ def ledger(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def jobs_of(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> list[Job]:
     """Return the jobs as the ledger has them."""
-    context = Context(Settings.resolve(settings_of(emulator, home, **ledger), {}))
-    with closing(context):
+    with closing(Context(Settings.resolve(settings_of(emulator, home, **ledger), {}))) as context:
         return context.ledger.jobs()
 
 
-def test_refusal_among_creates_that_began_together(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> None:
-    """If a create is refused, those before it are recorded, and those after it count as not sent."""
+def test_refusal_after_other_creates(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> None:
+    """If a create is refused, those before it are recorded, and those after it count as never sent."""
     emulator.faults(CREATE | {"status": 402, "skip": 2})
     with pytest.raises(duckdb.Error, match="until billing is on"):
-        submit_parts(emulator, home, 8, reconcile_seconds=1, **ledger)
-    created, refused, unsent = (jobs_of(emulator, home, ledger)[some] for some in (slice(2), 2, slice(3, None)))
-    assert {job.step for job in created} == {Step.CREATED}
+        submit_parts(emulator, home, 5, reconcile_seconds=1, **ledger)
+    first, second, refused, *unsent = jobs_of(emulator, home, ledger)
+    assert {first.step, second.step} == {Step.CREATED}
     assert (refused.step, "until billing is on" in str(refused.message)) == (Step.PLANNED, True)
-    assert {(job.step, job.message, job.was_sent, job.least_wait) for job in unsent} == {
-        (Step.PLANNED, None, False, None)
-    }
-    found = submit_parts(emulator, home, 8, reconcile_seconds=1, **ledger)
+    assert {(job.step, job.message, job.was_sent) for job in unsent} == {(Step.PLANNED, None, False)}
+    found = submit_parts(emulator, home, 5, reconcile_seconds=1, **ledger)
     witness = emulator.witness()
-    assert (witness["creates_received"], witness["jobs_stored"], witness["uploads_stored"]) == (8, 8, 8)
-    assert len({row["job_id"] for row in found}) == 8
+    assert (witness["creates_received"], witness["jobs_stored"], witness["uploads_stored"]) == (5, 5, 5)
+    assert len({row["job_id"] for row in found}) == 5
 
 
-def test_limit_among_creates_that_began_together(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> None:
+def test_limit_after_other_creates(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> None:
     """If the API's limit refuses a create, it and those after it wait for room."""
     emulator.faults(CREATE | {"status": 429, "skip": 2})
-    submit_parts(emulator, home, 8, **ledger)
-    assert [job.step for job in jobs_of(emulator, home, ledger)] == [Step.CREATED] * 2 + [Step.HELD] * 6
+    submit_parts(emulator, home, 5, **ledger)
+    assert [job.step for job in jobs_of(emulator, home, ledger)] == [Step.CREATED] * 2 + [Step.HELD] * 3
 
 
-def test_lost_answer_among_creates_that_began_together(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> None:
+def test_lost_answer_after_other_creates(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> None:
     """If the answer to a create is lost, its job is found, and those after it are created once."""
     emulator.faults(CREATE | {"close": True, "after": True, "skip": 1})
-    found = submit_parts(emulator, home, 8, **ledger)
-    assert len({row["job_id"] for row in found} - {None}) == 8
+    found = submit_parts(emulator, home, 5, **ledger)
+    assert len({row["job_id"] for row in found} - {None}) == 5
     witness = emulator.witness()
-    assert (witness["creates_received"], witness["jobs_stored"]) == (8, 8)
+    assert (witness["creates_received"], witness["jobs_stored"]) == (5, 5)
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_answers_that_cannot_be_recorded(
-    times: int, emulator: Emulator, home: Path, ledger: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_back", [True, False])
+def test_answer_that_cannot_be_recorded(
+    emulator: Emulator, home: Path, ledger: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, is_back: bool
 ) -> None:
-    """What was created before the ledger is away for a moment is recorded, by this statement or by the next one."""
+    """What was created before the ledger is away for a moment is recorded then, or said, and nothing is skipped."""
     begin, created = Ledger.begin, Ledger.created
-    fails = iter([False, *[True] * times, *[False] * 99])
+    begins, records = iter([False, True]), iter([] if is_back else [True])
 
     def begin_or_fail(*arguments: Any, **others: Any) -> Any:
-        if next(fails):
+        if next(begins, False):
             raise LedgerError("The ledger is away.")
         return begin(*arguments, **others)
 
     def created_or_fail(*arguments: Any) -> bool:
-        if times > 1 and next(fails):
+        if next(records, False):
             raise LedgerError("The ledger is away.")
         return created(*arguments)
 
     monkeypatch.setattr(Ledger, "begin", begin_or_fail)
     monkeypatch.setattr(Ledger, "created", created_or_fail)
-    if times > 1:
-        with pytest.raises(
-            duckdb.Error, match=r"Job \S+ was created, but that could not be recorded\. The ledger is away"
-        ):
-            submit_parts(emulator, home, 8, **ledger)
-    found = submit_parts(emulator, home, 8, **ledger)
-    assert len({row["job_id"] for row in found} - {None}) == 8
+    lost = r"Job \S+ was created, but that could not be recorded\. The ledger is away\."
+    with pytest.raises(duckdb.Error, match=r"Error: The ledger is away\." if is_back else lost):
+        submit_parts(emulator, home, 5, **ledger)
+    expected = Step.CREATED if is_back else Step.SENDING
+    assert [job.step for job in jobs_of(emulator, home, ledger)] == [expected] + [Step.PLANNED] * 4
+    found = submit_parts(emulator, home, 5, **ledger)
+    assert len({row["job_id"] for row in found} - {None}) == 5
     witness = emulator.witness()
-    assert (witness["creates_received"], witness["jobs_stored"]) == (8, 8)
+    assert (witness["creates_received"], witness["jobs_stored"]) == (5, 5)
+
+
+def test_interrupt_before_an_answer_is_recorded(
+    emulator: Emulator, home: Path, ledger: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who interrupts a submit whose ledger is away reads of the interrupt, and the next one finds what was sent."""
+    create, created = Creator.create, Ledger.created
+    calls, fails = iter([False, False, True]), iter([True])
+
+    def create_or_stop(*arguments: Any) -> bool:
+        if next(calls, False):
+            raise KeyboardInterrupt
+        return create(*arguments)
+
+    def created_or_fail(*arguments: Any) -> bool:
+        if next(fails, False):
+            raise LedgerError("The ledger is away.")
+        return created(*arguments)
+
+    monkeypatch.setattr(Creator, "create", create_or_stop)
+    monkeypatch.setattr(Ledger, "created", created_or_fail)
+    with pytest.raises(duckdb.Error, match="Interrupted"):
+        submit_parts(emulator, home, 5, **ledger)
+    found = submit_parts(emulator, home, 5, **ledger)
+    assert len({row["job_id"] for row in found} - {None}) == 5
+    assert emulator.witness()["jobs_stored"] == 5

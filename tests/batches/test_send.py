@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 from batches.in_parts import submit_parts
-from support import connect, rows, settings_of
+from support import connect, make_staging, rows, settings_of
 
 from duckdb_mistral.api.client import BatchClient
 from duckdb_mistral.batches import send
@@ -74,6 +74,18 @@ def test_parts_that_a_copy_of_the_home_created(emulator: Emulator, home: Path, m
     assert (witness["jobs_stored"], witness["rows_accepted_more_than_once"]) == (3, 0)
 
 
+@pytest.mark.parametrize("models", [2, 3])
+def test_part_of_two_waves(models: int, emulator: Emulator, home: Path) -> None:
+    """Each part is uploaded once, also one whose jobs on several models are created in two waves."""
+    named = ["mistral-small-latest", "ministral-3b-latest", "ministral-8b-latest"][:models]
+    assert models * 14 > WAVE
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 2 * 14)
+        con.execute("FROM mistral_batch_submit('staging', model := $named)", {"named": named}).fetchall()
+    witness = emulator.witness()
+    assert (witness["uploads_stored"], witness["jobs_stored"]) == (14, models * 14)
+
+
 def test_pending_jobs_are_listed_once_for_a_wave(emulator: Emulator, home: Path) -> None:
     """The pending jobs are listed once before all and once for each wave of creates, not for each create."""
     submit_parts(emulator, home, 3 * WAVE)
@@ -126,9 +138,9 @@ def test_many_parts_that_wait(emulator: Emulator, home: Path, monkeypatch: pytes
         moved.append(job.part)
         return move(ledger, job, step, **others)
 
-    def begun(ledger: Ledger, jobs: list[Job], **others: Any) -> dict[int, Job]:
-        moved.extend(job.part for job in jobs)
-        return begin(ledger, jobs, **others)
+    def begun(ledger: Ledger, job: Job, **others: Any) -> Job | None:
+        moved.append(job.part)
+        return begin(ledger, job, **others)
 
     monkeypatch.setattr(Ledger, "move", counted)
     monkeypatch.setattr(Ledger, "begin", begun)

@@ -168,16 +168,16 @@ def test_sending_under_the_lock_alone(ledger: Ledger, address: str, home: Path) 
     made = added(mine)
     job, other, third, _ = mine.jobs()
     assert not mine.move(job, Step.SENDING)
-    assert not mine.begin([job], sent_at=1, least_wait=1)
+    assert not mine.begin(job, sent_at=1, least_wait=1)
     with locks.waiting("another"):
         assert not mine.move(job, Step.SENDING)
-        assert not mine.begin([job], sent_at=1, least_wait=1)
+        assert not mine.begin(job, sent_at=1, least_wait=1)
     with locks.waiting(made.submission_id):
         assert mine.move(job, Step.SENDING)
-        assert mine.begin([third], sent_at=1, least_wait=1)
+        assert mine.begin(third, sent_at=1, least_wait=1)
         locks.check(made.submission_id)
     sending = mine.jobs_by_key([job.key])[0]
-    assert not mine.begin([other], sent_at=1, least_wait=1, after=[(sending, report())])
+    assert not mine.begin(other, sent_at=1, least_wait=1, after=(sending, report()))
     mine.created(sending, report())
     assert [one.step for one in mine.jobs()] == [Step.CREATED, Step.PLANNED, Step.SENDING, Step.PLANNED]
     assert not mine.move(other, Step.SENDING)
@@ -196,7 +196,7 @@ def test_lock_that_was_lost(ledger: Ledger, address: str, home: Path, tmp_path: 
     with locks.waiting(made.submission_id):
         shared_server().execute(f"UPDATE {schema_of(address)}.locks SET until = clock_timestamp()")
         assert not mine.move(job, Step.SENDING)
-        assert not mine.begin([job], sent_at=1, least_wait=1)
+        assert not mine.begin(job, sent_at=1, least_wait=1)
         with leases(ledger, tmp_path / "other").waiting(made.submission_id):
             assert not mine.move(job, Step.SENDING)
             with pytest.raises(LedgerError, match=r"cut off .* for more than 3600 seconds.*Run the statement again"):

@@ -140,37 +140,38 @@ def test_moves(ledger: Ledger) -> None:
 
 
 def test_creates_that_begin(ledger: Ledger) -> None:
-    """Creates that begin are written down with their times, and with the answers to those before them."""
-    first, second, third, fourth = ledger.jobs(added(ledger).submission_id)
+    """A create that begins is written down with its times, and with the answer to the one before it."""
+    first, second, third, _ = ledger.jobs(added(ledger).submission_id)
     before = ledger.now()
-    (sending,) = ledger.begin([first], sent_at=7, least_wait=9).values()
+    sending = ledger.begin(first, sent_at=7, least_wait=9)
+    assert sending is not None
     assert ledger.jobs_by_key([first.key]) == [sending]
     assert (sending.step, sending.sent_at, sending.least_wait) == (Step.SENDING, 7, 9)
     assert before <= (sending.sent_here_at or 0) <= ledger.now()
-    assert ledger.begin([first], sent_at=8, least_wait=9) == {}
+    assert ledger.begin(first, sent_at=8, least_wait=9) is None
+    following = ledger.begin(second, sent_at=None, least_wait=9, after=(sending, report()))
+    assert following is not None
+    created, begun = ledger.jobs_by_key([first.key, second.key])
+    assert (created.step, created.report, begun) == (Step.CREATED, report(), following)
+    assert before <= (begun.sent_at or 0) <= (begun.sent_here_at or 0) <= ledger.now()
     assert ledger.move(third, Step.HELD)
-    following = ledger.begin([second, third, fourth], sent_at=None, least_wait=9, after=[(sending, report())])
-    created, begun, held, last = ledger.jobs()
-    assert (created.step, created.report, held.step) == (Step.CREATED, report(), Step.HELD)
-    assert following == {second.key: begun, fourth.key: last}
-    for one in (begun, last):
-        assert before <= (one.sent_at or 0) <= (one.sent_here_at or 0) <= ledger.now()
-    answers = [(begun, report(job_id="another")), (last, report(job_id="a third"))]
-    assert ledger.begin([first], sent_at=7, least_wait=9, after=answers) == {}
-    assert [job.job_id for job in ledger.jobs()] == [JOB_ID, "another", None, "a third"]
+    assert ledger.begin(third, sent_at=7, least_wait=9, after=(following, report(job_id="another"))) is None
+    assert [job.job_id for job in ledger.jobs()] == [JOB_ID, "another", None, None]
 
 
 def test_create_that_begins_after_a_job_that_is_known(ledger: Ledger) -> None:
     """The job that answered the create before may have been adopted; as another part's it lets nothing begin."""
     jobs = ledger.jobs(added(ledger).submission_id)
     ledger.adopt(report(), "https://example.com")
-    (sending,) = ledger.begin(jobs[:1], sent_at=1, least_wait=1).values()
-    (following,) = ledger.begin(jobs[1:2], sent_at=1, least_wait=1, after=[(sending, report())]).values()
+    sending = ledger.begin(jobs[0], sent_at=1, least_wait=1)
+    assert sending is not None
+    following = ledger.begin(jobs[1], sent_at=1, least_wait=1, after=(sending, report()))
+    assert following is not None
     found = ledger.job(JOB_ID)
     assert found is not None
     assert found.key == sending.key
     with pytest.raises(OtherJobError, match="is that of another part"):
-        ledger.begin(jobs[2:], sent_at=1, least_wait=1, after=[(following, report())])
+        ledger.begin(jobs[2], sent_at=1, least_wait=1, after=(following, report()))
     assert [job.step for job in ledger.jobs()] == [Step.CREATED, Step.SENDING, Step.PLANNED, Step.PLANNED]
 
 

@@ -164,18 +164,19 @@ def test_move_whose_answer_is_lost(ledger: Ledger, relay: Relay) -> None:
 
 
 def test_beginning_whose_answer_is_lost(ledger: Ledger, relay: Relay) -> None:
-    """Creates that were written down although the answer to that is lost begin once; those before are recorded."""
-    first, second, third, _ = ledger.jobs(added(ledger).submission_id)
+    """A create that was written down, although the answer to that is lost, begins once; the one before is recorded."""
+    first, second, *_ = ledger.jobs(added(ledger).submission_id)
     relay.lose_answer("UPDATE")
-    (sending,) = ledger.begin([first], sent_at=5, least_wait=9).values()
+    sending = ledger.begin(first, sent_at=5, least_wait=9)
+    assert sending is not None
     assert ledger.jobs_by_key([first.key]) == [sending]
     relay.lose_answer("UPDATE")
-    following = ledger.begin([second, third], sent_at=6, least_wait=9, after=[(sending, report())])
+    following = ledger.begin(second, sent_at=6, least_wait=9, after=(sending, report()))
     assert relay.lost == 2
-    created, *begun = ledger.jobs_by_key([first.key, second.key, third.key])
-    assert (created.step, list(following.values())) == (Step.CREATED, begun)
+    created, begun = ledger.jobs_by_key([first.key, second.key])
+    assert (created.step, following) == (Step.CREATED, begun)
     relay.lose_answer("UPDATE")
-    assert ledger.begin([second], sent_at=7, least_wait=9) == {}
+    assert ledger.begin(second, sent_at=7, least_wait=9) is None
 
 
 def test_move_that_another_one_did_meanwhile(ledger: Ledger, relay: Relay) -> None:

@@ -37,7 +37,7 @@ def test_stamp_and_back(ledger: Ledger) -> None:
     writes = (
         lambda: added(ledger, identity="other"),
         lambda: ledger.move(before[0], Step.SENDING),
-        lambda: ledger.begin(before[:1], sent_at=None, least_wait=1),
+        lambda: ledger.begin(before[0], sent_at=None, least_wait=1),
         lambda: ledger.set_files([replace(ledger.parts(made.submission_id)[0], file_id="file")]),
         lambda: ledger.retire(made.submission_id),
         lambda: ledger.adopt(report(), "https://example.com"),
