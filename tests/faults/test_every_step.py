@@ -156,7 +156,7 @@ def test_killed_at_a_named_step(name: str, emulator: Emulator, home: Path) -> No
 def test_killed_between_two_parts(emulator: Emulator, home: Path) -> None:
     """A process that is killed after its second part is continued with the third."""
     environment = environment_of(emulator, home) | {
-        VARIABLE: "after-record:2",
+        VARIABLE: "after-create:2",
         "DUCKDB_MISTRAL_MAX_REQUESTS_PER_JOB": "3",
     }
     child = run_forked(STORY, environment)
