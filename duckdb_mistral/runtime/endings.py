@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def ending(work: Callable[[], object]) -> Iterator[None]:
-    """Do `work` when the block ends. If that fails, it is told; but not where the block was interrupted, say."""
+    """Do `work` when the block ends. If it fails, that is raised, unless the block was interrupted or is at fault."""
     try:
         yield
     except MistralBatchError:
