@@ -53,9 +53,9 @@ class Answered:
     """A create that was answered, which is to be recorded."""
 
     submission: Submission
-    #: The job before its create was written down, and since.
-    planned: Job
     sending: Job
+    #: Where the job stood before.
+    before: Step
     report: JobReport
 
 
@@ -116,7 +116,7 @@ class Creator:
                 self._failed(submission, sending, job.step, error)
                 return True
             else:
-                self._answered = Answered(submission=submission, planned=job, sending=sending, report=report)
+                self._answered = Answered(submission=submission, sending=sending, before=job.step, report=report)
                 return True
         raise AssertionError("the last try returns or raises")
 
@@ -152,7 +152,7 @@ class Creator:
         try:
             self._record(answered.sending, answered.report)
         except ApiError as error:
-            self._failed(answered.submission, answered.sending, answered.planned.step, error)
+            self._failed(answered.submission, answered.sending, answered.before, error)
         failpoint("after-record")
 
     @property

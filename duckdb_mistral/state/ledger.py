@@ -159,14 +159,13 @@ class Ledger(LedgerReader):
     def begin_uploads(self, its_parts: Sequence[Part]) -> None:
         """Record that parts of a submission are about to be uploaded: from here on they may be at the API."""
         if its_parts:
-            self.database.write(_update_of([part.part for part in its_parts], its_parts[0]).values(upload_began=True))
+            self.database.write(_update_of(its_parts).values(upload_began=True))
 
     def set_files(self, its_parts: Sequence[Part]) -> None:
         """Record the files that parts of a submission were uploaded as; None where one has to be uploaded again."""
         if its_parts:
-            files = {part.part: part.file_id for part in its_parts}
-            file_id = sa.case(files, value=parts.c.part)
-            self.database.write(_update_of(list(files), its_parts[0]).values(file_id=file_id))
+            file_id = sa.case({part.part: part.file_id for part in its_parts}, value=parts.c.part)
+            self.database.write(_update_of(its_parts).values(file_id=file_id))
 
     def move(
         self,
@@ -211,8 +210,9 @@ class Ledger(LedgerReader):
         written |= {} if sent_at is None else {"sent_at": sent_at}
         held = [] if self._locks is None else self._locks.conditions(str(job.submission_id))
         move = moved(job, {"sent_at": clock, "sent_here_at": clock} | written).where(*held)
-        row = sa.select(jobs.c.sent_at, jobs.c.sent_here_at).where(jobs.c.key == job.key)
-        done = row.where(*(jobs.c[name].is_not_distinct_from(value) for name, value in written.items()), *held)
+        times = (jobs.c.sent_at, jobs.c.sent_here_at)
+        row = sa.select(*times).where(jobs.c.key == job.key)
+        done = is_now(job, written).where(*held).with_only_columns(*times)
         try:
             found = self.database.updated(move, row, done=done, before=None if after is None else _creation(*after))
         except sa.exc.IntegrityError:
@@ -313,9 +313,10 @@ class Ledger(LedgerReader):
         raise LedgerError(_busy(self.place))
 
 
-def _update_of(numbers: Sequence[int], one: Part) -> sa.Update:
-    """Return an UPDATE of some parts of the submission that `one` belongs to."""
-    return parts.update().where(parts.c.submission_id == one.submission_id, parts.c.part.in_(numbers))
+def _update_of(its_parts: Sequence[Part]) -> sa.Update:
+    """Return an UPDATE of some parts of one submission."""
+    numbers = [part.part for part in its_parts]
+    return parts.update().where(parts.c.submission_id == its_parts[0].submission_id, parts.c.part.in_(numbers))
 
 
 def _creation(job: Job, report: JobReport) -> sa.Update:

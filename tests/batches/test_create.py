@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,18 @@ def jobs_of(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> list[Job]
         return context.ledger.jobs()
 
 
+def fail(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, call: int, error: BaseException) -> None:
+    """Let one call of a method fail, counted from 0."""
+    method, calls = getattr(owner, name), itertools.count()
+
+    def called(*arguments: Any, **others: Any) -> Any:
+        if next(calls) == call:
+            raise error
+        return method(*arguments, **others)
+
+    monkeypatch.setattr(owner, name, called)
+
+
 def test_refusal_after_other_creates(emulator: Emulator, home: Path, ledger: dict[str, Any]) -> None:
     """If a create is refused, those before it are recorded, and those after it count as never sent."""
     emulator.faults(CREATE | {"status": 402, "skip": 2})
@@ -114,21 +127,9 @@ def test_answer_that_cannot_be_recorded(
     emulator: Emulator, home: Path, ledger: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *, is_back: bool
 ) -> None:
     """What was created before the ledger is away for a moment is recorded then, or said, and nothing is skipped."""
-    begin, created = Ledger.begin, Ledger.created
-    begins, records = iter([False, True]), iter([] if is_back else [True])
-
-    def begin_or_fail(*arguments: Any, **others: Any) -> Any:
-        if next(begins, False):
-            raise LedgerError("The ledger is away.")
-        return begin(*arguments, **others)
-
-    def created_or_fail(*arguments: Any) -> bool:
-        if next(records, False):
-            raise LedgerError("The ledger is away.")
-        return created(*arguments)
-
-    monkeypatch.setattr(Ledger, "begin", begin_or_fail)
-    monkeypatch.setattr(Ledger, "created", created_or_fail)
+    fail(monkeypatch, Ledger, "begin", 1, LedgerError("The ledger is away."))
+    if not is_back:
+        fail(monkeypatch, Ledger, "created", 0, LedgerError("The ledger is away."))
     lost = r"Job \S+ was created, but that could not be recorded\. The ledger is away\."
     with pytest.raises(duckdb.Error, match=r"Error: The ledger is away\." if is_back else lost):
         submit_parts(emulator, home, 5, **ledger)
@@ -144,21 +145,8 @@ def test_interrupt_before_an_answer_is_recorded(
     emulator: Emulator, home: Path, ledger: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who interrupts a submit whose ledger is away reads of the interrupt, and the next one finds what was sent."""
-    create, created = Creator.create, Ledger.created
-    calls, fails = iter([False, False, True]), iter([True])
-
-    def create_or_stop(*arguments: Any) -> bool:
-        if next(calls, False):
-            raise KeyboardInterrupt
-        return create(*arguments)
-
-    def created_or_fail(*arguments: Any) -> bool:
-        if next(fails, False):
-            raise LedgerError("The ledger is away.")
-        return created(*arguments)
-
-    monkeypatch.setattr(Creator, "create", create_or_stop)
-    monkeypatch.setattr(Ledger, "created", created_or_fail)
+    fail(monkeypatch, Creator, "create", 2, KeyboardInterrupt())
+    fail(monkeypatch, Ledger, "created", 0, LedgerError("The ledger is away."))
     with pytest.raises(duckdb.Error, match="Interrupted"):
         submit_parts(emulator, home, 5, **ledger)
     found = submit_parts(emulator, home, 5, **ledger)

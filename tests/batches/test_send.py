@@ -57,8 +57,8 @@ def test_parts_that_a_copy_of_the_home_created(emulator: Emulator, home: Path, m
     """Parts that were created from a copy of the home, while this process slept between two creates, are adopted."""
     create, copy = Creator.create, home.with_name("copy")
 
-    def create_and_sleep(self: Creator, *arguments: Any, **others: Any) -> bool:
-        created = create(self, *arguments, **others)
+    def create_and_sleep(self: Creator, *arguments: Any) -> bool:
+        created = create(self, *arguments)
         monkeypatch.setattr(Creator, "create", create)
         shutil.copytree(home, copy)
         assert len(submit_parts(emulator, copy, 3)) == 3
