@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ ADVICE = (
     "Nothing is lost, and nothing is paid twice: run the statement again once the store can be used. "
     "`duckdb-mistral doctor` checks it."
 )
+#: One thread at a time opens a file system: where several do for the first time, pyarrow 15 dies.
+_opening = threading.Lock()
 
 
 class Store:
@@ -170,15 +173,8 @@ class Store:
     def _opened_here(self) -> tuple[Any, str]:
         """Return the file system and where the store is in it; a process that was forked opens its own."""
         if self._opened is None or self._opened[0] != os.getpid():
-            from pyarrow import fs
-
-            url = quote(self.url, safe=":/?#[]@!$&'()*+,;=%~")
-            if url.startswith("gs:"):
-                url += f"{'&' if '?' in url else '?'}retry_limit_seconds={GOOGLE_SECONDS}"
-            filesystem, root = fs.FileSystem.from_uri(url)
-            if filesystem.type_name == "s3":
-                filesystem = _patient(url, filesystem.region)
-            self._opened = (os.getpid(), filesystem, root.rstrip("/"))
+            with _opening:
+                self._opened = (os.getpid(), *_opened(self.url))
         return self._opened[1:]
 
     def _check_root(self, filesystem: Any, root: str) -> None:
@@ -202,6 +198,19 @@ class Store:
             yield
         except (OSError, ArrowException) as error:
             raise StoreError(f"{what} ({_reason(error)}). {ADVICE}") from None
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """Return the file system of a store, and where the store is in it."""
+    from pyarrow import fs
+
+    url = quote(url, safe=":/?#[]@!$&'()*+,;=%~")
+    if url.startswith("gs:"):
+        url += f"{'&' if '?' in url else '?'}retry_limit_seconds={GOOGLE_SECONDS}"
+    filesystem, root = fs.FileSystem.from_uri(url)
+    if filesystem.type_name == "s3":
+        filesystem = _patient(url, filesystem.region)
+    return filesystem, root.rstrip("/")
 
 
 def _patient(url: str, region: str) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from object_server import KEY, SECRET, ObjectServer, Relay, free_port, serving
 from pyarrow import fs
-from support import clean_environment
+from support import clean_environment, run_python
 
 from duckdb_mistral.errors import StoreError
 from duckdb_mistral.state import names
@@ -82,6 +82,32 @@ def test_a_file_from_elsewhere_has_the_name_that_it_will_have(url: str, home: Pa
     """What lies in a scratch directory can be put by the name of where it is going."""
     Store(url, home).put(home / NAME, file(home, b"scratch", "results/scratch-7/answers.jsonl"))
     assert objects(url) == {NAME: b"scratch"}
+
+
+def test_threads_that_begin_at_once(bucket: str, home: Path) -> None:
+    """Threads may be the first to use a store at the same moment, be it the same store or not."""
+    code = f"""if True:
+        import threading
+        from pathlib import Path
+        from duckdb_mistral.state.store import Store
+
+        stores = [Store({bucket!r}, Path({str(home)!r}) / str(number % 3)) for number in range(6)]
+        begin = threading.Barrier(len(stores) * 2)
+
+        def look(store):
+            begin.wait()
+            path = store._home / {NAME!r}
+            assert store.sizes([path]) == [None]
+
+        threads = [threading.Thread(target=look, args=[store]) for store in stores * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        print("all came back")
+    """
+    child = run_python(code, clean_environment())
+    assert (child.returncode, child.stdout, child.stderr) == (0, "all came back\n", "")
 
 
 def test_what_is_not_whole_is_not_brought(url: str, home: Path) -> None:
