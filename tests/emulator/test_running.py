@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +47,19 @@ def test_start_and_stop_again(tmp_path: Path) -> None:
     with emulator:
         assert emulator.url == url
         assert Caller(emulator).ended(job)["status"] == "SUCCESS"
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.3, 200), (5, 500)])
+def test_stopped_in_the_middle_of_an_answer(tmp_path: Path, seconds: float, status: int) -> None:
+    """A request that is being answered when the server is stopped is answered, unless that takes over a second."""
+    with Emulator(tmp_path) as emulator, ThreadPoolExecutor() as others:
+        caller = Caller(emulator)
+        emulator.faults({"method": "GET", "path": "/v1/files", "after": True, "delay": seconds})
+        answer = others.submit(caller.get, "/v1/files")
+        while not emulator.witness()["requests"]:
+            time.sleep(0.01)
+        emulator.stop()
+        assert answer.result().status == status
 
 
 def test_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
