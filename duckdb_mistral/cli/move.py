@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -13,18 +14,35 @@ from duckdb_mistral.maintenance.move import move_home, move_to_team
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from duckdb_mistral.maintenance.move import Moved
+    from duckdb_mistral.maintenance.carry import Carried
+    from duckdb_mistral.maintenance.move import Moved, Watch
+
+#: A long move tells how far it has come, with so many seconds in between.
+TOLD_SECONDS = 5
 
 
 def run(target: str) -> None:
     """Move to the `team`, or `home`, and print what was done; raises what the move raises."""
     with closing(Context.of_environment()) as context:
         to_team = target == "team"
-        moved = move_to_team(context) if to_team else move_home(context)
+        moved = (move_to_team if to_team else move_home)(context, _telling())
         sentences = [*_rows(context, moved, to_team=to_team), *_files(context, moved, to_team=to_team)]
         sentences += _what_next(context, moved, to_team=to_team)
     for sentence in sentences:
         click.echo(sentence)
+
+
+def _telling() -> Watch:
+    """Return a function that tells on standard error, now and then, which files have been carried."""
+    last = time.monotonic()
+
+    def watch(carried: Carried) -> None:
+        nonlocal last
+        if time.monotonic() - last >= TOLD_SECONDS:
+            last = time.monotonic()
+            click.echo(f"{_counted(carried.files, 'file')}, {carried.size:,} bytes so far …", err=True)
+
+    return watch
 
 
 def _rows(context: Context, moved: Moved, *, to_team: bool) -> Iterator[str]:

@@ -15,7 +15,7 @@ from duckdb_mistral.state.moving import record_sizes
 from duckdb_mistral.state.names import keys_path, results_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from duckdb_mistral.jobs.job import Job
@@ -40,9 +40,10 @@ class Carried:
 class Carrier:
     """Carries files between one `home` and its store, and counts them."""
 
-    def __init__(self, home: Home, store: Store) -> None:
-        """List the store; raises StoreError."""
+    def __init__(self, home: Home, store: Store, watch: Callable[[Carried], object]) -> None:
+        """List the store; raises StoreError. `watch` sees the counts whenever a file has been carried."""
         self.counts = Carried()
+        self._watch = watch
         self._home = home
         self._here = Home(home.path)  # what lies here alone
         self._store = store
@@ -122,6 +123,7 @@ class Carrier:
         self.counts.files += len(paths)
         self.counts.size += sum(path.stat().st_size for path in paths)
         self._counted.update(paths)
+        self._watch(self.counts)
 
     def _found(self, *paths: Path) -> None:
         """Count files that are where they belong, unless they have just been carried there."""

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from duckdb_mistral.state.database import Database
     from duckdb_mistral.state.home import Home
 
+    #: Sees the files that were carried so far, again and again.
+    Watch = Callable[[Carried], object]
+
+
+def unwatched(_: Carried) -> None:
+    """Let a move be silent."""
+
 
 @dataclass(kw_only=True)
 class Moved:
@@ -43,22 +50,23 @@ class Moved:
     files: Carried = field(default_factory=Carried)
 
 
-def move_to_team(context: Context) -> Moved:
+def move_to_team(context: Context, watch: Watch = unwatched) -> Moved:
     """Copy the ledger under `home` into the team's, and what other machines need of its files into the store.
 
-    Each as far as the settings `ledger` and `store` name one. Raises SettingError if neither does; LedgerError if a
-    job may be on its way to the API, or the ledger cannot be read or was moved to another one; StoreError.
+    Each as far as the settings `ledger` and `store` name one. `watch` sees the files that went into the store so far.
+    Raises SettingError if neither is set; LedgerError if a job may be on its way to the API, or the ledger cannot be
+    read or was moved to another one; StoreError.
     """
-    return _told_files(context, lambda: _move_to_team(context))
+    return _told_files(context, lambda: _move_to_team(context, watch))
 
 
-def move_home(context: Context) -> Moved:
+def move_home(context: Context, watch: Watch = unwatched) -> Moved:
     """Copy the team's ledger into that under `home`, and the files that it knows from the store to `home`.
 
-    The team's ledger and store stay as they are. The ledger under `home` is made where there is none. Raises what
-    `move_to_team` raises.
+    The team's ledger and store stay as they are. The ledger under `home` is made where there is none. `watch` sees the
+    files that came so far. Raises what `move_to_team` raises.
     """
-    return _told_files(context, lambda: _move_home(context))
+    return _told_files(context, lambda: _move_home(context, watch))
 
 
 def own_ledger(home: Home) -> str | None:
@@ -83,12 +91,12 @@ def own_ledger(home: Home) -> str | None:
     return f"The ledger under {home} was moved to the ledger {found.place}."
 
 
-def _move_to_team(context: Context) -> Moved:
+def _move_to_team(context: Context, watch: Watch) -> Moved:
     home, moved = context.home, Moved()
     with context.locks.waiting(REPAIR_LOCK):
         team = context.ledger  # what cannot be reached is told before anything is changed
         own = _own(home) if context.settings.ledger is not None else None
-        carrier = None if home.store is None else Carrier(home, home.store)
+        carrier = None if home.store is None else Carrier(home, home.store, watch)
         team_id = None if own is None else _checked(own.database, team.database)
         if carrier is not None and own is not None:
             # Put first, recorded after that.
@@ -109,11 +117,11 @@ def _move_to_team(context: Context) -> Moved:
     return moved
 
 
-def _move_home(context: Context) -> Moved:
+def _move_home(context: Context, watch: Watch) -> Moved:
     home, moved = context.home, Moved()
     with context.locks.waiting(REPAIR_LOCK):
         team = context.ledger
-        carrier = None if home.store is None else Carrier(home, home.store)
+        carrier = None if home.store is None else Carrier(home, home.store, watch)
         if context.settings.ledger is not None:
             own = _own(home)
             if own is not None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from postgres import is_there, shared_server
 from support import KEY
+
+from duckdb_mistral.cli import move
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,6 +212,33 @@ def test_move(terminal: Terminal, tmp_path: Path) -> None:
     for said in (there, again, checked, without, back):
         assert "canary" not in said.stdout + said.stderr
     assert terminal.emulator.witness()["creates_received"] == 1
+
+
+def test_move_that_takes_long(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A move tells on standard error how many files and bytes have been carried, but not all the time."""
+    submitted = terminal.run("submit", "prompts.sql", "--format", "jsonl")
+    submission_id = json.loads(submitted.stdout.splitlines()[0])["submission_id"]
+    assert terminal.run("wait", submission_id).returncode == 0
+    assert terminal.run("results", submission_id).returncode == 0
+    (tmp_path / "store").mkdir()
+    for name, value in terminal.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DUCKDB_MISTRAL_STORE", f"file://{tmp_path / 'store'}")
+    monkeypatch.setattr("duckdb_mistral.cli.move.TOLD_SECONDS", 0)
+    move.run("team")
+    told = capsys.readouterr()
+    counts = [line.split(" ", 1)[0] for line in told.err.splitlines()]
+    assert counts == [str(number) for number in range(1, len(counts) + 1)]
+    assert told.err.startswith("1 file, ")
+    assert told.err.splitlines()[0].endswith(" bytes so far …")
+    assert f": {counts[-1]} file" in told.out
+    shutil.rmtree(tmp_path / "store")
+    (tmp_path / "store").mkdir()
+    monkeypatch.setattr("duckdb_mistral.cli.move.TOLD_SECONDS", 60)
+    move.run("team")
+    assert capsys.readouterr().err == ""
 
 
 def test_move_without_a_team(terminal: Terminal) -> None:
