@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs.job import now
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.state.fork_gate import ForkGate
 from duckdb_mistral.state.inventory import entries
 from duckdb_mistral.state.owner import open_home, read_only, unwritable
 from duckdb_mistral.state.sqlite_connections import BUSY_SECONDS, close_brief, connected, connected_to_read
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 NO_ROOM = ("SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_SHMSIZE")
 
 _databases: weakref.WeakSet[SQLiteDatabase] = weakref.WeakSet()
+_gate = ForkGate()
 
 
 class DamagedLedgerError(LedgerError):
@@ -96,7 +98,7 @@ class SQLiteDatabase:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Yield a connection whose statements read; each sees what was written before it."""
-        with self._told_errors(), self.kept_open(), self._engine.connect() as connection:
+        with self._told_errors(), _gate.inside(self.path), self.kept_open(), self._engine.connect() as connection:
             yield connection
 
     def read(self, work: Callable[[sa.Connection], Result]) -> Result:
@@ -287,23 +289,30 @@ _forking: list[SQLiteDatabase] = []
 
 
 def _before_fork() -> None:
-    """Close what is idle: SQLite forbids to take an open file along into a child."""
+    """Close everything, as far as other threads come to an end with it."""
+    _gate.close()
     _forking[:] = list(_databases)
     for database in _forking:
         database._lock.acquire()
         database.let_go()
 
 
-def _after_fork() -> None:
+def _release() -> None:
     while _forking:
         _forking.pop()._lock.release()
+
+
+def _after_fork() -> None:
+    _release()
+    _gate.open()
 
 
 def _after_fork_in_child() -> None:
     """Leave connections that were in use to the parent, and the locks that its other threads held on them."""
     for database in _forking:
         database._engine.dispose(close=False)
-    _after_fork()
+    _release()
+    _gate.open_in_child()
 
 
 if hasattr(os, "register_at_fork"):

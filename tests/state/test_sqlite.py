@@ -212,3 +212,54 @@ def test_fork_while_it_is_kept_open(home: Path, ledger: Ledger) -> None:
     """
     child = run_python(textwrap.dedent(code), {}, str(home))
     assert (child.stdout, child.stderr) == ("0 the child's\nthe parent's\n", "")
+
+
+FORKED = """
+import os, sys, threading
+from pathlib import Path
+from duckdb_mistral.errors import LedgerError
+from duckdb_mistral.state import fork_gate
+from duckdb_mistral.state.home import Home
+from duckdb_mistral.state.ledger import Ledger
+
+home, fork_gate.FORK_SECONDS = Path(sys.argv[1]), float(sys.argv[2])
+ledger, begun = Ledger(Home(home)), threading.Event()
+
+def read():
+    with ledger.database.reading() as connection:
+        begun.set()
+        threading.Event().wait(0.5)  # in the middle of its use
+        assert connection.exec_driver_sql("SELECT count(*) FROM submissions").scalar_one() == 1
+
+reader = threading.Thread(target=read)
+reader.start()
+begun.wait()
+child = os.fork()
+if not child:
+    try:
+        for number in range(20):
+            Ledger(Home(home)).set_account("of-many", f"the child's {number}")
+    except LedgerError as error:
+        print(str(error).partition(",")[0].replace(str(home), "HOME"), flush=True)
+    os._exit(0)
+reader.join()
+os.waitpid(child, 0)
+for number in range(20):
+    ledger.set_account("of-many", f"the parent's {number}")
+print(Ledger(Home(home)).submissions()[0].account, ledger.database.damage())
+"""
+
+
+def test_fork_while_another_thread_reads(home: Path, ledger: Ledger) -> None:
+    """A fork waits until other threads have done with the ledger, and both processes write to it afterwards."""
+    filled(ledger, 1)
+    child = run_python(FORKED, {}, str(home), "5")
+    assert (child.stdout, child.stderr) == ("the parent's 19 None\n", "")
+
+
+def test_fork_while_another_thread_goes_on_reading(home: Path, ledger: Ledger) -> None:
+    """Where a thread takes too long the child refuses the ledger, which would be damaged, and the parent goes on."""
+    filled(ledger, 1)
+    child = run_python(FORKED, {}, str(home), "0.1")
+    told = "This process was forked while another thread was using the ledger HOME/ledger.sqlite"
+    assert (child.stdout, child.stderr) == (f"{told}\nthe parent's 19 None\n", "")
