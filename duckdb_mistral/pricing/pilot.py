@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from duckdb_mistral.api.endpoints import TRANSCRIPTIONS
 from duckdb_mistral.errors import ApiError, ArgumentError, AuthenticationError
 from duckdb_mistral.pricing.estimate import cost
+from duckdb_mistral.runtime.parallel import together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,11 +40,7 @@ def run(client: BatchClient, plan: Plan, bodies: Sequence[str]) -> list[Pilot]:
     """
     if plan.endpoint == TRANSCRIPTIONS:
         raise ArgumentError(f"There is no pilot for {plan.endpoint}: outside batches it takes forms, not JSON.")
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="pilot") as pool:
-        return [
-            _pilot(model, list(pool.map(lambda body, model=model: _ask(client, plan.endpoint, model, body), bodies)))
-            for model in plan.models
-        ]
+    return [_pilot(model, _answers(client, plan.endpoint, model, bodies)) for model in plan.models]
 
 
 def with_pilot(row: Mapping[str, Any], pilots: Sequence[Pilot], prices: Prices) -> dict[str, Any]:
@@ -71,6 +67,19 @@ def fingerprint(server_url: str, plan: Plan, bodies: Sequence[str]) -> str:
     """Return what identifies a pilot, so that a relation that is printed twice runs it only once."""
     said = json.dumps([server_url, plan.endpoint, plan.models, list(bodies)])
     return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _answers(client: BatchClient, endpoint: str, model: str, bodies: Sequence[str]) -> list[Mapping[str, Any] | str]:
+    """Return what the answers to some bodies used, in their order, or why there is none."""
+    found: dict[int, Mapping[str, Any] | str] = {}
+    together(
+        range(len(bodies)),
+        lambda number: _ask(client, endpoint, model, bodies[number]),
+        lambda number, used: found.update({number: used}),
+        threads=AT_ONCE,
+        daemon=True,
+    )
+    return [found[number] for number in range(len(bodies))]
 
 
 def _ask(client: BatchClient, endpoint: str, model: str, body: str) -> Mapping[str, Any] | str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from duckdb_mistral.errors import SourceError
 from duckdb_mistral.requests.keys import KEYS, new_keys_file
 from duckdb_mistral.requests.vectors import chunks, of_type, offsets_of, without_nulls
 from duckdb_mistral.runtime.failpoints import failpoint
+from duckdb_mistral.runtime.parallel import together
 from duckdb_mistral.state.names import keys_path, part_path, spill_path
 
 if TYPE_CHECKING:
@@ -167,8 +167,7 @@ class Spool:
         hashes = np.concatenate([np.empty(0, np.uint64), *self._id_hashes])
         self._id_hashes = [hashes]
         if len(hashes) >= HALVED:
-            with ThreadPoolExecutor(2) as threads:
-                list(threads.map(np.ndarray.sort, np.array_split(hashes, 2)))
+            together(np.array_split(hashes, 2), np.ndarray.sort, lambda *_: None, threads=2, daemon=True)
         hashes.sort(kind="stable")  # merges runs that are sorted already
         return bool((hashes[1:] == hashes[:-1]).any())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import asked_for_money, connect, environment_of, make_staging, run_forked, settings_of
+from support import asked_for_money, connect, environment_of, make_staging, run_forked, run_python, settings_of
 
 import duckdb_mistral
 from duckdb_mistral.errors import ArgumentError
@@ -350,3 +350,33 @@ def test_nothing_heavy_outlives_the_last_connection(emulator: Emulator, home: Pa
 
 def _session(con: duckdb.DuckDBPyConnection) -> Any:
     return register._registered[con].session
+
+
+def test_thread_that_outlives_the_main_one(emulator: Emulator, home: Path) -> None:
+    """A thread that goes on after the end of the script, for which Python waits, can submit and read results."""
+    code = """if True:
+        import threading, time
+        import duckdb_mistral
+
+        con = duckdb_mistral.connect()
+        main = threading.current_thread()
+
+        def work():
+            from duckdb_mistral.requests import spool  # for the first time, as everything else is
+
+            spool.HALVED = 10
+            source = "SELECT range AS custom_id, 'prompt ' || range AS prompt FROM range(20)"
+            ((submission_id, *_),) = con.execute("FROM mistral_batch_submit($source)", {"source": source}).fetchall()
+            con.execute("FROM mistral_batch_wait($id)", {"id": submission_id}).fetchall()
+            print(con.execute(f"SELECT count(content) FROM mistral_batch_results('{submission_id}')").fetchall())
+
+        def begin():
+            main.join()
+            time.sleep(0.2)
+            work()
+
+        threading.Thread(target=begin).start()
+    """
+    child = run_python(code, environment_of(emulator, home))
+    assert child.stdout == "[(20,)]\n", child.stderr
+    assert child.returncode == 0
