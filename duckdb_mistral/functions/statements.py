@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 #: Of a UNION, DuckDB prepares all that is done to the rows once for each branch; with more than these, they are held.
 MOST_BRANCHES = 20
+_TWO_WORDS = re.compile(r"[^\s'\"();,.]+\s+[^\s'\"();,.]+")
 #: The columns of mistral_batch_preview and their types.
 PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 
@@ -57,6 +58,7 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
         kept="MATERIALIZED" if len(re.findall(r"\bUNION\b", arguments.source, re.IGNORECASE)) > MOST_BRANCHES else "",
         plan=literal(arguments.plan.to_json()),
         known_columns=requests.known_columns,
+        given=qualified(requests.given),
         problem=qualified(requests.problem),
         body=qualified(requests.body),
         line=qualified(request_line()),
@@ -153,6 +155,11 @@ def source_sql(source: str) -> str:
     follow it. Raises ArgumentError if it is neither.
     """
     text = source.strip()
+    if _TWO_WORDS.fullmatch(text) and _statements(text) is None:
+        raise ArgumentError(
+            f"source is {literal(text)}: two words are a table and another name for it, or one name with a space, "
+            f"which needs double quotes, as in {literal(identifier(text))}. Nothing was sent."
+        )
     for body in (text, *_without_end(text)):
         for query in (body, *_as_name(body)):
             if _is_select(query):

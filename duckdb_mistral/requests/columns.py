@@ -9,7 +9,7 @@ from duckdb_mistral.api.endpoints import CONVERSATIONS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.duck.qualifying import call
 from duckdb_mistral.duck.quoting import identifier, literal
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.requests.content import ANY_JSON, content_members, filled, json_text, value
+from duckdb_mistral.requests.content import ANY_JSON, body_text, content_members, filled, given, value
 from duckdb_mistral.requests.spelling import misspelt
 from duckdb_mistral.runtime.json_text import as_json, given_json
 
@@ -55,6 +55,12 @@ class RequestColumns:
         return ", ".join(f"NULL AS {identifier(name)}" for name in self._names)
 
     @property
+    def given(self) -> str:
+        """The columns that a request is made of, as they are taken: a JSON null is NULL."""
+        names = [name for name in self._endpoint.own_columns if name != "body"]  # a JSON null is refused there
+        return ", ".join(f"{given(name)} AS {identifier(name)}" for name in names)
+
+    @property
     def body(self) -> str:
         """The request body of a row, as JSON text."""
         content = content_members(self._endpoint, self._system)
@@ -72,7 +78,7 @@ class RequestColumns:
         # One concat copies the text once, while every `||` copies it again; and concat skips NULLs.
         built = f"concat({', '.join(pieces)})"
         # Both branches are VARCHAR: if one were JSON, the built text would be parsed again.
-        return f"CASE WHEN body IS NULL THEN {built} ELSE ({json_text('body')})::VARCHAR END"
+        return f"CASE WHEN body IS NULL THEN {built} ELSE ({body_text()})::VARCHAR END"
 
     @property
     def problem(self) -> str:
@@ -140,7 +146,7 @@ class RequestColumns:
         elif "string" not in types and "array" in types:
             yield filled(_NOT_JSON, name), f"{_article(name)} {name} that is not JSON"
         elif types == {"object"}:
-            is_text = f"typeof({identifier(name)}) = 'VARCHAR'"
+            is_text = f"(typeof({identifier(name)}) = 'VARCHAR' OR {found} = 'VARCHAR')"
             yield f"{_given(name)} AND NOT {is_text} AND {found} <> 'OBJECT'", f"a {name} that is not a JSON object"
 
     def _types(self, name: str) -> frozenset[str]:

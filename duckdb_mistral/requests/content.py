@@ -13,17 +13,40 @@ if TYPE_CHECKING:
 
 # A value as JSON text; DuckDB 1.5's to_json treats a VARIANT as text.
 ANY_JSON = "CASE WHEN typeof(:x) = 'VARIANT' THEN :x::JSON ELSE to_json(:x) END"
+_STRING_OF_JSON = '"(?:[^"\\\\]|\\\\.)*"'
+# The same, without the fields of STRUCTs that are NULL: all STRUCTs of a list have the same fields, so a part of a
+# message that is a text has the image of its neighbour too. JSON that the caller has written stays as it is.
+_WITHOUT_NULLS = (
+    "CASE WHEN contains(typeof(:x), 'STRUCT(') AND NOT contains(typeof(:x), 'JSON') "
+    "AND contains(to_json(:x)::VARCHAR, ':null') THEN regexp_replace(regexp_replace(to_json(:x)::VARCHAR, "
+    f"'{_STRING_OF_JSON}:null,?|({_STRING_OF_JSON})', '\\1', 'g'), ',(}})|({_STRING_OF_JSON})', '\\1\\2', 'g')::JSON "
+    f"ELSE {ANY_JSON} END"
+)
 # Text in a column is JSON if the field takes no strings; text that is not JSON becomes NULL, and the check of the rows
 # reports it.
-_JSON_ONLY = f"CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE {ANY_JSON} END"
+_JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE :any END"
+# A whole number is the same request whatever its type: pandas makes DOUBLE of integers if one is missing.
+_INTEGER = _JSON_ONLY.replace(
+    " ELSE ",
+    " WHEN typeof(:x) IN ('DOUBLE', 'FLOAT') AND ends_with(:x::VARCHAR, '.0') "
+    "THEN replace(:x::VARCHAR, '.0', '')::JSON ELSE ",
+)
 _STRING_OR_OBJECT = (
     "CASE WHEN typeof(:x) = 'VARCHAR' AND starts_with(:x::VARCHAR, '{') AND json_valid(:x::VARCHAR) "
-    f"THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE {ANY_JSON} END"
+    "THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE :any END"
 )
 _STRING = "CASE WHEN typeof(:x) = 'JSON' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
 _STRING_OR_LIST = (
     "CASE WHEN typeof(:x) IN ('JSON', 'VARIANT') OR regexp_matches(typeof(:x), '\\]$|^(STRUCT|MAP|UNION)\\(') "
-    f"THEN {ANY_JSON} ELSE to_json(:x::VARCHAR) END"
+    "THEN :any ELSE to_json(:x::VARCHAR) END"
+)
+# What -> extracts from JSON is a JSON string, which stands for its text.
+_IS_STRING = "typeof(:x) = 'JSON' AND json_type(to_json(:x)) = 'VARCHAR'"
+_TEXT = f"CASE WHEN {_IS_STRING} THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
+# A list of parts, such as a text and an image, is the content of a message as it is.
+_PROMPT = (
+    "CASE WHEN regexp_matches(typeof(:x), '^STRUCT\\(([^()]*, )?\"?type\"? .*\\)\\[\\d*\\]$') "
+    f"THEN {_WITHOUT_NULLS} ELSE {_TEXT} END"
 )
 # A system message before a prompt, or before messages. These are the arguments of one concat, so that the prompt is
 # copied once; if there are messages, the prompt is NULL.
@@ -33,20 +56,32 @@ _MESSAGES = (
         '{"role":"user","content":')
     WHEN :system IS NULL THEN :messages
     ELSE concat('[{"role":"system","content":', :system, '},', substr(:messages, 2)) END""",
-    # What -> extracts from JSON is a JSON string, which stands for its text.
-    (
-        "CASE WHEN typeof(prompt) = 'JSON' AND json_type(to_json(prompt)) = 'VARCHAR' THEN to_json(prompt) "
-        "ELSE to_json(prompt::VARCHAR) END"
-    ),
+    _PROMPT.replace(":x", "prompt"),
     "CASE WHEN messages IS NULL THEN '}]' END",
 )
 # Text that is not a JSON object is the address of a document, or of an image if it looks like one.
-_DOCUMENT = (
-    "CASE WHEN typeof(:x) <> 'VARCHAR' OR (starts_with(:x::VARCHAR, '{') AND json_valid(:x::VARCHAR)) THEN :json "
-    "WHEN regexp_matches(:x::VARCHAR, '^data:image/|\\.(png|jpe?g|gif|webp|avif|bmp|tiff?)([?#].*)?$', 'i') "
-    'THEN concat(\'{"type":"image_url","image_url":\', to_json(:x::VARCHAR), \'}\') '
-    'ELSE concat(\'{"type":"document_url","document_url":\', to_json(:x::VARCHAR), \'}\') END'
+_ADDRESS = (
+    f"CASE WHEN {_IS_STRING} THEN json_extract_string(to_json(:x), '$') WHEN typeof(:x) = 'VARCHAR' "
+    "AND NOT (starts_with(:x::VARCHAR, '{') AND json_valid(:x::VARCHAR)) THEN :x::VARCHAR END"
 )
+_DOCUMENT = (
+    f"CASE WHEN {_ADDRESS} IS NULL THEN :json "
+    f"WHEN regexp_matches({_ADDRESS}, '^data:image/|\\.(png|jpe?g|gif|webp|avif|bmp|tiff?)([?#].*)?$', 'i') "
+    f'THEN concat(\'{{"type":"image_url","image_url":\', to_json({_ADDRESS}), \'}}\') '
+    f'ELSE concat(\'{{"type":"document_url","document_url":\', to_json({_ADDRESS}), \'}}\') END'
+)
+
+
+def given(name: str) -> str:
+    """Return the SQL of a content column as the request takes it: a JSON null counts as NULL."""
+    if name == "system":
+        text = "CASE WHEN typeof(:x) = 'JSON' THEN json_extract_string(to_json(:x), '$') ELSE :x::VARCHAR END"
+        return filled(text, name)
+    return filled("CASE WHEN typeof(:x) = 'JSON' AND json_type(to_json(:x)) = 'NULL' THEN NULL ELSE :x END", name)
+
+
+#: The fields that people write as a list of STRUCTs.
+STRUCTS = ("messages", "tools", "inputs", "document")
 
 
 def content_members(endpoint: Endpoint, system: str | None) -> dict[str, tuple[str, ...]]:
@@ -68,7 +103,7 @@ def content_members(endpoint: Endpoint, system: str | None) -> dict[str, tuple[s
         case endpoints.CONVERSATIONS:
             inputs = value(endpoint, "inputs")
             return {
-                "inputs": (f"coalesce({inputs}, {json_text('messages')}, to_json(prompt::VARCHAR))",),
+                "inputs": (f"coalesce({inputs}, {json_text('messages')}, {filled(_TEXT, 'prompt')})",),
                 "instructions": (f"coalesce({value(endpoint, 'instructions')}, {said})",),
             }
         case endpoints.OCR:
@@ -80,18 +115,28 @@ def content_members(endpoint: Endpoint, system: str | None) -> dict[str, tuple[s
 def value(endpoint: Endpoint, name: str) -> str:
     """Return the SQL of a column's value as JSON text, of a type that the body field of that name takes."""
     types = endpoint.fields[name]
-    if "string" not in types:
-        return json_text(name)
-    if types == {"string"}:
-        return filled(_STRING, name)
-    if types == {"array", "string"}:
-        return filled(_STRING_OR_LIST, name)
-    return filled(_STRING_OR_OBJECT if "object" in types else ANY_JSON, name)
+    any_json = _WITHOUT_NULLS if name in STRUCTS else ANY_JSON
+    if types == {"integer"}:
+        snippet = _INTEGER
+    elif "string" not in types:
+        snippet = _JSON_ONLY
+    elif types == {"string"}:
+        snippet = _STRING
+    elif types == {"array", "string"}:
+        snippet = _STRING_OR_LIST
+    else:
+        snippet = _STRING_OR_OBJECT if "object" in types else ":any"
+    return filled(snippet.replace(":any", any_json), name)
 
 
 def json_text(name: str) -> str:
     """Return the SQL of a column as JSON text; text in it counts as JSON."""
-    return filled(_JSON_ONLY, name)
+    return filled(_JSON_ONLY.replace(":any", _WITHOUT_NULLS), name)
+
+
+def body_text() -> str:
+    """Return the SQL of the column body as JSON text, as it is."""
+    return filled(_JSON_ONLY.replace(":any", ANY_JSON), "body")
 
 
 @cache

@@ -10,7 +10,8 @@ WITH
     SELECT $known_columns WHERE false UNION ALL BY NAME (FROM $source)
   ),
   requests AS (
-    SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body, true AS there FROM source_rows
+    SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body, true AS there
+    FROM (SELECT * REPLACE ($given) FROM source_rows)
   )
 SELECT custom_id, body::JSON AS body
 FROM ${own}checked LEFT JOIN requests ON true

@@ -21,7 +21,8 @@ WITH
     SELECT $known_columns WHERE false UNION ALL BY NAME (FROM $source)
   ),
   requests AS (
-    SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body FROM source_rows
+    SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body
+    FROM (SELECT * REPLACE ($given) FROM source_rows)
   ),
   lines AS (
     SELECT

@@ -68,6 +68,14 @@ def test_refused_source(source: str) -> None:
         source_sql(source)
 
 
+@pytest.mark.parametrize("source", ["tickets new", " my  table "])
+def test_two_words(source: str) -> None:
+    """Two bare words are refused, since they may be a table and an alias or a name with a space, and quotes help."""
+    with pytest.raises(ArgumentError, match="two words are a table and another name for it, or one name with a space"):
+        source_sql(source)
+    assert source_sql("TABLE tickets") == "(\nTABLE tickets\n)"
+
+
 def test_long_source_is_cut() -> None:
     """A sentence shows the beginning of a long text alone."""
     with pytest.raises(ArgumentError) as caught:
