@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 DEFAULT_SERVER_URL = "https://api.mistral.ai"
+#: The end of an address that says nothing.
+_PORTS = {"http": ":80", "https": ":443"}
 LONGEST_POLL_SECONDS = 60.0
 #: A host of a ledger's address, an IPv6 address in brackets, with or without its port.
 _HOST = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^\[\]:]*)(:\d*)?")
@@ -145,9 +147,16 @@ def _converted(name: str, value: Any, what: str) -> Any:
         case "server_url":
             return _server_url(str(value), what)
         case "home" | "prices":
+            if not isinstance(value, str | os.PathLike) or not str(value):
+                raise SettingError(f"{what} must be a path, but is {value!r}.")
             return Path(value).expanduser().absolute()
         case "model":
-            return str(value)
+            if not isinstance(value, str) or not value.strip():
+                raise SettingError(
+                    f"{what} must be the name of one model, but is {value!r}. Several can be named in a call of "
+                    "mistral_batch_submit: model := ['…', '…']."
+                )
+            return value
         case "reconcile_seconds" | "poll_seconds" | "deadline_seconds":
             return _seconds(name, value, what)
         case "ledger":
@@ -192,7 +201,9 @@ def _server_url(value: str, what: str) -> str:
             f"{what} is {value!r}: plain http would show the API key to the network, so it is only "
             "allowed to this machine (127.0.0.1 or localhost). Use https."
         )
-    return value.rstrip("/").removesuffix("/v1").rstrip("/")  # every path begins with /v1
+    # One address has one spelling, since it is part of what makes two submissions the same. Every path begins with /v1.
+    written = f"{parts.scheme}://{parts.netloc.lower().removesuffix(_PORTS[parts.scheme])}{parts.path}"
+    return written.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def _ledger(value: str, what: str) -> str:

@@ -101,6 +101,16 @@ def test_refused(name: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [("home", ""), ("home", 5), ("prices", {}), ("model", ["a", "b"]), ("model", " ")],
+)
+def test_values_of_another_kind(name: str, value: Any) -> None:
+    """What is no path, or not the name of one model, is refused, and not taken for its text."""
+    with pytest.raises(SettingError, match=re.escape(f"The setting {name} must be ") + ".*" + re.escape(repr(value))):
+        Settings.resolve({name: value}, {"DUCKDB_MISTRAL_HOME": "/somewhere"})
+
+
+@pytest.mark.parametrize(
     ("given", "kept"),
     [
         ("https://api.mistral.ai/", "https://api.mistral.ai"),
@@ -109,10 +119,13 @@ def test_refused(name: str, value: Any) -> None:
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("http://localhost:8000/", "http://localhost:8000"),
         ("http://[::1]:8000", "http://[::1]:8000"),
+        ("HTTP://[::1]:80/v1", "http://[::1]"),
+        ("https://API.Mistral.AI:443/", "https://api.mistral.ai"),
+        ("https://gateway.example:8443/Team", "https://gateway.example:8443/Team"),
     ],
 )
 def test_addresses(given: str, kept: str) -> None:
-    """Https is taken from anywhere, and http from this machine, without a slash or the version at the end."""
+    """An https address is taken from anywhere, an http one from this machine, each in one spelling."""
     assert Settings.resolve({"server_url": given}, {}).server_url == kept
 
 

@@ -196,7 +196,7 @@ class Submitter:
         """Return a hash of everything that makes two submissions the same."""
         said = {
             "requests": fingerprint,
-            "models": plan.models,
+            "models": sorted(plan.models),
             "endpoint": plan.endpoint,
             "timeout_hours": plan.timeout_hours,
             "metadata": sorted(plan.metadata),

@@ -56,7 +56,12 @@ def show(
     A table has only the `columns`, and on a terminal at most `most` rows, followed by how many more there are.
     Afterwards the table shown_rows holds the rows.
     """
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE shown_rows AS {select}", given)
+    import duckdb
+
+    try:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE shown_rows AS {select}", given)
+    except duckdb.Error as error:  # DuckDB points at the place in this statement, which nobody has written
+        raise type(error)(str(error).partition("\n\nLINE ")[0]) from None
     total = len(connection.table("shown_rows"))
     if shown == "table":
         limit = f" LIMIT {most}" if most is not None and sys.stdout.isatty() else ""

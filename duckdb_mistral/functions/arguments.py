@@ -186,6 +186,19 @@ def _timeout_hours(value: Any) -> int:
     return int(value)
 
 
+def timeout_seconds(text: str | None) -> float | None:
+    """Return how long a wait may take, from its text; None without a limit."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:  # an INTERVAL, true
+        seconds = math.nan
+    if not seconds >= 0:
+        raise ArgumentError(f"timeout_seconds must be a number of seconds, such as 300, but is {_shown(text)}.")
+    return seconds
+
+
 def boolean(name: str, value: Any) -> bool:
     """Return an argument that is true or false; raise ArgumentError for another one."""
     if not isinstance(value, bool):

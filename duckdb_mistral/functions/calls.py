@@ -153,16 +153,20 @@ def status(session: Session, identifier: str | None) -> Iterable[dict[str, Any]]
     return map(row_types.status_row, polled.jobs)
 
 
-def wait(session: Session, identifier: str | None, timeout_seconds: float | None, number: int | None) -> dict[str, Any]:
+def wait(session: Session, identifier: str | None, timeout: str | None, number: int | None) -> dict[str, Any]:
     """Wait for an id's jobs, or go on with the wait of that number; return a row per job, or the number.
+
+    The text `timeout` is a number of seconds.
 
     Each call is short, so that DuckDB can end the statement after it.
     """
     from duckdb_mistral.functions import row_types
 
     if number is None:
-        wanted = _required(identifier)
-        number = session.waits.begin(lambda: _waited(session, wanted, timeout_seconds))
+        from duckdb_mistral.functions.arguments import timeout_seconds
+
+        wanted, seconds = _required(identifier), timeout_seconds(timeout)
+        number = session.waits.begin(lambda: _waited(session, wanted, seconds))
     jobs = session.waits.outcome(number)
     return {"wait": number} if jobs is None else {"rows": list(map(row_types.status_row, jobs))}
 

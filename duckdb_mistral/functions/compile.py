@@ -76,7 +76,7 @@ def _results(session: Session, given: Mapping[str, Any]) -> str:
     from duckdb_mistral.functions.reach import refuse_out_of_reach
     from duckdb_mistral.functions.statements import results_statement
 
-    if isinstance(given["id"], bool) or given["partial"] is None:
+    if given["compared"] or given["partial"] is None:
         raise ArgumentError(COMPARED)
     identifier, partial = given["id"], boolean("partial", given["partial"])
     if identifier is None:

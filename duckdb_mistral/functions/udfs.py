@@ -131,7 +131,7 @@ def table() -> tuple[Function, ...]:
         _table("estimate", [text, _SUMMARY, _MEASURED, "VARCHAR[]", "VARCHAR[]"], row_types.ESTIMATE, calls.estimate),
         _table("cost", [text], row_types.COST, calls.cost),
         _table("status", [text], row_types.STATUS, calls.status),
-        _few("wait", [text, "DOUBLE", number], _WAITED, calls.wait),
+        _few("wait", [text, text, number], _WAITED, calls.wait),
         _table("cancel", [text], row_types.STATUS, calls.cancel),
         _table("retry", [text], row_types.SUBMIT, calls.retry),
         _table("jobs", [text, text, text, number], row_types.WORKSPACE, calls.workspace_jobs),

@@ -11,7 +11,7 @@ FROM (
   -- In short calls: between two of them DuckDB sees that the query was interrupted, and ends it.
   WITH RECURSIVE polls AS (
     -- A constant is folded while the statement is planned, on the thread that Ctrl-C reaches.
-    SELECT mistral_internal_wait(id::VARCHAR, timeout_seconds, NULL) AS answer
+    SELECT mistral_internal_wait(id::VARCHAR, timeout_seconds::VARCHAR, NULL) AS answer
     WHERE mistral_internal_listen(true) IS NULL
     UNION ALL
     SELECT mistral_internal_wait(NULL, NULL, struct_extract(answer, 'wait'))

@@ -1,6 +1,8 @@
 CREATE OR REPLACE TEMP MACRO mistral_batch_results(id := 'every ended submission', partial := false) AS TABLE
 FROM query(mistral_internal_compile('results', to_json(struct_pack(
-  id := id,
+  -- What is named by = is a comparison, which would be computed here.
+  id := CASE WHEN typeof(id) <> 'BOOLEAN' THEN id END,
+  compared := typeof(id) = 'BOOLEAN',
   partial := TRY(partial),
   allowed := CASE WHEN NOT current_setting('enable_external_access') THEN current_setting('allowed_directories') END
 ))))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 from batches.in_parts import CREATE, in_parts, submit_and_lose
-from support import answered, connect, make_staging, rows, settings_of
+from support import answered, asked_for_money, connect, make_staging, rows, settings_of
 
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.settings import Settings
@@ -105,3 +105,15 @@ def test_requests_that_went_while_others_were_sent(emulator: Emulator, home: Pat
         shutil.rmtree(home / "spool" / submission_id)
     with in_parts(emulator, home) as con, pytest.raises(duckdb.Error, match=r"are gone from .* force := true if other"):
         con.execute("FROM mistral_batch_submit('staging')")
+
+
+def test_models_in_another_order(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """The same rows for the same models are one submission, in whatever order the models are named."""
+    make_staging(con)
+    first, second = (
+        rows(con, f"FROM mistral_batch_submit('staging', model := {models})") for models in (["b", "a"], ["a", "b"])
+    )
+    assert [row["model"] for row in first] == ["b", "a"]
+    assert {row["job_id"] for row in first} == {row["job_id"] for row in second}
+    assert [row["reused"] for row in first + second] == [False, False, True, True]
+    assert asked_for_money(emulator)[1] == 2

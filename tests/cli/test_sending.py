@@ -98,3 +98,14 @@ def test_database_that_lies_elsewhere(name: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sending, "connect", connected)
     CliRunner().invoke(commands.cli, ["submit", str(tmp_path / "empty.sql"), "-d", name])
     assert opened == [name]
+
+
+def test_table_that_does_not_exist(terminal: Terminal) -> None:
+    """A file that reads a table that is not there ends with DuckDB's words, and no statement that nobody wrote."""
+    (terminal.directory / "missing.sql").write_text(
+        "SELECT id AS custom_id, body AS prompt FROM gone", encoding="utf-8"
+    )
+    done = terminal.run("submit", "missing.sql")
+    assert done.returncode == 1
+    assert "Table with name gone does not exist!" in done.stderr
+    assert "LINE" not in done.stderr

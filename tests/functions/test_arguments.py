@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.functions.arguments import metadata, metadata_filter, statuses, submit_arguments
+from duckdb_mistral.functions.arguments import metadata, metadata_filter, statuses, submit_arguments, timeout_seconds
 from duckdb_mistral.jobs.plan import Plan
 
 #: What the macro passes where the caller gives nothing but the source.
@@ -48,6 +49,19 @@ def test_endpoint(path: str) -> None:
 def test_model(given: Any, models: tuple[str, ...]) -> None:
     """A model is a name or a list of names, in the caller's order."""
     assert plan(model=given).models == models
+
+
+@pytest.mark.parametrize(("text", "seconds"), [(None, None), ("0", 0), ("2.5", 2.5), ("inf", math.inf)])
+def test_timeout_of_a_wait(text: str | None, seconds: float | None) -> None:
+    """A wait may take any number of seconds, or as long as it takes."""
+    assert timeout_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["00:05:00", "true", "-1", "nan", "soon"])
+def test_no_timeout_of_a_wait(text: str) -> None:
+    """What is no number of seconds is refused, and named."""
+    with pytest.raises(ArgumentError, match=f"must be a number of seconds, such as 300, but is '{text}'"):
+        timeout_seconds(text)
 
 
 @pytest.mark.parametrize("hours", [1, 24, 168])

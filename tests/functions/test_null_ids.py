@@ -73,3 +73,10 @@ def test_null_within_a_source(con: duckdb.DuckDBPyConnection, emulator: Emulator
 def test_status_of_null(con: duckdb.DuckDBPyConnection) -> None:
     """The status of NULL is that of every submission, as the default of its id says."""
     assert con.execute("SELECT count(*) FROM mistral_batch_status(NULL)").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("arguments", ["partial = true", "id = 'x'"])
+def test_results_of_a_comparison(arguments: str, con: duckdb.DuckDBPyConnection) -> None:
+    """An argument of results that is named with = is told from an id."""
+    with pytest.raises(duckdb.Error, match="Was it named with =, which compares"):
+        con.execute(f"FROM mistral_batch_results({arguments})")
