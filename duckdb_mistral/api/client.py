@@ -246,10 +246,11 @@ class BatchClient:
         interrupts.check()
         what = "list the batch jobs"
         body = self._get(what, "/v1/batch/jobs", page=page, page_size=PAGE_SIZE, **options)
-        entries = body.get("data", [])
+        total = body.get("total")
+        # An empty page may go without its list (schema BatchJobsOut), but an error's JSON is not an empty workspace.
+        entries = body.get("data", [] if isinstance(total, int) else None)
         if not isinstance(entries, list):
             raise ApiError(f"Could not {what}: the answer of {self.server_url} contains no list.")
-        total = body.get("total")
         return [_report(entry, what) for entry in entries], total if isinstance(total, int) else None
 
     def _get(self, what: str, path: str, **parameters: Any) -> dict[str, Any]:

@@ -448,10 +448,20 @@ def test_a_malformed_job_does_not_hide_the_others() -> None:
     ]
 
 
-def test_list_that_is_none() -> None:
-    """An answer without a list is told as one."""
+@pytest.mark.parametrize(
+    "body", [{"data": {}}, {"data": None, "total": 0}, {}, {"message": "upstream timed out"}, {"object": "list"}]
+)
+def test_list_that_is_none(body: dict[str, Any]) -> None:
+    """An answer without a list is told as one, and is no empty workspace."""
     with pytest.raises(ApiError, match="contains no list"):
-        list(Network(saying(200, {"data": {}})).client.jobs())
+        list(Network(saying(200, body)).client.jobs())
+
+
+@pytest.mark.parametrize("total", [0, 37])
+def test_empty_page_without_its_list(total: int) -> None:
+    """A page that tells a total may leave out a list that is empty, as the API's schema allows."""
+    client = Network(saying(200, {"object": "list", "total": total})).client
+    assert list(client.pages()) == [([], total)]
 
 
 def test_models() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,44 @@ def test_list_that_is_empty_when_it_counts(looks: int, emulator: Emulator, home:
         # Each reading asks for a page alone where that is empty.
         emulator.faults(LIST | {"change": {"data": [], "total": 0}, "times": looks})
         submitted(con)
+    assert emulator.witness()["jobs_stored"] == 1
+
+
+@pytest.mark.fault("F05")
+@pytest.mark.parametrize("rule", [{"change": {"data": []}}, {"status": 200, "body": '{"message": "timed out"}'}])
+def test_list_that_shows_nothing_for_good(rule: dict[str, Any], emulator: Emulator, home: Path) -> None:
+    """A lost create is never sent again for a list that shows no job and counts one, or that is an error's JSON."""
+    with connect(emulator, home, deadline_seconds=2, reconcile_seconds=0.2) as con:
+        make_staging(con)
+        emulator.faults(CREATE | {"close": True, "after": True}, LIST | rule | {"times": 1_000})
+        for _ in range(3):
+            with pytest.raises(duckdb.Error, match=r"is not known|incomplete: it holds 0 of the 1|contains no list"):
+                submitted(con)
+            time.sleep(1.2)
+        emulator.faults()
+        submitted(con)
+    assert emulator.witness()["jobs_stored"] == 1
+
+
+@pytest.mark.fault("F46")
+@pytest.mark.parametrize("step", ["planned", "held"])
+def test_part_that_was_never_sent_and_a_list_that_is_not_whole(step: str, emulator: Emulator, home: Path) -> None:
+    """A part that the ledger has not sent yet is not sent where the list, which may hold it, is not whole."""
+    with connect(emulator, home, reconcile_seconds=0) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        with sqlite3.connect(home / "ledger.sqlite") as ledger:
+            ledger.execute(
+                "UPDATE jobs SET step = ?, job_id = NULL, report = NULL, status = NULL, sent_at = NULL, "
+                "sent_here_at = NULL, least_wait = NULL",
+                [step],
+            )
+        ledger.close()
+        emulator.faults(LIST | {"change": {"data": []}, "times": 1_000})
+        with pytest.raises(duckdb.Error, match=r"is not known\. Nothing is sent twice: .* holds 0 of the 1 jobs"):
+            submitted(con)
+        emulator.faults()
+        assert submitted(con) == submission_id
     assert emulator.witness()["jobs_stored"] == 1
 
 
