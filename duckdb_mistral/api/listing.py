@@ -102,12 +102,26 @@ class Sought:
         tagged = [report for report in by_id.values() if self.tags.finds(report.tags)]
         return tagged or [report for report in by_id.values() if self._is_made_of(report)]
 
+    def is_told_by(self, report: JobReport) -> bool:
+        """Tell whether the answer to the create names its job, and not another program's.
+
+        The tags say so, or the file and nothing that contradicts it. A server may leave out the metadata and the model.
+        """
+        if report.input_files and self.file_id not in report.input_files:
+            return False
+        if self.tags.submission_id is not None and self.tags.finds(report.tags):
+            return True
+        if self.file_id is None or not report.runs_on(self.file_id):
+            return False
+        return not self.tags.contradict(report.tags) if report.model is None else self._is_model(report.model)
+
     def _is_made_of(self, report: JobReport) -> bool:
         if self.file_id is None or not report.runs_on(self.file_id):
             return False
-        if report.model is None:
-            return self.models == 1
-        return report.model.casefold() == self.model.casefold() or _family(report.model) == _family(self.model)
+        return self.models == 1 if report.model is None else self._is_model(report.model)
+
+    def _is_model(self, model: str) -> bool:
+        return model.casefold() == self.model.casefold() or _family(model) == _family(self.model)
 
 
 def _family(model: str) -> str:

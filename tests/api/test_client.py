@@ -160,7 +160,7 @@ def test_create_is_one_post(answer: Callable[[Any], Any], kind: type[ApiError]) 
         (saying(200, JOB), "QUEUED"),
         (saying(201, JOB), "QUEUED"),
         (saying(200, JOB, content_type="text/plain"), "QUEUED"),
-        (saying(200, {"id": JOB_ID}), "UNKNOWN"),
+        (saying(200, {"id": JOB_ID, "input_files": [JOB_ID]}), "UNKNOWN"),
         (saying(200, JOB | {"status": "SHINY"}), "SHINY"),
         (saying(200, JOB | {"status": None}), "UNKNOWN"),
         (saying(200, JOB | {"errors": None, "created_at": "2026-01-01"}), "QUEUED"),
@@ -175,7 +175,7 @@ def test_create_is_one_post(answer: Callable[[Any], Any], kind: type[ApiError]) 
         "as described",
         "201",
         "text/plain",
-        "only an id",
+        "only an id and the file",
         "a new status",
         "no status",
         "odd times",
@@ -195,7 +195,7 @@ def test_texts_that_utf_8_cannot_hold() -> None:
     """Half a surrogate pair in any text of a job, its metadata's keys too, does not reach what writes it down."""
     half = "cut \ud83d"
     body = JOB | {"errors": [{"message": half}], "metadata": {half: half}, "model": half, "status": half}
-    report = Network(saying(200, body)).client.create(**CREATE)
+    report = Network(saying(200, body)).client.get(JOB_ID)
     assert (report.errors, report.metadata, report.model, report.status) == (
         (("cut ?", 1),),
         (("cut ?", "cut ?"),),

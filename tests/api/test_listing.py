@@ -179,6 +179,32 @@ def test_what_is_ours(found: JobReport, is_ours: bool) -> None:
     assert sought.among([found]) == ([found] if is_ours else [])
 
 
+OTHERS = Tags(submission_id="0ther", place=TAGS.place, identity="0ther").to_metadata()
+
+
+@pytest.mark.parametrize(
+    ("told", "is_ours"),
+    [
+        (report(input_files=("file",), model="model-latest", metadata=tuple(METADATA.items())), True),
+        (report(input_files=("file",), model="model-2506"), True),
+        (report(input_files=("file",), model="model-latest", metadata=tuple(OTHERS.items())), True),
+        (report(input_files=("file",)), True),
+        (report(input_files=("file",), metadata=(("team", "search"),)), True),
+        (report(input_files=("file",), metadata=tuple(OTHERS.items())), False),
+        (report(input_files=("file",), model="another"), False),
+        (report(input_files=("file",), model="another", metadata=tuple(METADATA.items())), True),
+        (report(input_files=("other",), model="model-latest", metadata=tuple(METADATA.items())), False),
+        (report(metadata=tuple(METADATA.items())), True),
+        (report(metadata=tuple(OTHERS.items()), model="model-latest"), False),
+        (report(model="model-latest"), False),
+        (report(), False),
+    ],
+)
+def test_what_an_answer_tells(told: JobReport, is_ours: bool) -> None:
+    """An answer is believed for our tags, or for our file with our model or no word against it."""
+    assert Sought(tags=TAGS, model="model-latest", file_id="file").is_told_by(told) == is_ours
+
+
 def test_a_model_that_is_not_told() -> None:
     """Where several models run on a file, a job on it that tells no model is nobody's; without a file none is found."""
     found = report(input_files=("file",))
