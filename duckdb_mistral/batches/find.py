@@ -96,10 +96,10 @@ class Finder:
         return max(asked_for, (job.least_wait or 0) / SECOND) if asked_for else 0.0
 
     def _waited(self, job: Job) -> float:
-        """Return how many seconds ago a create was sent, or its answer lost, by the clock that says the least."""
+        """Return how many seconds ago a create was sent, refused, or lost, by the clock that says the least."""
         waited = min(self._told_waits(job))
         if waited < -CLOCK_SECONDS:  # a clock was set back, or is another machine's: the time starts again
-            self._ledger.move(job, job.step, **self.times(job.least_wait))
+            self._ledger.move(job, job.step, message=job.message, **self.times(job.least_wait))
             return 0.0
         return max(0.0, waited)
 
@@ -133,11 +133,10 @@ class Finder:
     def left(self, job: Job) -> float:
         """Return for how many seconds more the job of a refused create is looked for before it may be sent again.
 
-        One whose answer was lost was looked for before it came to be unsent. A clock that was set back proves nothing.
+        One whose answer was lost was looked for before it came to be unsent.
         """
         window = min((job.least_wait or 0) / SECOND, self._settings.reconcile_seconds)
-        waited = [seconds for seconds in self._told_waits(job) if seconds >= -CLOCK_SECONDS]
-        return max(0.0, window - min(waited)) if waited else 0.0
+        return max(0.0, window - self._waited(job)) if window else 0.0
 
     def files(self, submission: Submission) -> Files:
         """Return the file of each part that was uploaded."""

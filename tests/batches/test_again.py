@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,10 @@ from duckdb_mistral.batches import again
 from duckdb_mistral.batches.again import OWN_REFUSALS, REFUSED_SECONDS, refused_seconds
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import ApiError
+from duckdb_mistral.jobs.job import now
 from duckdb_mistral.runtime.retry_policy import Retry
+from duckdb_mistral.state.home import Home
+from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,6 +120,28 @@ def test_refusal_in_between_is_looked_for_as_a_lost_answer(emulator: Emulator, h
         with pytest.raises(duckdb.Error, match=r"was sent before, .* HTTP 409.* in [56]\d seconds or later"):
             submitted(con)
     assert emulator.witness()["creates_received"] == 0
+
+
+@pytest.mark.fault("F48")
+@pytest.mark.parametrize("status", [302, 429])
+@pytest.mark.parametrize("jump", [-5, 3600])
+def test_clock_that_jumps_after_a_refusal(
+    status: int, jump: int, emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that was stored and refused is looked for as long as before though this machine's clock is set."""
+    with connect(emulator, home, deadline_seconds=2, reconcile_seconds=6) as con:
+        make_staging(con)
+        emulator.faults(CREATE | {"status": status, "after": True}, LIST | {"lag": 4, "times": 1_000})
+        with contextlib.suppress(duckdb.Error):
+            submitted(con)
+        (job,) = Ledger(Home(home)).jobs()
+        assert job.sent_at is not None
+        monkeypatch.setattr("duckdb_mistral.state.sqlite.now", lambda: now() + jump * 1_000_000)
+        submission_id = go_on(con)
+        while rows(con, "SELECT job_id FROM mistral_batch_status($id)", {"id": submission_id}) == [{"job_id": None}]:
+            time.sleep(0.1)
+    witness = emulator.witness()
+    assert (witness["jobs_stored"], witness["rows_accepted_more_than_once"]) == (1, 0)
 
 
 def test_refusal_of_the_apis_own(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
