@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Self
 from duckdb_mistral.api.caller import Caller
 from duckdb_mistral.api.downloads import Downloads
 from duckdb_mistral.api.ids import checked_id
-from duckdb_mistral.api.listing import PAGE_SIZE, read_pages
+from duckdb_mistral.api.listing import PAGE_SIZE, Sought, read_pages
 from duckdb_mistral.api.secrets import account_of
 from duckdb_mistral.api.transport import NeverAsync, Transport
 from duckdb_mistral.errors import ApiError, NotFoundError
 from duckdb_mistral.jobs.ids import is_id
 from duckdb_mistral.jobs.report import JobReport
+from duckdb_mistral.jobs.tags import Tags
 from duckdb_mistral.runtime import interrupts
 
 if TYPE_CHECKING:
@@ -137,8 +138,8 @@ class BatchClient:
 
         After `not_after`, by `clocks.awake`, nothing is sent: OversleptError. Raises UnreachableError with `sent` False
         if the API certainly received nothing, and an ApiError with a 3xx or 4xx status if it most likely created no
-        job. After any other ApiError it is unknown whether there is a job, including an answer that names no job or
-        one of another file.
+        job. After any other ApiError it is unknown whether there is a job, including an answer that names no job, or
+        one that may be another program's.
         """
         what = "create the batch job"
         with self._transport.sending_until(not_after):
@@ -154,7 +155,8 @@ class BatchClient:
                 ),
             )
         report = _report(body, what)
-        if not is_id(report.job_id) or (report.input_files and file_id not in report.input_files):
+        ours = Sought(tags=Tags.from_metadata(metadata.items()), model=model, file_id=file_id)
+        if not is_id(report.job_id) or not ours.is_told_by(report):
             raise ApiError(
                 f"Could not {what}: the answer of {self.server_url} names {report.job_id[:50]!r}, not that job."
             )
@@ -246,10 +248,11 @@ class BatchClient:
         interrupts.check()
         what = "list the batch jobs"
         body = self._get(what, "/v1/batch/jobs", page=page, page_size=PAGE_SIZE, **options)
-        entries = body.get("data", [])
+        total = body.get("total")
+        # An empty page may go without its list (schema BatchJobsOut), but an error's JSON is not an empty workspace.
+        entries = body.get("data", [] if isinstance(total, int) else None)
         if not isinstance(entries, list):
             raise ApiError(f"Could not {what}: the answer of {self.server_url} contains no list.")
-        total = body.get("total")
         return [_report(entry, what) for entry in entries], total if isinstance(total, int) else None
 
     def _get(self, what: str, path: str, **parameters: Any) -> dict[str, Any]:

@@ -53,7 +53,12 @@ class Listing:
     @property
     def is_whole(self) -> bool:
         """Whether, as far as can be told, no job is missing."""
-        return not self.reports or len(self.reports) >= self.total
+        return len(self.reports) >= self.total
+
+    @property
+    def told_short(self) -> str:
+        """What a message says of a list that is not whole."""
+        return f"the list is incomplete: it holds {len(self.reports):,} of the {self.total:,} jobs that the API counts"
 
     def told_of(self, submission_id: str, file_ids: Collection[str]) -> list[JobReport]:
         """Return the jobs that carry a submission's id, or were created with one of the files."""
@@ -97,12 +102,26 @@ class Sought:
         tagged = [report for report in by_id.values() if self.tags.finds(report.tags)]
         return tagged or [report for report in by_id.values() if self._is_made_of(report)]
 
+    def is_told_by(self, report: JobReport) -> bool:
+        """Tell whether the answer to the create names its job, and not another program's.
+
+        The tags say so, or the file and nothing that contradicts it. A server may leave out the metadata and the model.
+        """
+        if report.input_files and self.file_id not in report.input_files:
+            return False
+        if self.tags.submission_id is not None and self.tags.finds(report.tags):
+            return True
+        if self.file_id is None or not report.runs_on(self.file_id):
+            return False
+        return not self.tags.contradict(report.tags) if report.model is None else self._is_model(report.model)
+
     def _is_made_of(self, report: JobReport) -> bool:
         if self.file_id is None or not report.runs_on(self.file_id):
             return False
-        if report.model is None:
-            return self.models == 1
-        return report.model.casefold() == self.model.casefold() or _family(report.model) == _family(self.model)
+        return self.models == 1 if report.model is None else self._is_model(report.model)
+
+    def _is_model(self, model: str) -> bool:
+        return model.casefold() == self.model.casefold() or _family(model) == _family(self.model)
 
 
 def _family(model: str) -> str:
@@ -132,7 +151,7 @@ def read_pages(
 
 
 def read(workspace: Workspace) -> Listing:
-    """Return the workspace's list, read again if rows were lost between two pages."""
+    """Return the workspace's list, read again if rows were lost between two pages, or created while it was read."""
     reports: dict[str, JobReport] = {}
     total = 0
     for _ in range(PASSES):
@@ -141,8 +160,9 @@ def read(workspace: Workspace) -> Listing:
             total = told or total
         listing = Listing(reports=reports, total=total)
         if listing.is_whole:
-            break
-    return listing
+            return listing
+    # What was created during the last pass is counted by its later pages, and stands on its first one.
+    return Listing(reports=reports | {report.job_id: report for report in newer(workspace, listing)}, total=total)
 
 
 def first_pages(workspace: Workspace, before: Listing) -> list[JobReport]:
@@ -160,9 +180,16 @@ def newer(workspace: Workspace, before: Listing) -> list[JobReport]:
     return [report for report in first_pages(workspace, before) if report.job_id not in before.reports]
 
 
-def probed(workspace: Workspace, *, since: int, model: str) -> Iterator[JobReport]:
+def widened(workspace: Workspace, listed: Listing, *, since: int, models: Iterable[str]) -> Listing:
+    """Return a list that may be cut short with what narrower ones show; `since` is in microseconds."""
+    found = {report.job_id: report for report in probed(workspace, since=since, models=models)}
+    return Listing(reports={**found, **listed.reports}, total=listed.total)
+
+
+def probed(workspace: Workspace, *, since: int, models: Iterable[str]) -> Iterator[JobReport]:
     """Yield jobs from narrower lists, in case the whole one is cut short; `since` is in microseconds."""
-    narrower: list[dict[str, Any]] = [{"oldest_first": True, "created_after": since}, {"model": model}]
+    narrower: list[dict[str, Any]] = [{"oldest_first": True, "created_after": since}]
+    narrower += [{"model": model} for model in models]
     narrower += [{"statuses": [status]} for status in TOLD]
     for options in narrower:
         for fresh, _ in workspace.pages(**options):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.api.listing import read
+from duckdb_mistral.api.listing import read, widened
 from duckdb_mistral.batches.restore import restore, rows_of
 from duckdb_mistral.batches.reuse_files import bring_reused
 from duckdb_mistral.batches.submissions import FAILING, by_submission, place_of
@@ -72,14 +72,24 @@ def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Sub
     """Take the submission of the same content into the ledger that the workspace has; None if it has none.
 
     `listed` is what the workspace lists. Raises OutcomeUnknownError if only some of its jobs are there, and no
-    more come.
+    more come, or if none are there and the list is not whole.
     """
     most, waited = 0, 0.0
     while True:
         found = found_elsewhere(context, identity, listed)
         whole = [one for one in found if one.places >= one.expected]
+        if not whole and listed.may_be_cut:
+            listed = widened(context.client, listed, since=0, models=plan.models)
+            found = found_elsewhere(context, identity, listed)
+            whole = [one for one in found if one.places >= one.expected]
         if whole:
             return _restored(context, plan, identity, whole)
+        if not found and not listed.is_whole:
+            raise OutcomeUnknownError(
+                "Whether the same requests were submitted from another home is not known: of the workspace's jobs, "
+                f"{listed.told_short}. Nothing was sent. Run the statement again later, or with force := true to send "
+                "all of them."
+            )
         if not found:
             return None
         latest = max(found, key=lambda one: one.places)

@@ -52,18 +52,22 @@ class Again:
         self._retry = context.retry
         self._window = context.settings.reconcile_seconds
 
-    def look(self, submission: Submission, jobs: Sequence[Job], listed: Listing) -> Listing:
+    def look(self, submission: Submission, jobs: Sequence[Job], listed: Listing, *, is_new: bool = False) -> Listing:
         """Adopt what the workspace has of jobs that are about to be sent; return what it listed at last.
 
         `listed` is what it lists now, and `jobs` are as the ledger has them now. Those that were never sent are looked
-        for once, others until they are certainly not there. Raises OutcomeUnknownError if that takes too long for one
-        call.
+        for once, others until they are certainly not there; of a submission that `is_new`, recorded by this very call,
+        a list that is not whole hides none. Raises OutcomeUnknownError if that takes too long for one call, or if the
+        list is not whole.
         """
         pauses = self._pauses()
         for looks in itertools.count(1):
             is_whole = self._finder.adopt_listed(submission, jobs, listed)
-            if any(job.was_sent for job in jobs):
+            if not is_whole or any(job.was_sent for job in jobs):
                 jobs = self._finder.unsent([job.key for job in jobs])
+            never_sent = [job for job in jobs if not job.was_sent]
+            if never_sent and not is_whole and not is_new:
+                raise OutcomeUnknownError(self._not_whole(never_sent[0], listed))
             sent_once = [job for job in jobs if job.was_sent]
             if not sent_once or not self._window:
                 break
@@ -81,12 +85,20 @@ class Again:
         return listed
 
     def find(self, submission: Submission, job: Job, files: Files) -> JobReport | None:
-        """Return the job of a part that others may have sent meanwhile, None if no look finds it."""
+        """Return the job of a part that others may have sent meanwhile, None if no look finds it.
+
+        Raises OutcomeUnknownError if the list is not whole.
+        """
         pauses = self._pauses()
         for left in range(LOOKS - 1, -1, -1):
-            found, _ = self._finder.found(submission, job, read(self._client), files)
-            if found is not None or not left or not self._window:
+            listed = read(self._client)
+            found, is_whole = self._finder.found(submission, job, listed, files)
+            if found is not None or not self._window:
                 return found
+            if not left:
+                if not is_whole:
+                    raise OutcomeUnknownError(self._not_whole(job, listed))
+                return None
             self._retry.pause(next(pauses))
         raise AssertionError("the last look returns")
 
@@ -105,14 +117,15 @@ class Again:
 
     def _not_whole(self, job: Job, listed: Listing) -> str:
         return (
-            f"{_unsure(job)} Nothing is sent twice, but the list of jobs is incomplete: it holds "
-            f"{len(listed.reports):,} of the {listed.total:,} that the API counts. Run the statement again later, or "
-            "with force := true to send it again."
+            f"{_unsure(job)} Nothing is sent twice: of the workspace's jobs, {listed.told_short}. Run the statement "
+            "again later, or with force := true to send it again."
         )
 
 
 def _unsure(job: Job) -> str:
     told = f" {job.message}" if job.message else ""
+    if not job.was_sent:
+        return f"Whether part {job.part} of submission {job.submission_id} was created already is not known."
     return (
         f"Part {job.part} of submission {job.submission_id} was sent before, and whether the API took it is not "
         f"known yet.{told}"

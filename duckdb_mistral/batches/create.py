@@ -178,7 +178,7 @@ class Creator:
         if isinstance(error, UnreachableError):
             return {"refused": True}
         seconds = refused_seconds(error, self._settings.reconcile_seconds)
-        return {"refused": True, "sent_here_at": self._ledger.now(), "least_wait": int(seconds * SECOND)}
+        return {"refused": True} | self._finder.times(int(seconds * SECOND))
 
     def _record(self, sending: Job, report: JobReport) -> None:
         """Record the job of a create; raise ApiError if the answer names another's: its own is looked for."""

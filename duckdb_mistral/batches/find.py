@@ -7,16 +7,17 @@ ledger's is this machine's, or the PostgreSQL server's: those of several machine
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from duckdb_mistral.api.listing import Sought, probed, read
+from duckdb_mistral.api.listing import Sought, read, widened
 from duckdb_mistral.errors import LedgerError, OutcomeUnknownError
 from duckdb_mistral.jobs.job import LOST, Job, Step, Submission
 from duckdb_mistral.jobs.report import JobReport, Status
 from duckdb_mistral.jobs.tags import Tags, place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
@@ -83,8 +84,8 @@ class Finder:
             )
         if not is_whole:
             raise OutcomeUnknownError(
-                f"{unknown}, but the list is incomplete: it holds {len(listed.reports):,} of the {listed.total:,} jobs "
-                "that the API counts. Run the statement again later, or with force := true to send it again."
+                f"{unknown}, but {listed.told_short}. Run the statement again later, or with force := true to send it "
+                "again."
             )
         message = "The answer to its create was lost, and the API has no such job."
         self._ledger.move(job, Step.DROPPED if job.step is Step.GIVEN_UP else Step.PLANNED, message=message)
@@ -95,10 +96,10 @@ class Finder:
         return max(asked_for, (job.least_wait or 0) / SECOND) if asked_for else 0.0
 
     def _waited(self, job: Job) -> float:
-        """Return how many seconds ago a create was sent, or its answer lost, by the clock that says the least."""
+        """Return how many seconds ago a create was sent, refused, or lost, by the clock that says the least."""
         waited = min(self._told_waits(job))
         if waited < -CLOCK_SECONDS:  # a clock was set back, or is another machine's: the time starts again
-            self._ledger.move(job, job.step, **self.times(job.least_wait))
+            self._ledger.move(job, job.step, message=job.message, **self.times(job.least_wait))
             return 0.0
         return max(0.0, waited)
 
@@ -116,10 +117,11 @@ class Finder:
         Returns whether the list was whole, as far as it was needed.
         """
         files = self.files(submission)
+        narrower = cache(lambda: self._widened(listed, jobs))
         all_whole = True
         for job in jobs:
-            found, is_whole = self.found(submission, job, listed, files)
-            all_whole = all_whole and is_whole
+            found, is_whole = self.found(submission, job, listed, files, narrower)
+            all_whole = all_whole and (found is not None or is_whole)
             if found is not None and self._ledger.move(job, Step.SENDING):
                 self._ledger.created(job.evolve(step=Step.SENDING), found)
         return all_whole
@@ -131,27 +133,35 @@ class Finder:
     def left(self, job: Job) -> float:
         """Return for how many seconds more the job of a refused create is looked for before it may be sent again.
 
-        One whose answer was lost was looked for before it came to be unsent. A clock that was set back proves nothing.
+        One whose answer was lost was looked for before it came to be unsent.
         """
         window = min((job.least_wait or 0) / SECOND, self._settings.reconcile_seconds)
-        waited = [seconds for seconds in self._told_waits(job) if seconds >= -CLOCK_SECONDS]
-        return max(0.0, window - min(waited)) if waited else 0.0
+        return max(0.0, window - self._waited(job)) if window else 0.0
 
     def files(self, submission: Submission) -> Files:
         """Return the file of each part that was uploaded."""
         return {part.part: part.file_id for part in self._ledger.parts(submission.submission_id) if part.file_id}
 
-    def found(self, submission: Submission, job: Job, listed: Listing, files: Files) -> tuple[JobReport | None, bool]:
-        """Return the job of a create, as the API lists it, and whether the list was whole where it does not."""
+    def found(
+        self,
+        submission: Submission,
+        job: Job,
+        listed: Listing,
+        files: Files,
+        narrower: Callable[[], Listing] | None = None,
+    ) -> tuple[JobReport | None, bool]:
+        """Return the job of a create, as the API lists it, and whether the list was whole where it does not.
+
+        `narrower` reads what narrower lists show beside `listed`, where those of this job alone are not enough.
+        """
         file_id = files.get(job.part)
         sought = Sought(tags=tags(submission, job), model=job.model, file_id=file_id, models=len(submission.models))
-        candidates = listed.told_of(submission.submission_id, [file_id] if file_id else [])
-        found = self._ours(job, sought.among(candidates))
-        is_whole = not listed.may_be_cut
-        if not found and not is_whole and job.was_sent:
-            sent_at = job.sent_at or job.sent_here_at or 0
-            narrower = probed(self._client, since=max(0, sent_at - CLOCK_MARGIN), model=job.model)
-            found, is_whole = self._ours(job, sought.among(narrower)), listed.is_whole
+        candidates = [file_id] if file_id else []
+        found = self._ours(job, sought.among(listed.told_of(submission.submission_id, candidates)))
+        # That a list ends at a round number is no reason to read more for each part that was never sent.
+        if not found and (listed.may_be_cut if job.was_sent else not listed.is_whole):
+            listed = self._widened(listed, [job]) if narrower is None else narrower()
+            found = self._ours(job, sought.among(listed.told_of(submission.submission_id, candidates)))
         if len(found) > 1:
             ids = " and ".join(report.job_id for report in found)
             advice = "cancel all but one with mistral_batch_cancel, and run the statement again"
@@ -163,7 +173,13 @@ class Finder:
                 f"Part {job.part} of submission {submission.submission_id} has more than one job: {ids}. None is "
                 f"chosen silently: {advice}."
             )
-        return (found[0] if found else None), is_whole
+        return (found[0] if found else None), listed.is_whole
+
+    def _widened(self, listed: Listing, jobs: Sequence[Job]) -> Listing:
+        """Return a list that may be cut with what narrower ones show; jobs that were never sent may be of any time."""
+        since = min((job.sent_at or job.sent_here_at or 0 for job in jobs), default=0)
+        models = dict.fromkeys(job.model for job in jobs)
+        return widened(self._client, listed, since=max(0, since - CLOCK_MARGIN), models=models)
 
     def _ours(self, job: Job, reports: Sequence[JobReport]) -> list[JobReport]:
         """Return the jobs that may stand for a part, without those that the ledger has for another one."""

@@ -73,13 +73,21 @@ class Sender:
         if unsent:
             self._again.look(submission, unsent, read(self._client))
 
-    def advance(self, submission: Submission, *, held_only: bool = False, before: Listing | None = None) -> None:
+    def advance(
+        self,
+        submission: Submission,
+        *,
+        held_only: bool = False,
+        before: Listing | None = None,
+        is_new: bool = False,
+    ) -> None:
         """Create the jobs of `submission` that do not exist yet; the caller holds the submission's lock.
 
         With `held_only`, no others than those that waited for room: what a submit did not get to, or was refused,
-        only a submit sends. `before` is what the workspace listed before the submission was made. Jobs without
-        room under the pending limit become HELD. Raises OutcomeUnknownError if an answer was lost and the job is
-        not listed, OvertakenError if others were quicker since `before`, and an ApiError if the API refused.
+        only a submit sends. `before` is what the workspace listed before the submission was made, and `is_new` says
+        that this very call has recorded it. Jobs without room under the pending limit become HELD. Raises
+        OutcomeUnknownError if an answer was lost and the job is not listed, or the list is not whole, OvertakenError
+        if others were quicker since `before`, and an ApiError if the API refused.
         """
         its_jobs = self._ledger.jobs(submission.submission_id)
         if any(job.step in LOST for job in its_jobs):
@@ -97,7 +105,7 @@ class Sender:
         if waiting:
             listed = read(self._client) if before is None else before
             keys = [job.key for job in waiting]
-            listed = self._again.look(submission, waiting, listed)
+            listed = self._again.look(submission, waiting, listed, is_new=is_new)
             self._awake_at = awake()
             waiting = [job for job in self._at(submission, *steps) if job.key in keys]
             before = before if [job.key for job in waiting] == keys else None

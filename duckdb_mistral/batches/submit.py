@@ -150,7 +150,8 @@ class Submitter:
         if not is_lost or not self._is_unsent(submission):
             return False
         listed = listed or read(self._context.client)
-        return not listed.told_of(submission.submission_id, files) and self._forget_unsent(submission)
+        is_there = bool(listed.told_of(submission.submission_id, files))
+        return listed.is_whole and not is_there and self._forget_unsent(submission)
 
     def _forget_unsent(self, submission: Submission) -> bool:
         with self._context.locks.waiting(submission.submission_id):
@@ -245,7 +246,7 @@ class Submitter:
                     spool.keep()
                 failpoint("after-intent")
                 try:
-                    return self._advance(submission, listed)
+                    return self._advance(submission, listed, is_new=True)
                 except OvertakenError:
                     if not self._forget(submission):
                         return self._advance(submission)
@@ -281,13 +282,15 @@ class Submitter:
         )
         return submission, parts
 
-    def _advance(self, submission: Submission, listed: Listing | None = None) -> list[tuple[Job, bool]]:
+    def _advance(
+        self, submission: Submission, listed: Listing | None = None, *, is_new: bool = False
+    ) -> list[tuple[Job, bool]]:
         settled = (Step.CREATED, Step.ANSWERED, Step.DROPPED)
         jobs = self._jobs(submission)
         before = {job.key for job in jobs if job.step in settled}
         if len(before) < len(jobs):
             check_account(self._context, submission, take_over=True)
-            Sender(self._context).advance(submission, before=listed)
+            Sender(self._context).advance(submission, before=listed, is_new=is_new)
             jobs = self._jobs(submission)
         return [(job, job.key in before) for job in jobs]
 

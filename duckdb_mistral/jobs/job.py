@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Step(StrEnum):
     """Where a job stands between this package and the API; the ledger moves it only along these arrows."""
 
-    #: → SENDING or HELD or DROPPED
+    #: → SENDING or HELD or DROPPED; or to itself, where a clock was set back and the time of looking for a refused
+    #: create begins again
     PLANNED = "planned"
     #: The create is being sent, or its answer was lost: → CREATED or PLANNED or HELD or GIVEN_UP; or to itself, where a
     #: clock was set back and the time of looking for it begins again
@@ -24,7 +25,7 @@ class Step(StrEnum):
     #: Its answer was lost, and it is no longer wanted: → CREATED where the API has it all the same, else DROPPED; or
     #: to itself, as above
     GIVEN_UP = "given up"
-    #: Refused for now, or no room: → SENDING or DROPPED
+    #: Refused for now, or no room: → SENDING or DROPPED; or to itself, as above
     HELD = "held"
     #: The API has it, and the id is known: the last step.
     CREATED = "created"
@@ -38,10 +39,10 @@ class Step(StrEnum):
 LOST = (Step.SENDING, Step.GIVEN_UP)
 
 ARROWS = {
-    Step.PLANNED: frozenset({Step.SENDING, Step.HELD, Step.DROPPED}),
+    Step.PLANNED: frozenset({Step.SENDING, Step.HELD, Step.DROPPED, Step.PLANNED}),
     Step.SENDING: frozenset({Step.CREATED, Step.PLANNED, Step.HELD, Step.GIVEN_UP, Step.SENDING}),
     Step.GIVEN_UP: frozenset({Step.CREATED, Step.DROPPED, Step.GIVEN_UP}),
-    Step.HELD: frozenset({Step.SENDING, Step.DROPPED}),
+    Step.HELD: frozenset({Step.SENDING, Step.DROPPED, Step.HELD}),
     Step.CREATED: frozenset[Step](),
     Step.DROPPED: frozenset[Step](),
     Step.ANSWERED: frozenset[Step](),
@@ -63,8 +64,8 @@ class Job:
     request_count: int
     input_bytes: int
     created_here_at: int
-    #: When its create was sent, or its answer lost, by the API's clock and by the ledger's, which is this machine's or
-    #: the PostgreSQL server's; by the latter alone if it was refused.
+    #: When its create was sent, refused, or its answer lost, by the API's clock and by the ledger's, which is this
+    #: machine's or the PostgreSQL server's.
     sent_at: int | None = None
     sent_here_at: int | None = None
     #: How long, in µs, the API may take at least until it lists a job of that create.

@@ -97,6 +97,17 @@ class Tags:
             )
         )
 
+    def contradict(self, other: Tags) -> bool:
+        """Tell whether a job tells of another place, submission or identity; what it leaves out says nothing."""
+        return any(
+            theirs is not None and (ours or "").casefold() != theirs.casefold()
+            for ours, theirs in (
+                (self.submission_id, other.submission_id),
+                (self.place, other.place),
+                (self.identity, other.identity),
+            )
+        )
+
     @property
     def part(self) -> int:
         """The part that the job was created for; 1 where that is not told."""

@@ -183,7 +183,7 @@ class Ledger(LedgerReader):
         To SENDING it moves only as long as this process holds the lock of its submission, where that can be lost. A
         create that was sent again since `job` was read, by its `sent_at`, counts as another step. `sent_at` is when
         its create was sent, with `sent_here_at` and `least_wait` as `Job` has them. With `refused`, nobody waits for
-        an answer: it was refused, at `sent_here_at`, or never left.
+        an answer: it was refused, at these times, or never left.
         """
         values: dict[str, Any] = {"step": step, "message": message}
         if sent_at is not None or refused:

@@ -160,7 +160,7 @@ def test_create_is_one_post(answer: Callable[[Any], Any], kind: type[ApiError]) 
         (saying(200, JOB), "QUEUED"),
         (saying(201, JOB), "QUEUED"),
         (saying(200, JOB, content_type="text/plain"), "QUEUED"),
-        (saying(200, {"id": JOB_ID}), "UNKNOWN"),
+        (saying(200, {"id": JOB_ID, "input_files": [JOB_ID]}), "UNKNOWN"),
         (saying(200, JOB | {"status": "SHINY"}), "SHINY"),
         (saying(200, JOB | {"status": None}), "UNKNOWN"),
         (saying(200, JOB | {"errors": None, "created_at": "2026-01-01"}), "QUEUED"),
@@ -175,7 +175,7 @@ def test_create_is_one_post(answer: Callable[[Any], Any], kind: type[ApiError]) 
         "as described",
         "201",
         "text/plain",
-        "only an id",
+        "only an id and the file",
         "a new status",
         "no status",
         "odd times",
@@ -195,7 +195,7 @@ def test_texts_that_utf_8_cannot_hold() -> None:
     """Half a surrogate pair in any text of a job, its metadata's keys too, does not reach what writes it down."""
     half = "cut \ud83d"
     body = JOB | {"errors": [{"message": half}], "metadata": {half: half}, "model": half, "status": half}
-    report = Network(saying(200, body)).client.create(**CREATE)
+    report = Network(saying(200, body)).client.get(JOB_ID)
     assert (report.errors, report.metadata, report.model, report.status) == (
         (("cut ?", 1),),
         (("cut ?", "cut ?"),),
@@ -448,10 +448,20 @@ def test_a_malformed_job_does_not_hide_the_others() -> None:
     ]
 
 
-def test_list_that_is_none() -> None:
-    """An answer without a list is told as one."""
+@pytest.mark.parametrize(
+    "body", [{"data": {}}, {"data": None, "total": 0}, {}, {"message": "upstream timed out"}, {"object": "list"}]
+)
+def test_list_that_is_none(body: dict[str, Any]) -> None:
+    """An answer without a list is told as one, and is no empty workspace."""
     with pytest.raises(ApiError, match="contains no list"):
-        list(Network(saying(200, {"data": {}})).client.jobs())
+        list(Network(saying(200, body)).client.jobs())
+
+
+@pytest.mark.parametrize("total", [0, 37])
+def test_empty_page_without_its_list(total: int) -> None:
+    """A page that tells a total may leave out a list that is empty, as the API's schema allows."""
+    client = Network(saying(200, {"object": "list", "total": total})).client
+    assert list(client.pages()) == [([], total)]
 
 
 def test_models() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from duckdb_mistral.api.listing import PASSES, REPEATS, Listing, Sought, newer, probed, read, read_pages
+from duckdb_mistral.api.listing import PASSES, REPEATS, Listing, Sought, newer, probed, read, read_pages, widened
 from duckdb_mistral.jobs.report import JobReport
 from duckdb_mistral.jobs.tags import Tags, place
 
@@ -65,7 +65,7 @@ def test_a_page_that_repeats_for_ever() -> None:
     listing = read(workspace)
     assert len(listing.reports) == 100
     assert not listing.is_whole
-    assert workspace.asked == PASSES * (1 + REPEATS)
+    assert workspace.asked == PASSES * (1 + REPEATS) + 1
     untold = Pages(lambda _: (jobs(*range(100)), None))
     assert len(read(untold).reports) == 100
     assert untold.asked == 1 + REPEATS
@@ -101,9 +101,39 @@ def test_a_list_that_is_cut() -> None:
     assert not read(paged(range(99), 100, 99)).may_be_cut
     assert not read(paged([], 100, 0)).may_be_cut
     narrow = paged(range(3), 100, 3)
-    assert {report.job_id for report in probed(narrow, since=7, model="m")} == {"0", "1", "2"}
+    assert {report.job_id for report in probed(narrow, since=7, models=["m"])} == {"0", "1", "2"}
     assert narrow.options[:2] == [{"oldest_first": True, "created_after": 7}, {"model": "m"}]
     assert {"statuses": ["QUEUED"]} in narrow.options
+
+
+@pytest.mark.parametrize("told", [37, 1])
+def test_a_list_that_shows_nothing(told: int) -> None:
+    """A list that shows no job and counts some is not whole, and one that counts none is."""
+    assert not read(paged([], 100, told)).is_whole
+    assert read(paged([], 100, 0)).is_whole
+    assert read(paged([], 100, None)).is_whole
+
+
+def test_jobs_created_while_the_list_is_read() -> None:
+    """A list is whole though each time that it is read another job is created before its end."""
+    current = list(range(150))
+
+    def page_of(page: int) -> tuple[Sequence[JobReport], int | None]:
+        found = jobs(*current[page * 100 : (page + 1) * 100])
+        if page == 1:
+            current.insert(0, 1000 + len(current))
+        return found, len(current)
+
+    listing = read(Pages(page_of))
+    assert listing.is_whole
+    assert len(listing.reports) >= 150 + PASSES
+
+
+def test_narrower_lists_beside_a_cut_one() -> None:
+    """Narrower lists make a list whole where together they hold as many jobs as it counts."""
+    cut = read(paged(range(100), 100, 150))
+    assert not widened(paged(range(90, 149), 100, 59), cut, since=0, models=["m"]).is_whole
+    assert widened(paged(range(90, 150), 100, 60), cut, since=0, models=["m"]).is_whole
 
 
 def test_newer_jobs() -> None:
@@ -147,6 +177,32 @@ def test_what_is_ours(found: JobReport, is_ours: bool) -> None:
     """A job with an id is ours by its tags, in any case, or by our input file and model, whatever its metadata says."""
     sought = Sought(tags=TAGS, model="model-latest", file_id="file")
     assert sought.among([found]) == ([found] if is_ours else [])
+
+
+OTHERS = Tags(submission_id="0ther", place=TAGS.place, identity="0ther").to_metadata()
+
+
+@pytest.mark.parametrize(
+    ("told", "is_ours"),
+    [
+        (report(input_files=("file",), model="model-latest", metadata=tuple(METADATA.items())), True),
+        (report(input_files=("file",), model="model-2506"), True),
+        (report(input_files=("file",), model="model-latest", metadata=tuple(OTHERS.items())), True),
+        (report(input_files=("file",)), True),
+        (report(input_files=("file",), metadata=(("team", "search"),)), True),
+        (report(input_files=("file",), metadata=tuple(OTHERS.items())), False),
+        (report(input_files=("file",), model="another"), False),
+        (report(input_files=("file",), model="another", metadata=tuple(METADATA.items())), True),
+        (report(input_files=("other",), model="model-latest", metadata=tuple(METADATA.items())), False),
+        (report(metadata=tuple(METADATA.items())), True),
+        (report(metadata=tuple(OTHERS.items()), model="model-latest"), False),
+        (report(model="model-latest"), False),
+        (report(), False),
+    ],
+)
+def test_what_an_answer_tells(told: JobReport, is_ours: bool) -> None:
+    """An answer is believed for our tags, or for our file with our model or no word against it."""
+    assert Sought(tags=TAGS, model="model-latest", file_id="file").is_told_by(told) == is_ours
 
 
 def test_a_model_that_is_not_told() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 JOBS = "/v1/batch/jobs"
 CREATE = {"method": "POST", "path": JOBS}
 #: An answer of the list without any jobs.
-EMPTY_LIST = {"method": "GET", "path": JOBS, "change": {"data": []}}
+EMPTY_LIST = {"method": "GET", "path": JOBS, "change": {"data": [], "total": 0}}
 #: An answer to a create that refuses it for what it is.
 REFUSED = CREATE | {"status": 422, "body": '{"detail": "no such model"}'}
 STATUS = "SELECT part, status, job_id, errors FROM mistral_batch_status() ORDER BY part"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,10 @@ from duckdb_mistral.batches import again
 from duckdb_mistral.batches.again import OWN_REFUSALS, REFUSED_SECONDS, refused_seconds
 from duckdb_mistral.emulator import Emulator
 from duckdb_mistral.errors import ApiError
+from duckdb_mistral.jobs.job import now
 from duckdb_mistral.runtime.retry_policy import Retry
+from duckdb_mistral.state.home import Home
+from duckdb_mistral.state.ledger import Ledger
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +71,44 @@ def test_list_that_is_empty_when_it_counts(looks: int, emulator: Emulator, home:
     assert emulator.witness()["jobs_stored"] == 1
 
 
+@pytest.mark.fault("F05")
+@pytest.mark.parametrize("rule", [{"change": {"data": []}}, {"status": 200, "body": '{"message": "timed out"}'}])
+def test_list_that_shows_nothing_for_good(rule: dict[str, Any], emulator: Emulator, home: Path) -> None:
+    """A lost create is never sent again for a list that shows no job and counts one, or that is an error's JSON."""
+    with connect(emulator, home, deadline_seconds=2, reconcile_seconds=0.2) as con:
+        make_staging(con)
+        emulator.faults(CREATE | {"close": True, "after": True}, LIST | rule | {"times": 1_000})
+        for _ in range(3):
+            with pytest.raises(duckdb.Error, match=r"is not known|incomplete: it holds 0 of the 1|contains no list"):
+                submitted(con)
+            time.sleep(1.2)
+        emulator.faults()
+        submitted(con)
+    assert emulator.witness()["jobs_stored"] == 1
+
+
+@pytest.mark.fault("F46")
+@pytest.mark.parametrize("step", ["planned", "held"])
+def test_part_that_was_never_sent_and_a_list_that_is_not_whole(step: str, emulator: Emulator, home: Path) -> None:
+    """A part that the ledger has not sent yet is not sent where the list, which may hold it, is not whole."""
+    with connect(emulator, home, reconcile_seconds=0) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        with sqlite3.connect(home / "ledger.sqlite") as ledger:
+            ledger.execute(
+                "UPDATE jobs SET step = ?, job_id = NULL, report = NULL, status = NULL, sent_at = NULL, "
+                "sent_here_at = NULL, least_wait = NULL",
+                [step],
+            )
+        ledger.close()
+        emulator.faults(LIST | {"change": {"data": []}, "times": 1_000})
+        with pytest.raises(duckdb.Error, match=r"is not known\. Nothing is sent twice: .* holds 0 of the 1 jobs"):
+            submitted(con)
+        emulator.faults()
+        assert submitted(con) == submission_id
+    assert emulator.witness()["jobs_stored"] == 1
+
+
 @pytest.mark.fault("F47")
 def test_refusal_in_between_is_looked_for_as_a_lost_answer(emulator: Emulator, home: Path) -> None:
     """What the API does not say itself keeps a part from being sent again for all of reconcile_seconds."""
@@ -77,6 +120,28 @@ def test_refusal_in_between_is_looked_for_as_a_lost_answer(emulator: Emulator, h
         with pytest.raises(duckdb.Error, match=r"was sent before, .* HTTP 409.* in [56]\d seconds or later"):
             submitted(con)
     assert emulator.witness()["creates_received"] == 0
+
+
+@pytest.mark.fault("F48")
+@pytest.mark.parametrize("status", [302, 429])
+@pytest.mark.parametrize("jump", [-5, 3600])
+def test_clock_that_jumps_after_a_refusal(
+    status: int, jump: int, emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that was stored and refused is looked for as long as before though this machine's clock is set."""
+    with connect(emulator, home, deadline_seconds=2, reconcile_seconds=6) as con:
+        make_staging(con)
+        emulator.faults(CREATE | {"status": status, "after": True}, LIST | {"lag": 4, "times": 1_000})
+        with contextlib.suppress(duckdb.Error):
+            submitted(con)
+        (job,) = Ledger(Home(home)).jobs()
+        assert job.sent_at is not None
+        monkeypatch.setattr("duckdb_mistral.state.sqlite.now", lambda: now() + jump * 1_000_000)
+        submission_id = go_on(con)
+        while rows(con, "SELECT job_id FROM mistral_batch_status($id)", {"id": submission_id}) == [{"job_id": None}]:
+            time.sleep(0.1)
+    witness = emulator.witness()
+    assert (witness["jobs_stored"], witness["rows_accepted_more_than_once"]) == (1, 0)
 
 
 def test_refusal_of_the_apis_own(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

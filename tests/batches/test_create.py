@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import duckdb
 import pytest
 from batches.in_parts import CREATE, submit_parts
 from postgres import new_ledger
-from support import connect, rows, settings_of
+from support import answered, connect, rows, settings_of, submitted
 
 from duckdb_mistral.batches.context import Context
 from duckdb_mistral.batches.create import Creator
@@ -64,6 +65,22 @@ def test_create_that_is_answered_with_another_job(emulator: Emulator, home: Path
     assert emulator.witness()["jobs_stored"] == 4
     with connect(emulator, home) as con:
         assert len(rows(con, "FROM mistral_batch_status()")) == 4
+
+
+@pytest.mark.fault("F54")
+@pytest.mark.parametrize("changes", [{"input_files": []}, {"input_files": None, "metadata": None}, {"model": "other"}])
+def test_create_that_is_answered_with_a_job_of_others(changes: dict[str, Any], emulator: Emulator, home: Path) -> None:
+    """An answer that names another program's job, and not our file, is not believed: the job is looked for instead."""
+    with connect(emulator, home.with_name("other")) as con:
+        submitted(con, "SELECT 'a' AS custom_id, 'other' AS prompt")
+    (theirs,) = Context(Settings.resolve(settings_of(emulator, home), {})).client.jobs()
+    body = {"id": theirs.job_id, "status": theirs.status, "metadata": dict(theirs.metadata)} | changes
+    emulator.faults(CREATE | {"after": True, "status": 200, "body": json.dumps(body)})
+    with connect(emulator, home) as con:
+        submission_id = submitted(con, "SELECT 'a' AS custom_id, 'ours' AS prompt")
+        (row,) = answered(con, submission_id)
+    assert (row["outcome"], row["content"]) == ("ok", "echo: ours")
+    assert emulator.witness()["jobs_stored"] == 2
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -177,7 +177,9 @@ def test_two_jobs_of_one_part(cancelled: int | None, tmp_path: Path, home: Path)
     with Emulator(tmp_path / "server", job_seconds=1) as server:
         with connect(server, home, reconcile_seconds=0, deadline_seconds=2) as con:
             make_staging(con)
-            server.faults(CREATE | {"close": True, "after": True}, LIST | {"change": {"data": []}, "times": 1000})
+            server.faults(
+                CREATE | {"close": True, "after": True}, LIST | {"change": {"data": [], "total": 0}, "times": 1000}
+            )
             with pytest.raises(duckdb.Error, match="is not known"):
                 submitted(con)
             submission_id = submitted(con)

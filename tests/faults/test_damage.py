@@ -150,7 +150,7 @@ def test_clock_of_this_machine(days: int, emulator: Emulator, home: Path) -> Non
 def test_job_that_is_listed_late(emulator: Emulator, home: Path) -> None:
     """A create whose answer was lost is looked for before it is sent again, however long ago a status gave it up."""
     story = Story(emulator, home, settings={"reconcile_seconds": 0.2})
-    hidden = {"method": "GET", "path": "/v1/batch/jobs", "change": {"data": []}, "times": 1000}
+    hidden = {"method": "GET", "path": "/v1/batch/jobs", "change": {"data": [], "total": 0}, "times": 1000}
     emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "close": True, "after": True}, hidden)
     with pytest.raises(duckdb.Error, match="is not known"):
         story.submit()
@@ -170,11 +170,11 @@ def test_two_jobs_of_one_part(emulator: Emulator, home: Path) -> None:
     story = Story(emulator, home, settings={"reconcile_seconds": 0})
     emulator.faults(
         {"method": "POST", "path": "/v1/batch/jobs", "close": True, "after": True},
-        {"method": "GET", "path": "/v1/batch/jobs", "change": {"data": []}, "skip": 2, "times": 1},
+        {"method": "GET", "path": "/v1/batch/jobs", "change": {"data": [], "total": 0}, "skip": 2, "times": 1},
     )
     with pytest.raises(duckdb.Error, match="is not known"):
         story.submit()
-    emulator.faults({"method": "GET", "path": "/v1/batch/jobs", "change": {"data": []}, "times": 3})
+    emulator.faults({"method": "GET", "path": "/v1/batch/jobs", "change": {"data": [], "total": 0}, "times": 3})
     story.submit()  # the list hid the first job, and its time had passed
     assert emulator.witness()["jobs_stored"] == 2
     emulator.faults()

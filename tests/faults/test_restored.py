@@ -131,7 +131,9 @@ def test_home_from_before_the_creates(
     refusal: dict[str, Any], ledger_only: bool, emulator: Emulator, home: Path
 ) -> None:
     """A home that is put back to when its part waited, was refused or had lost its answer pays for nothing again."""
-    emulator.faults(CREATE | refusal, {"method": "GET", "path": "/v1/batch/jobs", "change": {"data": []}, "skip": 2})
+    emulator.faults(
+        CREATE | refusal, {"method": "GET", "path": "/v1/batch/jobs", "change": {"data": [], "total": 0}, "skip": 2}
+    )
     story = Story(emulator, home, settings={"reconcile_seconds": 0.2})
     try:
         story.submit()
@@ -301,6 +303,28 @@ def test_submission_that_another_home_has_not_finished(tmp_path: Path, home: Pat
         check_invariants(second, jobs=3)
         first.close()
         second.close()
+
+
+def test_new_home_and_a_list_that_is_not_whole(emulator: Emulator, home: Path) -> None:
+    """Where the list holds less than it counts, narrower lists are read too, and an empty home sends only by force."""
+    settings = {"deadline_seconds": 5}
+    with connect(emulator, home, **settings) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+    with connect(emulator, home.with_name("second"), **settings) as con:
+        make_staging(con)
+        hidden = {"method": "GET", "path": "/v1/batch/jobs", "change": {"data": []}, "times": 1000}
+        emulator.faults(hidden)
+        with pytest.raises(duckdb.Error, match=r"from another home is not known: .* 0 of the 1 jobs .* Nothing was"):
+            submitted(con)
+        assert emulator.witness()["jobs_stored"] == 1
+        # The first four are the readings of the whole list.
+        emulator.faults(hidden | {"times": 4})
+        assert submitted(con) == submission_id
+        emulator.faults(hidden)
+        assert submitted(con, arguments="force := true") != submission_id
+    witness = emulator.witness()
+    assert (witness["jobs_stored"], witness["rows_accepted"]) == (2, 6)
 
 
 @pytest.mark.parametrize("jobs", [1, 150])
