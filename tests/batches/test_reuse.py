@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import answered, asked_for_money, connect, make_staging, rows, submitted, wait_at_the_server
+from support import answered, asked_for_money, connect, lose_files, make_staging, rows, submitted, wait_at_the_server
 
 from duckdb_mistral.batches import answers
 from duckdb_mistral.batches.retention import drop_requests
@@ -160,6 +160,9 @@ def test_requests_of_a_job_that_was_taken_over(tmp_path: Path, home: Path) -> No
             con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
             with pytest.raises(duckdb.Error, match=f"3 of these requests wait for an answer in submission {first}"):
                 submitted(con, arguments=REUSE)
+            emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "times": 99})
+            with pytest.raises(duckdb.Error, match=r"is there, but was not delivered .* Nothing was sent"):
+                submitted(con, arguments=REUSE)
         assert sent(emulator) == 3
 
 
@@ -168,7 +171,8 @@ def test_answers_that_cannot_be_had(con: duckdb.DuckDBPyConnection, emulator: Em
     make_staging(con, 3)
     submitted(con)
     wait_at_the_server(con)
-    emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "times": 99})
+    (job,) = rows(con, "FROM mistral_batch_jobs()")
+    lose_files(emulator, job["job_id"], "output_file")
     found = rows(con, f"FROM mistral_batch_submit('staging', {REUSE}, metadata := {{again: 'yes'}})")
     assert [(row["total_requests"], row["reused"]) for row in found] == [(3, False)]
     assert sent(emulator) == 6
@@ -177,6 +181,7 @@ def test_answers_that_cannot_be_had(con: duckdb.DuckDBPyConnection, emulator: Em
 PASSING = {
     "downloads that fail": {"path": "/v1/files/[^/]+/content", "status": 500},
     "polls that fail": {"path": "/v1/batch/jobs/.+", "status": 502},
+    "downloads that are not found": {"path": "/v1/files/[^/]+/content", "status": 404},
     "downloads that are cut": {"path": "/v1/files/[^/]+/content", "raw": ""},
 }
 
