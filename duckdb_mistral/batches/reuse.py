@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.access import check_account
 from duckdb_mistral.batches.again import pauses_between_looks
-from duckdb_mistral.batches.answers import answered_sql, is_wanted, jobs_of, keep_answers
+from duckdb_mistral.batches.answers import answered_sql, is_wanted, jobs_of, keep_answers, were_answered
 from duckdb_mistral.batches.download import DOWNLOADS, Missing
 from duckdb_mistral.batches.fetch import Fetcher, were_stored
 from duckdb_mistral.batches.gone import check_files_gone
@@ -39,7 +39,7 @@ from duckdb_mistral.results.responses import kept_results, register_lines
 from duckdb_mistral.state.names import pending_path
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     import duckdb
@@ -84,6 +84,28 @@ def divide(context: Context, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
         fresh.discard()
         raise
     return fresh, reused
+
+
+def are_answered(context: Context, plan: Plan, jobs: Sequence[Job]) -> bool:
+    """Tell whether requests of jobs that were recorded, and never sent, have been answered in other jobs since.
+
+    Raises NotEndedError where they wait for their answers there.
+    """
+    (model,) = plan.models
+    requests = list(filter(None, (known_part(context.home, job) for job in jobs)))
+    if not requests:
+        return False
+    scratch = new_spool(context)
+    try:
+        with own_engine(scratch.spill) as engine:
+            register_lines(engine)
+            engine.execute(f"CREATE TEMP TABLE wanted AS {keys_sql(engine, requests)}")
+            gone = _fetch_unread(engine, context, plan.endpoint, model)
+            answered = were_answered(engine, context, plan.endpoint, model)
+            _refuse_pending(engine, context, plan.endpoint, model, gone, scratch.directory)
+            return answered
+    finally:
+        scratch.discard()
 
 
 def unsent_sql(context: Context, plan: Plan) -> str:
