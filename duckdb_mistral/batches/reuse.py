@@ -14,9 +14,8 @@ from duckdb_mistral.batches.again import pauses_between_looks
 from duckdb_mistral.batches.answers import answered_sql, is_wanted, jobs_of, keep_answers, were_answered
 from duckdb_mistral.batches.download import DOWNLOADS, Missing
 from duckdb_mistral.batches.fetch import Fetcher, were_stored
-from duckdb_mistral.batches.gone import check_files_gone
+from duckdb_mistral.batches.gone import certainly_gone, check_files_gone
 from duckdb_mistral.batches.hashes import keys_sql, known_part
-from duckdb_mistral.batches.late import certainly_gone
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.refresh import refresh, refresh_ended
 from duckdb_mistral.batches.send import Sender

@@ -126,7 +126,7 @@ class Submitter:
         return self._record_rest(plan, identity, spool, listed, known)
 
     def _planned_jobs(self, submission: Submission) -> list[Job]:
-        """Return the jobs that a submit did not come to, or that were refused; other statements do not wait for them."""
+        """Return the jobs that no submit came to, or that were refused; other statements do not wait for them."""
         return [job for job in self._jobs(submission) if job.step is Step.PLANNED]
 
     def _forget_unrecorded(self, submission_id: str) -> None:
