@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import LONG_AGO, answered, asked_for_money, at_server, connect, lose_files, rows, submitted
+from support import LONG_AGO, answered, asked_for_money, at_server, connect, lose_files, rows, settings_of, submitted
 
+from duckdb_mistral.batches.context import Context
+from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.names import REUSE_LOCK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -363,6 +367,33 @@ def test_file_that_is_only_listed_is_not_lost(con: duckdb.DuckDBPyConnection, em
     with pytest.raises(duckdb.Error, match=r"is there, but was not delivered .* Nothing was sent"):
         rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
     assert emulator.witness()["rows_accepted"] == 3
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["sent", "continued"])
+def test_reuse_waits_for_a_retry(
+    begun: bool, con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a retry sends, or goes on with what was refused, no statement with reuse divides its requests."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    answered(con, submission_id)
+    if begun:
+        emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 402})
+        with pytest.raises(duckdb.Error, match="HTTP 402"):
+            rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    locks = Context(Settings.resolve(settings_of(emulator, home))).locks
+    free: list[bool] = []
+    advance = Sender.advance
+
+    def watched(*arguments: Any, **named: Any) -> None:
+        with locks.trying(REUSE_LOCK) as held:
+            free.append(held)
+        advance(*arguments, **named)
+
+    monkeypatch.setattr(Sender, "advance", watched)
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert row["total_requests"] == 6
+    assert free == [False]
 
 
 def test_retry_that_lost_its_requests(con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path) -> None:
