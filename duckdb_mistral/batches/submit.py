@@ -259,7 +259,9 @@ class Submitter:
             answered = None
             if reused is not None and reused.results is not None:
                 answered = (reused.found, reused.results.name, reused.results.stat().st_size)
-            if self._ledger.add(submission, parts, answered):
+            # A process that was stopped for long does not know what others have sent since it divided the requests.
+            under = REUSE_LOCK if plan.reuse_requests or plan.retry_of is not None else None
+            if self._ledger.add(submission, parts, answered, under=under):
                 if parts:
                     spool.keep()
                 failpoint("after-intent")
