@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
     from duckdb_mistral.results.convert import ResultFiles, Written
 
 KEY = "a-key-of-the-tests"
+#: Jobs that ended so long ago that nothing of them can be on its way any more.
+LONG_AGO: dict[str, Any] = {
+    "method": "GET",
+    "path": "/v1/batch/jobs/[^/]+",
+    "times": 10_000,
+    "change": {"completed_at": 1_600_000_000},
+}
 
 
 def settings_of(emulator: Emulator, home: Path, **others: Any) -> dict[str, Any]:
@@ -37,6 +46,27 @@ def settings_of(emulator: Emulator, home: Path, **others: Any) -> dict[str, Any]
 def connect(emulator: Emulator, home: Path, **others: Any) -> duckdb.DuckDBPyConnection:
     """Return a new database in memory whose functions talk to `emulator`."""
     return duckdb_mistral.connect(settings=settings_of(emulator, home, **others))
+
+
+def at_server(emulator: Emulator, method: str, path: str, fields: dict[str, Any] | None = None) -> Any:
+    """Return the server's answer to a request of another program."""
+    request = urllib.request.Request(  # noqa: S310  the address is this machine's
+        f"{emulator.url}{path}",
+        method=method,
+        data=None if fields is None else json.dumps(fields).encode(),
+        headers={"authorization": f"Bearer {KEY}", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310
+        return json.loads(answer.read())
+
+
+def lose_files(emulator: Emulator, job_id: str, *names: str) -> None:
+    """Delete files of a job at the server, and let it say that the job ended long ago."""
+    job = at_server(emulator, "GET", f"/v1/batch/jobs/{job_id}")
+    for name in names:
+        for file_id in job[name] if isinstance(job[name], list) else [job[name]]:
+            at_server(emulator, "DELETE", f"/v1/files/{file_id}")
+    emulator.faults(LONG_AGO | {"path": f"/v1/batch/jobs/{job_id}"})
 
 
 def make_staging(con: duckdb.DuckDBPyConnection, rows: int = 3, name: str = "staging") -> None:

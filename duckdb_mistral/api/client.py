@@ -100,6 +100,14 @@ class BatchClient:
             return False
         return True
 
+    def has_file(self, file_id: str) -> bool:
+        """Tell whether the API has a file, of which it says so itself or in its list (API: `GET /v1/files`)."""
+        try:
+            body = self.retry.read(lambda: self._downloads.described(file_id))
+        except NotFoundError:
+            return any(entry.get("id") == file_id for entry in self._listed_files())
+        return body.get("deleted") is not True
+
     def find_file(self, name: str, size: int) -> str | None:
         """Return the id of an uploaded batch file by its name and size in bytes (API: `GET /v1/files`)."""
         body = self._get(f"look for {name}", "/v1/files", search=name, purpose="batch")
@@ -113,16 +121,9 @@ class BatchClient:
 
         The time is the server's, in seconds since 1970; 0 where it is not told.
         """
-        for number in range(MOST_FILE_PAGES):
-            body = self._get(
-                "list the files", "/v1/files", search=search, purpose="batch", page=number, page_size=PAGE_SIZE
-            )
-            entries = [entry for entry in body.get("data") or [] if isinstance(entry, dict)]
-            for entry in entries:
-                created_at = entry.get("created_at")
-                yield str(entry.get("filename")), created_at if isinstance(created_at, int) else 0
-            if len(entries) < PAGE_SIZE:
-                return
+        for entry in self._listed_files(search=search, purpose="batch"):
+            created_at = entry.get("created_at")
+            yield str(entry.get("filename")), created_at if isinstance(created_at, int) else 0
 
     def create(
         self,
@@ -254,6 +255,15 @@ class BatchClient:
         if not isinstance(entries, list):
             raise ApiError(f"Could not {what}: the answer of {self.server_url} contains no list.")
         return [_report(entry, what) for entry in entries], total if isinstance(total, int) else None
+
+    def _listed_files(self, **options: Any) -> Iterator[dict[str, Any]]:
+        """Yield what the list of files tells of each."""
+        for number in range(MOST_FILE_PAGES):
+            body = self._get("list the files", "/v1/files", page=number, page_size=PAGE_SIZE, **options)
+            entries = [entry for entry in body.get("data") or [] if isinstance(entry, dict)]
+            yield from entries
+            if len(entries) < PAGE_SIZE:
+                return
 
     def _get(self, what: str, path: str, **parameters: Any) -> dict[str, Any]:
         return self.retry.read(lambda: self._caller.get(what, path, **parameters))

@@ -42,6 +42,14 @@ def refused_seconds(error: ApiError, reconcile_seconds: float) -> float:
     return min(REFUSED_SECONDS, reconcile_seconds) if is_own else reconcile_seconds
 
 
+def pauses_between_looks(reconcile_seconds: float) -> Iterator[float]:
+    """Yield the seconds between looks, without end; none at all where nobody wants to wait."""
+    pause = min(FIRST_PAUSE_SECONDS, reconcile_seconds * SHARE_OF_WINDOW)
+    while True:
+        yield pause
+        pause = min(pause * GROWTH, LONGEST_WAIT_SECONDS)
+
+
 class Again:
     """Makes sure that jobs which were sent once are not at the API."""
 
@@ -60,7 +68,7 @@ class Again:
         a list that is not whole hides none. Raises OutcomeUnknownError if that takes too long for one call, or if the
         list is not whole.
         """
-        pauses = self._pauses()
+        pauses = pauses_between_looks(self._window)
         for looks in itertools.count(1):
             is_whole = self._finder.adopt_listed(submission, jobs, listed)
             if not is_whole or any(job.was_sent for job in jobs):
@@ -89,7 +97,7 @@ class Again:
 
         Raises OutcomeUnknownError if the list is not whole.
         """
-        pauses = self._pauses()
+        pauses = pauses_between_looks(self._window)
         for left in range(LOOKS - 1, -1, -1):
             listed = read(self._client)
             found, is_whole = self._finder.found(submission, job, listed, files)
@@ -101,13 +109,6 @@ class Again:
                 return None
             self._retry.pause(next(pauses))
         raise AssertionError("the last look returns")
-
-    def _pauses(self) -> Iterator[float]:
-        """Yield the seconds between looks, without end."""
-        pause = min(FIRST_PAUSE_SECONDS, self._window * SHARE_OF_WINDOW)
-        while True:
-            yield pause
-            pause = min(pause * GROWTH, LONGEST_WAIT_SECONDS)
 
     def _not_yet(self, job: Job, left: float) -> str:
         return (

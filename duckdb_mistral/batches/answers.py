@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: Answers are looked for again where a file went meanwhile: another process collected a job, whose requests then leave
 #: their hashes in their place.
 LOOKS = 5
+
+Found = TypeVar("Found")
 
 
 def answered_sql(
@@ -123,16 +125,35 @@ def keep_answers(
     return reused
 
 
+def were_answered(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str) -> bool:
+    """Tell whether some wanted request has an answer; the table `answered` then says which, and where."""
+    _make_answered(engine)
+    _looked(lambda: _found_sql(engine, context, endpoint, model, ""))
+    return bool(engine.execute("SELECT 1 FROM answered LIMIT 1").fetchall())
+
+
+def _make_answered(engine: duckdb.DuckDBPyConnection) -> None:
+    engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
+
+
 def _found(engine: duckdb.DuckDBPyConnection, context: Context, endpoint: str, model: str, submission_id: str) -> int:
     """Write the rows that were answered before, as rows of a submission; return their number."""
     target = context.home.found(submission_id)
-    engine.execute("CREATE TEMP TABLE answered (request VARCHAR, answered_as VARCHAR, file INTEGER)")
+    _make_answered(engine)
+
+    def write() -> int:
+        return _written(engine, _found_sql(engine, context, endpoint, model, submission_id), target, submission_id)
+
+    return _looked(write, target)
+
+
+def _looked(look: Callable[[], Found], target: Path | None = None) -> Found:
+    """Return what a look at earlier answers returns, repeated where their files go meanwhile; it writes `target`."""
     for left in range(LOOKS - 1, -1, -1):
         try:
-            select = _found_sql(engine, context, endpoint, model, submission_id)
-            return _written(engine, select, target, submission_id)
+            return look()
         except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            if disk_is_full(error) or str(target) in str(error):
+            if disk_is_full(error) or (target is not None and str(target) in str(error)):
                 raise
             if not left:
                 raise LedgerError(

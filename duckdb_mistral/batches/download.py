@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from duckdb_mistral.batches.again import pauses_between_looks
 from duckdb_mistral.batches.describe import describe
+from duckdb_mistral.batches.gone import check_files_gone
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.submitted import submitted_or_custom_ids
 from duckdb_mistral.duck.jsonl import cut_to_lines
@@ -73,6 +75,8 @@ TRIED_AGAIN = {
     Missing.PAID: (Lack.SHORT, Lack.GONE),
     Missing.ANY: (Lack.SHORT,),
 }
+#: Where what a file that is gone held is paid for again: it has to be certain that it is.
+PAID_AGAIN = (Missing.GONE, Missing.PAID)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +134,16 @@ class Downloader:
     def download(self, job: Job, scratch: Path, target: Path, missing: Missing) -> tuple[Job, Written | None]:
         """Write a job's results to `target`; return the job they belong to, and what was made; None if not whole."""
         refreshed = False
+        pauses = pauses_between_looks(self._context.settings.reconcile_seconds)
         for left in range(DOWNLOADS - 1, -1, -1):
             attempt = self._attempt(job, scratch, target)
             made = attempt.made
-            if isinstance(made, IncompleteResultsError):
+            is_gone = attempt.lack is Lack.GONE and missing in PAID_AGAIN
+            if isinstance(made, IncompleteResultsError) or is_gone:
                 if left and attempt.lack in TRIED_AGAIN[missing]:
                     refreshed = True
+                    if is_gone:  # it may be back in a moment
+                        self._context.retry.pause(next(pauses))
                     with suppress(ApiError):  # the next download tells
                         job = self._refreshed(job)
                     continue
@@ -156,6 +164,8 @@ class Downloader:
                 return job, made
             if attempt.lack not in KEPT[missing]:
                 raise _incomplete(job, attempt) from None
+            if is_gone:
+                check_files_gone(self._context, job, [one.file_id for one in attempt.lost])
             if isinstance(made, IncompleteResultsError):
                 self._write(job, attempt.files, target, partial=True)
             return job, None

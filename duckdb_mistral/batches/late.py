@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from duckdb_mistral.api.listing import read
+from duckdb_mistral.batches.gone import certainly_gone
 from duckdb_mistral.batches.refresh import refresh_ended
 from duckdb_mistral.errors import ApiError, AuthenticationError, SettingError
 from duckdb_mistral.jobs.job import now
@@ -81,26 +81,6 @@ def ask_anew(context: Context, jobs: Sequence[Job]) -> None:
             f"{trouble} Nothing was sent: requests that have no answer here may have been answered since, and "
             "would be paid for twice. Run the statement again once the API answers."
         )
-
-
-def certainly_gone(context: Context, jobs: Sequence[Job]) -> set[int]:
-    """Return the keys of those jobs, unknown to the API one by one, that its list has not either; record the others.
-
-    A 404 alone may come from something in between, and would let requests be paid for that a job is at work on.
-    Raises ApiError where the list fails, or may be cut.
-    """
-    if not jobs:
-        return set()
-    listed = read(context.client)
-    by_id = {job.job_id: job for job in jobs}
-    context.ledger.record(*(report for report in listed.reports.values() if report.job_id in by_id), anew=True)
-    gone = [job for job_id, job in by_id.items() if job_id not in listed.reports]
-    if gone and listed.may_be_cut and len(listed.reports) != listed.total:
-        raise ApiError(
-            f"The workspace at {context.settings.server_url} does not know job {gone[0].job_id}, but its list of jobs "
-            f"is not whole ({len(listed.reports):,} jobs)."
-        )
-    return {job.key for job in gone}
 
 
 def has_changed(job: Job) -> bool:

@@ -22,7 +22,7 @@ from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEnde
 from duckdb_mistral.jobs.plan import Plan
 from duckdb_mistral.jobs.tags import given_metadata
 from duckdb_mistral.results.generations import spool_left
-from duckdb_mistral.state.names import retry_lock, spool_lock
+from duckdb_mistral.state.names import REUSE_LOCK, retry_lock, spool_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -72,7 +72,8 @@ class Retrier:
                 submissions = list(filter(None, map(self._context.ledger.submission, running)))
                 for submission in submissions:
                     self._supply(submission, first)
-                return [row for submission in submissions for row in Submitter(self._context).resume(submission)]
+                with self._context.locks.waiting(REUSE_LOCK):  # reuse does not wait for what is about to be sent here
+                    return [row for submission in submissions for row in Submitter(self._context).resume(submission)]
             wanted = [job for job in first if job.job_id == identifier] or first
             latest = jobs[-1].submission_id or root
             return [row for family in self._families(root) for row in self._send(wanted, latest, family)]
@@ -126,7 +127,9 @@ class Retrier:
             fingerprint = self._spool_left(jobs, family, spool)
             if fingerprint is None:
                 return []
-            return Submitter(self._context).submit(self._plan(jobs[0], latest), spool, fingerprint)
+            # What reuse divides at the same moment has to see what this sends.
+            with self._context.locks.waiting(REUSE_LOCK):
+                return Submitter(self._context).submit(self._plan(jobs[0], latest), spool, fingerprint)
         finally:
             spool.discard()
 

@@ -10,11 +10,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.access import check_account
-from duckdb_mistral.batches.answers import answered_sql, is_wanted, jobs_of, keep_answers
-from duckdb_mistral.batches.download import Missing
+from duckdb_mistral.batches.again import pauses_between_looks
+from duckdb_mistral.batches.answers import answered_sql, is_wanted, jobs_of, keep_answers, were_answered
+from duckdb_mistral.batches.download import DOWNLOADS, Missing
 from duckdb_mistral.batches.fetch import Fetcher, were_stored
+from duckdb_mistral.batches.gone import certainly_gone, check_files_gone
 from duckdb_mistral.batches.hashes import keys_sql, known_part
-from duckdb_mistral.batches.late import certainly_gone
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.refresh import refresh, refresh_ended
 from duckdb_mistral.batches.send import Sender
@@ -27,6 +28,7 @@ from duckdb_mistral.duck.sql_files import template
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
+    IncompleteResultsError,
     MistralBatchError,
     NotEndedError,
     NotFoundError,
@@ -36,7 +38,7 @@ from duckdb_mistral.results.responses import kept_results, register_lines
 from duckdb_mistral.state.names import pending_path
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     import duckdb
@@ -81,6 +83,28 @@ def divide(context: Context, plan: Plan, spool: Spool) -> tuple[Spool, Reused]:
         fresh.discard()
         raise
     return fresh, reused
+
+
+def are_answered(context: Context, plan: Plan, jobs: Sequence[Job]) -> bool:
+    """Tell whether requests of jobs that were recorded, and never sent, have been answered in other jobs since.
+
+    Raises NotEndedError where they wait for their answers there.
+    """
+    (model,) = plan.models
+    requests = list(filter(None, (known_part(context.home, job) for job in jobs)))
+    if not requests:
+        return False
+    scratch = new_spool(context)
+    try:
+        with own_engine(scratch.spill) as engine:
+            register_lines(engine)
+            engine.execute(f"CREATE TEMP TABLE wanted AS {keys_sql(engine, requests)}")
+            gone = _fetch_unread(engine, context, plan.endpoint, model)
+            answered = were_answered(engine, context, plan.endpoint, model)
+            _refuse_pending(engine, context, plan.endpoint, model, gone, scratch.directory)
+            return answered
+    finally:
+        scratch.discard()
 
 
 def unsent_sql(context: Context, plan: Plan) -> str:
@@ -179,14 +203,28 @@ def _asked(engine: duckdb.DuckDBPyConnection, context: Context, job: Job, direct
     try:
         if not inputs:
             return 0
-        context.client.download(inputs[0], path)
+        if not _downloaded(context, job, inputs[0], path):
+            return 0
         return _unanswered(engine, path)
-    except NotFoundError:
-        return 0
-    except ApiError as error:
+    except (ApiError, IncompleteResultsError) as error:
         raise type(error)(f"{error} {_PAID_TWICE}") from None
     finally:
         path.unlink(missing_ok=True)
+
+
+def _downloaded(context: Context, job: Job, file_id: str, target: Path) -> bool:
+    """Download the input file of a job; False where the workspace certainly has it no longer."""
+    pauses = pauses_between_looks(context.settings.reconcile_seconds)
+    for left in range(DOWNLOADS - 1, -1, -1):
+        try:
+            context.client.download(file_id, target)
+        except NotFoundError:
+            if left:
+                context.retry.pause(next(pauses))
+        else:
+            return True
+    check_files_gone(context, job, [file_id])
+    return False
 
 
 def _unanswered(engine: duckdb.DuckDBPyConnection, requests: Path) -> int:

@@ -15,7 +15,7 @@ from duckdb_mistral.batches.adopt import adopted, found_elsewhere
 from duckdb_mistral.batches.late import ask_anew
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.refresh import refresh
-from duckdb_mistral.batches.reuse import divide
+from duckdb_mistral.batches.reuse import are_answered, divide
 from duckdb_mistral.batches.reuse_files import forget
 from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.batches.spools import mark_recorded, unmark
@@ -71,7 +71,10 @@ class Submitter:
             if unsent:
                 self._check_cost(plan, unsent)
             # A rebuilt ledger does not know it.
-            return self._resume(plan, replace(known, timeout_hours=plan.timeout_hours), listed)
+            known = replace(known, timeout_hours=plan.timeout_hours)
+            if plan.reuse_requests and self._planned_jobs(known):
+                return self._resume_rest(plan, identity, spool, listed, known)
+            return self._resume(plan, known, listed)
         if not plan.reuse_requests:
             self._check_cost(plan, spool.finish())
             put_keys(self._context.home, spool.finish())  # before anything is recorded
@@ -109,6 +112,22 @@ class Submitter:
                 return self._record(plan, identity, fresh, listed, reused)
         # The other one submitted the same.
         return self._taken_over(plan, identity)
+
+    def _resume_rest(
+        self, plan: Plan, identity: str, spool: Spool, listed: Listing | None, known: Submission
+    ) -> list[tuple[Job, bool]]:
+        """Resume a submission, unless what it did not come to send was answered in other jobs since.
+
+        Then it gives way, and only what nobody has sent is recorded anew.
+        """
+        with self._context.locks.waiting(REUSE_LOCK):
+            if not are_answered(self._context, plan, self._planned_jobs(known)):
+                return self._resume(plan, known, listed)
+        return self._record_rest(plan, identity, spool, listed, known)
+
+    def _planned_jobs(self, submission: Submission) -> list[Job]:
+        """Return the jobs that no submit came to, or that were refused; other statements do not wait for them."""
+        return [job for job in self._jobs(submission) if job.step is Step.PLANNED]
 
     def _forget_unrecorded(self, submission_id: str) -> None:
         if self._ledger.submission(submission_id) is None:
@@ -241,7 +260,9 @@ class Submitter:
             answered = None
             if reused is not None and reused.results is not None:
                 answered = (reused.found, reused.results.name, reused.results.stat().st_size)
-            if self._ledger.add(submission, parts, answered):
+            # A process that was stopped for long does not know what others have sent since it divided the requests.
+            under = REUSE_LOCK if plan.reuse_requests or plan.retry_of is not None else None
+            if self._ledger.add(submission, parts, answered, under=under):
                 if parts:
                     spool.keep()
                 failpoint("after-intent")

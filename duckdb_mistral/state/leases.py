@@ -157,20 +157,36 @@ class Leases(Locks):
 
     def conditions(self, name: str) -> list[sa.ColumnElement[bool]]:
         """Return what is true of a statement at the server as long as this process holds the lock `name`."""
-        lease = self._leases.get(name)
-        if lease is None or lease.process != os.getpid():
-            return [sa.false()]
-        mine = sa.and_(locks.c.name == name, locks.c.owner == lease.owner, locks.c.until > sa.func.clock_timestamp())
-        return [sa.exists().where(mine)]
+        mine = self._mine(name)
+        return [sa.false() if mine is None else sa.exists().where(mine)]
+
+    def keep(self, connection: sa.Connection, name: str) -> None:
+        """Let nobody take the lock `name` until a transaction has ended; raise LedgerError if it was lost before."""
+        mine = self._mine(name)
+        if mine is not None:
+            row = sa.select(locks.c.name).where(mine).with_for_update(read=True)
+            if connection.execute(row).first() is not None:
+                return
+        raise self._lost(name)
 
     def check(self, name: str) -> None:
         """Raise LedgerError if this process no longer holds the lock `name`."""
         if not self._database().rows(sa.select(sa.literal(1)).where(*self.conditions(name))):
-            raise LedgerError(
-                f"This process was stopped, or cut off from the ledger {self._database().place}, for more than "
-                f"{self._seconds:g} seconds, in which another one may have gone on with {name}, so nothing more is "
-                "sent. Run the statement again: it continues from what is recorded."
-            )
+            raise self._lost(name)
+
+    def _mine(self, name: str) -> sa.ColumnElement[bool] | None:
+        """Return what is true of the row of a lock as long as this process holds it; None if it has not taken it."""
+        lease = self._leases.get(name)
+        if lease is None or lease.process != os.getpid():
+            return None
+        return sa.and_(locks.c.name == name, locks.c.owner == lease.owner, locks.c.until > sa.func.clock_timestamp())
+
+    def _lost(self, name: str) -> LedgerError:
+        return LedgerError(
+            f"This process was stopped, or cut off from the ledger {self._database().place}, for more than "
+            f"{self._seconds:g} seconds, in which another one may have gone on with {name}, so nothing more is "
+            "sent. Run the statement again: it continues from what is recorded."
+        )
 
     def _had(self, name: str, seconds: float) -> bool:
         """Write down that a turn is had now, if it was not within so many seconds; tell whether that is so."""

@@ -72,15 +72,23 @@ class Ledger(LedgerReader):
         self.database.settle()
 
     def add(
-        self, submission: Submission, its_parts: Sequence[Part], answered: tuple[int, str, int] | None = None
+        self,
+        submission: Submission,
+        its_parts: Sequence[Part],
+        answered: tuple[int, str, int] | None = None,
+        *,
+        under: str | None = None,
     ) -> bool:
         """Record what is about to be sent: the submission, its parts, and a planned job per part and model.
 
         `answered` are the rows that were answered before: how many, and the name and bytes of their results file.
-        Returns False, and records nothing, where another process has recorded the same content first.
+        Returns False, and records nothing, where another process has recorded the same content first. `under` is a lock
+        that the caller holds: raises LedgerError, and records nothing, where it was lost.
         """
 
         def insert(connection: sa.Connection) -> None:
+            if under is not None and self._locks is not None:
+                self._locks.keep(connection, under)
             connection.execute(submissions.insert(), submission_row(submission))
             if its_parts:
                 connection.execute(parts.insert(), [asdict(part) for part in its_parts])

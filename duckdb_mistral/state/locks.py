@@ -71,6 +71,9 @@ class Locks:
         del name  # the system lets nobody else have it as long as this process lives
         return []
 
+    def keep(self, connection: sa.Connection, name: str) -> None:
+        """Let nobody take the lock `name` until a transaction has ended; raise LedgerError if it was lost before."""
+
     def check(self, name: str) -> None:
         """Raise LedgerError if a lock that this process has taken was lost."""
 

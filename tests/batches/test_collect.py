@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import threading
 import time
-import urllib.request
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import duckdb
 import pytest
-from support import KEY, answered, connect, make_staging, rows, settings_of, submitted, wait_at_the_server
+from support import (
+    answered,
+    at_server,
+    connect,
+    lose_files,
+    make_staging,
+    rows,
+    settings_of,
+    submitted,
+    wait_at_the_server,
+)
 
 from duckdb_mistral.api.client import BatchClient
 from duckdb_mistral.api.endpoints import all_endpoints
@@ -69,7 +78,8 @@ def test_ids_of_requests_that_are_gone(emulator: Emulator, home: Path, con: duck
     submission_id = submitted(con)
     answered(con, submission_id)
     clean(Context(Settings.resolve(settings_of(emulator, home))), Asked(identifiers=(submission_id,)), free=True)
-    emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "times": 99})
+    (job,) = rows(con, "FROM mistral_batch_jobs()")
+    lose_files(emulator, job["job_id"], "input_files", "output_file")
     found = rows(con, f"FROM mistral_batch_results('{submission_id}', partial := true) ORDER BY custom_id")
     assert [(row["custom_id"], row["outcome"]) for row in found] == [(str(n), "missing") for n in range(3)]
     with pytest.raises(duckdb.Error, match=r"are gone, both here and at the server, .* Submit those rows"):
@@ -308,18 +318,6 @@ def sent_by_another_program(emulator: Emulator, directory: Path, *files: Sequenc
         while client.get(job_id).status != "SUCCESS":
             time.sleep(0.02)
         return job_id, inputs
-
-
-def at_server(emulator: Emulator, method: str, path: str, fields: dict[str, Any] | None = None) -> Any:
-    """Return the server's answer to a request of another program."""
-    request = urllib.request.Request(  # noqa: S310  the address is this machine's
-        f"{emulator.url}{path}",
-        method=method,
-        data=None if fields is None else json.dumps(fields).encode(),
-        headers={"authorization": f"Bearer {KEY}", "content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request) as answer:  # noqa: S310
-        return json.loads(answer.read())
 
 
 def out_of_time(emulator: Emulator, job_id: str, *left: str | None) -> None:

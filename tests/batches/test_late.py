@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import duckdb
 import pytest
 from support import asked_for_money, connect, make_staging, rows, submitted, wait_at_the_server
 
+from duckdb_mistral.batches.again import LOOKS
 from duckdb_mistral.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ BAD = ("CANCELLED", "FAILED", "TIMEOUT_EXCEEDED")
 LIST = {"method": "GET", "path": "/v1/batch/jobs", "times": 1000}
 #: A page of a hundred other jobs, as of a server that lists no more.
 OTHERS = {"status": 200, "body": json.dumps({"data": [{"id": str(uuid4()), "status": "SUCCESS"} for _ in range(100)]})}
+NO_JOBS = {"status": 200, "body": '{"data": [], "total": 0}'}
+#: The server's clock as if nothing that was sent could be on its way any more.
+HOURS_LATER = {"ahead": 7200}
 RUNS_AGAIN = JOB | {"change": NOTHING | {"status": "RUNNING", "completed_at": None}}
 
 
@@ -172,11 +177,19 @@ def test_submit_that_cannot_look(listed: dict[str, Any], emulator: Emulator, hom
 def test_submit_of_a_job_that_is_gone(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """The same statement is submitted anew where the job had ended badly, and the workspace has it no more."""
     submission_id = told_early(con, emulator, "CANCELLED", read=False)
-    emulator.faults(
-        JOB | {"status": 404, "times": 1}, LIST | {"status": 200, "body": '{"data": [], "total": 0}', "times": 1}
-    )
+    emulator.faults(JOB | {"status": 404, "times": 1}, LIST | NO_JOBS | HOURS_LATER | {"times": LOOKS})
     (row,) = rows(con, "FROM mistral_batch_submit('staging')")
     assert (row["submission_id"] == submission_id, row["reused"]) == (False, False)
+
+
+@pytest.mark.fault("F43", "F51")
+def test_submit_of_a_job_that_is_not_shown_yet(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """The same statement sends nothing where the workspace does not show a job that was created a moment ago."""
+    told_early(con, emulator, "CANCELLED", read=False)
+    emulator.faults(JOB | {"status": 404}, LIST | NO_JOBS)
+    with pytest.raises(duckdb.Error, match=r"less than 60 seconds ago .* may not be shown yet\. Nothing was sent"):
+        con.execute("FROM mistral_batch_submit('staging')").fetchall()
+    assert emulator.witness()["jobs_stored"] == 1
 
 
 @pytest.mark.fault("F51")
@@ -186,6 +199,35 @@ def test_reuse_of_a_running_job_that_is_listed_alone(tmp_path: Path, home: Path)
         make_staging(con)
         submitted(con)
         emulator.faults(JOB | {"status": 404})
+        again = "SELECT 'again ' || custom_id AS custom_id, prompt FROM staging"
+        with pytest.raises(duckdb.Error, match="would be paid for twice"):
+            submitted(con, again, "reuse := 'requests'")
+        assert emulator.witness()["jobs_stored"] == 1
+
+
+@pytest.mark.fault("F51")
+@pytest.mark.parametrize("later", [{}, HOURS_LATER], ids=["created a moment ago", "seen running a moment ago"])
+def test_reuse_of_a_job_that_is_not_shown_yet(later: dict[str, Any], tmp_path: Path, home: Path) -> None:
+    """A job that the workspace does not show is not gone where it was created, or seen running, a moment ago."""
+    with Emulator(tmp_path / "server", job_seconds=30) as emulator, connect(emulator, home) as con:
+        make_staging(con)
+        submitted(con)
+        emulator.faults(JOB | later | {"status": 404}, LIST | NO_JOBS | later)
+        again = "SELECT 'again ' || custom_id AS custom_id, prompt FROM staging"
+        with pytest.raises(duckdb.Error, match=r"may not be shown yet\. Nothing was sent"):
+            submitted(con, again, "reuse := 'requests'")
+        assert emulator.witness()["jobs_stored"] == 1
+
+
+@pytest.mark.fault("F51")
+def test_reuse_of_a_job_that_a_later_look_finds(tmp_path: Path, home: Path) -> None:
+    """A job of some time ago that the list leaves out is found by the last of several looks."""
+    server = Emulator(tmp_path / "server", job_seconds=30)
+    with server as emulator, connect(emulator, home, reconcile_seconds=0.3) as con:
+        make_staging(con)
+        submitted(con)
+        time.sleep(0.5)  # it was seen running longer ago than reconcile_seconds
+        emulator.faults(JOB | {"status": 404}, LIST | NO_JOBS | HOURS_LATER | {"times": LOOKS - 1})
         again = "SELECT 'again ' || custom_id AS custom_id, prompt FROM staging"
         with pytest.raises(duckdb.Error, match="would be paid for twice"):
             submitted(con, again, "reuse := 'requests'")

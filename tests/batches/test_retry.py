@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import answered, asked_for_money, connect, rows, submitted
+from support import LONG_AGO, answered, asked_for_money, at_server, connect, lose_files, rows, settings_of, submitted
 
-from duckdb_mistral.batches.download import DOWNLOADS
+from duckdb_mistral.batches.context import Context
+from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.emulator import Emulator
+from duckdb_mistral.settings import Settings
+from duckdb_mistral.state.names import REUSE_LOCK
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+NOT_FOUND = {"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404}
 MIXED = """
 CREATE TABLE mixed AS SELECT 'id ' || range AS custom_id, CASE range % 4
   WHEN 1 THEN '[[error 500]] ' || range WHEN 2 THEN '[[error 422]] ' || range ELSE 'fine ' || range END AS prompt
@@ -315,14 +319,81 @@ def test_lost_file_is_sent_again(con: duckdb.DuckDBPyConnection, emulator: Emula
     con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello ' || range AS prompt FROM range(3)")
     submission_id = submitted(con, "fine")
     con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
-    lost = {"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404}
-    emulator.faults(lost | {"times": 2})
+    emulator.faults(NOT_FOUND | {"times": 2})
     assert rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id}) == []
     again = submitted(con, "fine", "force := true")
-    con.execute("FROM mistral_batch_wait($id)", {"id": again})
-    emulator.faults(lost | {"times": DOWNLOADS})
+    (job,) = rows(con, "FROM mistral_batch_wait($id)", {"id": again})
+    lose_files(emulator, job["job_id"], "output_file")
     (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": again})
     assert row["total_requests"] == 3
+
+
+@pytest.mark.fault("F32")
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "not counted"])
+def test_file_that_is_there_is_not_lost(counted: bool, con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A retry sends nothing where a file is not delivered that the server has, whatever the counts promise."""
+    con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello ' || range AS prompt FROM range(3)")
+    submission_id = submitted(con, "fine", "metadata := {emulate: 'TIMEOUT_EXCEEDED 2'}")
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    counts = {} if counted else {"completed_requests": 0, "succeeded_requests": 0}
+    emulator.faults(NOT_FOUND | {"times": 99}, LONG_AGO | {"change": LONG_AGO["change"] | counts})
+    with pytest.raises(duckdb.Error, match=r"is there, but was not delivered \(HTTP 404\).* Nothing was sent"):
+        rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert emulator.witness()["rows_accepted"] == 3
+    emulator.faults()
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert row["total_requests"] == 1
+
+
+@pytest.mark.fault("F32")
+def test_file_of_a_moment_ago_is_not_lost(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A retry sends nothing where the server has no file of a job that ended a moment ago: it may still come."""
+    con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello ' || range AS prompt FROM range(3)")
+    submission_id = submitted(con, "fine")
+    (job,) = rows(con, "FROM mistral_batch_wait($id)", {"id": submission_id})
+    at_server(emulator, "DELETE", f"/v1/files/{job['output_file']}")
+    with pytest.raises(duckdb.Error, match=r"so young that the file may still come.* Nothing was sent"):
+        rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert emulator.witness()["rows_accepted"] == 3
+
+
+@pytest.mark.fault("F32")
+def test_file_that_is_only_listed_is_not_lost(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """A retry sends nothing where each question for a file is answered 404, and the list of files has it."""
+    con.execute("CREATE TABLE fine AS SELECT range AS custom_id, 'hello ' || range AS prompt FROM range(3)")
+    submission_id = submitted(con, "fine")
+    con.execute("FROM mistral_batch_wait($id)", {"id": submission_id})
+    emulator.faults({"method": "GET", "path": "/v1/files/.+", "status": 404, "times": 99}, LONG_AGO)
+    with pytest.raises(duckdb.Error, match=r"is there, but was not delivered .* Nothing was sent"):
+        rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert emulator.witness()["rows_accepted"] == 3
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["sent", "continued"])
+def test_reuse_waits_for_a_retry(
+    begun: bool, con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a retry sends, or goes on with what was refused, no statement with reuse divides its requests."""
+    con.execute(MIXED)
+    submission_id = submitted(con, "mixed")
+    answered(con, submission_id)
+    if begun:
+        emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 402})
+        with pytest.raises(duckdb.Error, match="HTTP 402"):
+            rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    locks = Context(Settings.resolve(settings_of(emulator, home))).locks
+    free: list[bool] = []
+    advance = Sender.advance
+
+    def watched(*arguments: Any, **named: Any) -> None:
+        with locks.trying(REUSE_LOCK) as held:
+            free.append(held)
+        advance(*arguments, **named)
+
+    monkeypatch.setattr(Sender, "advance", watched)
+    (row,) = rows(con, "FROM mistral_batch_retry($id)", {"id": submission_id})
+    assert row["total_requests"] == 6
+    assert free == [False]
 
 
 def test_retry_that_lost_its_requests(con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
-from support import answered, asked_for_money, connect, make_staging, rows, submitted, wait_at_the_server
+from support import answered, asked_for_money, connect, lose_files, make_staging, rows, submitted, wait_at_the_server
 
 from duckdb_mistral.batches import answers
 from duckdb_mistral.batches.retention import drop_requests
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from duckdb_mistral.emulator import Emulator
     from duckdb_mistral.jobs.job import Job
 
+CREATE = {"method": "POST", "path": "/v1/batch/jobs"}
 REUSE = "reuse := 'requests'"
 
 
@@ -146,6 +147,61 @@ def test_requests_that_wait_for_room(tmp_path: Path, home: Path) -> None:
         assert len(answered(con, submitted(con, arguments=REUSE))) == 2
 
 
+def test_recorded_and_answered_since(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """What was recorded and refused is not sent later where another statement has its answers by then."""
+    make_staging(con, 4)
+    make_staging(con, 6, "more")
+    emulator.faults(CREATE | {"status": 402})
+    with pytest.raises(duckdb.Error, match="HTTP 402"):
+        submitted(con, arguments=REUSE)
+    answered(con, submitted(con, "more", REUSE))
+    assert [row["reused"] for row in answered(con, submitted(con, arguments=REUSE))] == [True] * 4
+    assert sent(emulator) == 6
+
+
+def test_recorded_and_pending_since(slow: Emulator, home: Path) -> None:
+    """What was recorded and refused is not sent while another statement waits for its answers."""
+    with connect(slow, home) as con:
+        make_staging(con, 4)
+        make_staging(con, 6, "more")
+        slow.faults(CREATE | {"status": 402})
+        with pytest.raises(duckdb.Error, match="HTTP 402"):
+            submitted(con, arguments=REUSE)
+        other = submitted(con, "more", REUSE)
+        with pytest.raises(duckdb.Error, match=f"4 of these requests wait for an answer in submission {other}"):
+            submitted(con, arguments=REUSE)
+        assert sent(slow) == 6
+
+
+def test_part_that_was_answered_since(emulator: Emulator, home: Path) -> None:
+    """Of a submission that was sent in part, the rest is not sent where another statement has its answers by then."""
+    with connect(emulator, home, max_requests_per_job=2) as con:
+        make_staging(con, 4)
+        emulator.faults(CREATE | {"status": 402, "skip": 1})
+        with pytest.raises(duckdb.Error, match="HTTP 402"):
+            submitted(con, arguments=REUSE)
+        wait_at_the_server(con)
+        con.execute("CREATE TABLE again AS SELECT 'again ' || custom_id AS custom_id, prompt FROM staging")
+        answered(con, submitted(con, "again", REUSE))
+        found = answered(con, submitted(con, arguments=REUSE))
+        assert [(row["outcome"], row["reused"]) for row in found] == [("ok", True)] * 4
+        assert sent(emulator) == 4
+
+
+def test_recorded_and_still_to_be_sent(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """What was recorded and refused is sent as that submission where nobody else has sent it since."""
+    make_staging(con, 4)
+    answered(con, submitted(con, "SELECT 'x' AS custom_id, 'prompt 0' AS prompt"))
+    emulator.faults(CREATE | {"status": 402})
+    with pytest.raises(duckdb.Error, match="HTTP 402"):
+        submitted(con, arguments=REUSE)
+    (recorded,) = rows(con, "SELECT DISTINCT submission_id FROM mistral_batch_status() WHERE status = 'HELD'")
+    found = answered(con, submitted(con, arguments=REUSE))
+    assert {row["submission_id"] for row in found} == {recorded["submission_id"]}
+    assert [row["reused"] for row in found] == [True, False, False, False]
+    assert sent(emulator) == 4
+
+
 def test_requests_of_a_job_that_was_taken_over(tmp_path: Path, home: Path) -> None:
     """The requests of a running job that this home found in the workspace are known by the server's file."""
     from duckdb_mistral.emulator import Emulator as LocalServer
@@ -160,6 +216,9 @@ def test_requests_of_a_job_that_was_taken_over(tmp_path: Path, home: Path) -> No
             con.execute("INSERT INTO staging VALUES ('new', 'another prompt')")
             with pytest.raises(duckdb.Error, match=f"3 of these requests wait for an answer in submission {first}"):
                 submitted(con, arguments=REUSE)
+            emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "times": 99})
+            with pytest.raises(duckdb.Error, match=r"is there, but was not delivered .* Nothing was sent"):
+                submitted(con, arguments=REUSE)
         assert sent(emulator) == 3
 
 
@@ -168,7 +227,8 @@ def test_answers_that_cannot_be_had(con: duckdb.DuckDBPyConnection, emulator: Em
     make_staging(con, 3)
     submitted(con)
     wait_at_the_server(con)
-    emulator.faults({"method": "GET", "path": "/v1/files/[^/]+/content", "status": 404, "times": 99})
+    (job,) = rows(con, "FROM mistral_batch_jobs()")
+    lose_files(emulator, job["job_id"], "output_file")
     found = rows(con, f"FROM mistral_batch_submit('staging', {REUSE}, metadata := {{again: 'yes'}})")
     assert [(row["total_requests"], row["reused"]) for row in found] == [(3, False)]
     assert sent(emulator) == 6
@@ -177,6 +237,7 @@ def test_answers_that_cannot_be_had(con: duckdb.DuckDBPyConnection, emulator: Em
 PASSING = {
     "downloads that fail": {"path": "/v1/files/[^/]+/content", "status": 500},
     "polls that fail": {"path": "/v1/batch/jobs/.+", "status": 502},
+    "downloads that are not found": {"path": "/v1/files/[^/]+/content", "status": 404},
     "downloads that are cut": {"path": "/v1/files/[^/]+/content", "raw": ""},
 }
 

@@ -175,6 +175,27 @@ def test_stopped_in_a_transaction(emulator: Emulator, tmp_path: Path, ledger: st
 
 
 @pytest.mark.usefixtures("_brief")
+def test_stopped_between_dividing_and_recording(emulator: Emulator, tmp_path: Path, ledger: str) -> None:
+    """A process that was stopped once it knew what to send records nothing where another has sent it meanwhile."""
+    reuse = ", reuse := 'requests'"
+    code = BRIEF + STORY.replace("submit('staging')", f"submit('staging'{reuse})")
+    asleep = fork_to_stop(
+        code, clean_environment() | environment(emulator, tmp_path / "asleep", ledger, "stop:after-spool:1")
+    )
+    assert asleep is not None
+    try:
+        story = Story(emulator, tmp_path / "awake", row_count=11, settings={"ledger": ledger}, arguments=reuse)
+        story.submit()
+    except BaseException:
+        asleep.kill()
+        raise
+    assert "may have gone on with reuse, so nothing more is sent" in asleep.go_on()
+    assert emulator.witness()["rows_accepted"] == 11
+    assert {row["outcome"] for row in story.go_on()} == {"ok"}
+    story.close()
+
+
+@pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("hours", [-1, 1], ids=["behind", "ahead"])
 @pytest.mark.parametrize("has_date", [True, False], ids=["told", "untold"])
 def test_clocks_an_hour_apart(

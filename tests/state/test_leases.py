@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 from postgres import is_there, new_ledger, schema_of, shared_server
-from submissions import added, report
+from submissions import added, parts_of, report, submission
 from support import run_python
 
 from duckdb_mistral.errors import LedgerError
@@ -203,6 +204,47 @@ def test_lock_that_was_lost(ledger: Ledger, address: str, home: Path, tmp_path: 
                 locks.check(made.submission_id)
         assert mine.jobs_by_key([job.key]) == [job]
     mine.database.close()
+
+
+def test_recording_under_a_lock(ledger: Ledger, address: str, home: Path, tmp_path: Path) -> None:
+    """A submission is recorded under a lock that is held, and not where it was never taken, or was lost."""
+    locks = leases(ledger, home, seconds=3600)
+    mine = Ledger(Home(home), address, locks=locks)
+    first, second = submission(), submission(identity="another")
+    with pytest.raises(LedgerError, match=r"nothing more is sent"):
+        mine.add(first, parts_of(first), under="reuse")
+    with locks.waiting("reuse"):
+        assert mine.add(first, parts_of(first), under="reuse")
+        shared_server().execute(f"UPDATE {schema_of(address)}.locks SET until = clock_timestamp()")
+        with leases(ledger, tmp_path / "other").waiting("reuse"):
+            with pytest.raises(LedgerError, match=r"cut off .* for more than 3600 seconds.*Run the statement again"):
+                mine.add(second, parts_of(second), under="reuse")
+            assert [one.submission_id for one in mine.submissions()] == [first.submission_id]
+    mine.database.close()
+
+
+def test_nobody_takes_a_lock_while_it_is_recorded_under(
+    ledger: Ledger, address: str, home: Path, tmp_path: Path
+) -> None:
+    """A lock that expires within a transaction which keeps it is free to others once that has ended."""
+    locks, other = leases(ledger, home, seconds=3600), leases(ledger, tmp_path / "other")
+    taken = threading.Event()
+
+    def take() -> None:
+        with other.waiting("reuse"):
+            taken.set()
+
+    thread = threading.Thread(target=take)
+    with locks.waiting("reuse"):
+        shared_server().execute(
+            f"UPDATE {schema_of(address)}.locks SET until = clock_timestamp() + make_interval(secs => 0.5)"
+        )
+        with ledger.database.writing() as connection:
+            locks.keep(connection, "reuse")
+            thread.start()
+            assert not taken.wait(1.5)
+        assert taken.wait(30)
+        thread.join()
 
 
 def test_letting_go_of_a_lock_that_another_has(ledger: Ledger, address: str, home: Path, tmp_path: Path) -> None:
