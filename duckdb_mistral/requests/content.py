@@ -18,19 +18,15 @@ _STRING_OF_JSON = '"(?:[^"\\\\]|\\\\.)*"'
 # message that is a text has the image of its neighbour too. JSON that the caller has written stays as it is.
 _WITHOUT_NULLS = (
     "CASE WHEN contains(typeof(:x), 'STRUCT(') AND NOT contains(typeof(:x), 'JSON') "
-    "AND contains(to_json(:x)::VARCHAR, ':null') THEN regexp_replace(regexp_replace(to_json(:x)::VARCHAR, "
-    f"'{_STRING_OF_JSON}:null,?|({_STRING_OF_JSON})', '\\1', 'g'), ',(}})|({_STRING_OF_JSON})', '\\1\\2', 'g')::JSON "
+    "AND contains(to_json(:x)::VARCHAR, ':null') THEN regexp_replace(to_json(:x)::VARCHAR, "
+    f"',{_STRING_OF_JSON}:null|{_STRING_OF_JSON}:null,?|({_STRING_OF_JSON})', '\\1', 'g')::JSON "
     f"ELSE {ANY_JSON} END"
 )
 # Text in a column is JSON if the field takes no strings; text that is not JSON becomes NULL, and the check of the rows
 # reports it.
 _JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE :any END"
 # A whole number is the same request whatever its type: pandas makes DOUBLE of integers if one is missing.
-_INTEGER = _JSON_ONLY.replace(
-    " ELSE ",
-    " WHEN typeof(:x) IN ('DOUBLE', 'FLOAT') AND ends_with(:x::VARCHAR, '.0') "
-    "THEN replace(:x::VARCHAR, '.0', '')::JSON ELSE ",
-)
+_INTEGER = f"regexp_replace(({_JSON_ONLY})::VARCHAR, '[.]0$', '')"
 _STRING_OR_OBJECT = (
     "CASE WHEN typeof(:x) = 'VARCHAR' AND starts_with(:x::VARCHAR, '{') AND json_valid(:x::VARCHAR) "
     "THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE :any END"
