@@ -74,16 +74,28 @@ def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Sub
     `listed` is what the workspace lists. Raises OutcomeUnknownError if only some of its jobs are there, and no
     more come, or if none are there and the list is not whole.
     """
+    whole = whole_elsewhere(context, identity, listed, plan.models)
+    return restored(context, plan, identity, whole) if whole else None
+
+
+def whole_elsewhere(
+    context: Context, identity: str, listed: Listing, models: Sequence[str], *, patient: bool = True
+) -> list[Found]:
+    """Return what the workspace has of the same content with all of its jobs; nothing where it has no such job.
+
+    `models` are those of the content. Raises OutcomeUnknownError if only some of its jobs are there, and no more come,
+    which is not waited for unless `patient`; or if none are there and the list is not whole.
+    """
     most, waited = 0, 0.0
     while True:
         found = found_elsewhere(context, identity, listed)
         whole = [one for one in found if one.places >= one.expected]
         if not whole and listed.may_be_cut:
-            listed = widened(context.client, listed, since=0, models=plan.models)
+            listed = widened(context.client, listed, since=0, models=models)
             found = found_elsewhere(context, identity, listed)
             whole = [one for one in found if one.places >= one.expected]
         if whole:
-            return _restored(context, plan, identity, whole)
+            return whole
         if not found and not listed.is_whole:
             raise OutcomeUnknownError(
                 "Whether the same requests were submitted from another home is not known: of the workspace's jobs, "
@@ -91,11 +103,11 @@ def adopted(context: Context, plan: Plan, identity: str, listed: Listing) -> Sub
                 "all of them."
             )
         if not found:
-            return None
+            return []
         latest = max(found, key=lambda one: one.places)
         if latest.places > most:
             most, waited = latest.places, 0.0
-        if waited >= STILL_SECONDS:
+        if waited >= STILL_SECONDS or not patient:
             raise OutcomeUnknownError(
                 f"The same requests were submitted as {latest.submission_id} from another home, and so far "
                 f"{latest.places} of its {latest.expected} jobs have been created. Nothing was sent. Run the statement "
@@ -113,7 +125,8 @@ def found_elsewhere(context: Context, identity: str, listed: Listing) -> list[Fo
     return [one for one in found if not one.lacks_files(context.home)]
 
 
-def _restored(context: Context, plan: Plan, identity: str, whole: Sequence[Found]) -> Submission | None:
+def restored(context: Context, plan: Plan, identity: str, whole: Sequence[Found]) -> Submission | None:
+    """Take submissions of the workspace into the ledger; return the one that stands for their content then."""
     reports = [report for one in whole for report in (*one.jobs, *one.retries)]
     with context.locks.waiting(REPAIR_LOCK):
         restore(context, reports, plan)

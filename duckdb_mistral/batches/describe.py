@@ -56,3 +56,12 @@ def not_sent(context: Context, unsent: Sequence[Job]) -> NotSentError:
         f"{f'{first.message} ' if first.message else ''}Run {statement} again to send {them}, or give {them} "
         f"up with mistral_batch_cancel('{first.submission_id}')."
     )
+
+
+def replaced(submission_id: str | None, successor: str) -> NotSentError:
+    """Return the error for a submission that has given way to another home's, which is in the ledger now."""
+    return NotSentError(
+        f"Submission {submission_id} is no longer needed, and nothing of it was sent: another home has created jobs of "
+        f"the same requests meanwhile, as submission {successor}. FROM mistral_batch_wait('{successor}') waits for "
+        "these, and the submit statement returns them."
+    )

@@ -16,16 +16,18 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import PAGE_SIZE, first_pages, read
+from duckdb_mistral.batches.adopt import found_elsewhere
 from duckdb_mistral.batches.again import Again
 from duckdb_mistral.batches.create import Creator
 from duckdb_mistral.batches.find import Finder
 from duckdb_mistral.batches.pending import PendingLimit
 from duckdb_mistral.batches.spools import mark_recorded
 from duckdb_mistral.batches.supply import lacking
-from duckdb_mistral.batches.turns import Turns
+from duckdb_mistral.batches.turns import OvertakenError, Turns
 from duckdb_mistral.batches.upload import Uploader
 from duckdb_mistral.errors import NotFoundError
-from duckdb_mistral.jobs.job import LOST, Job, Part, Step, Submission
+from duckdb_mistral.jobs.job import LOST, UNTAKEN, Job, Part, Step, Submission
+from duckdb_mistral.jobs.tags import Tags
 from duckdb_mistral.runtime.clocks import awake
 from duckdb_mistral.state.names import create_lock
 
@@ -87,7 +89,7 @@ class Sender:
         only a submit sends. `before` is what the workspace listed before the submission was made, and `is_new` says
         that this very call has recorded it. Jobs without room under the pending limit become HELD. Raises
         OutcomeUnknownError if an answer was lost and the job is not listed, or the list is not whole, OvertakenError
-        if others were quicker since `before`, and an ApiError if the API refused.
+        if others have the same content and the API has none of these jobs, and an ApiError if the API refused.
         """
         its_jobs = self._ledger.jobs(submission.submission_id)
         if any(job.step in LOST for job in its_jobs):
@@ -108,7 +110,7 @@ class Sender:
             listed = self._again.look(submission, waiting, listed, is_new=is_new)
             self._awake_at = awake()
             waiting = [job for job in self._at(submission, *steps) if job.key in keys]
-            before = before if [job.key for job in waiting] == keys else None
+            before = self._unless_elsewhere(submission, listed)
         room = 0 if listed is None else self._pending.room_beside(listed.reports.values())
         parts = {part.part: part for part in self._ledger.parts(submission.submission_id)} if waiting else {}
         while wave := _fitting(waiting, room):
@@ -124,6 +126,19 @@ class Sender:
             room, waiting, before = left, waiting[len(wave) :], None
         if waiting and not held_only:
             self._ledger.hold(submission.submission_id, "waits for room under the pending limit")
+
+    def _unless_elsewhere(self, submission: Submission, listed: Listing) -> Listing | None:
+        """Return `listed` where another home may still be quicker: the API has taken no job of the submission.
+
+        It may have waited here for long, or been refused. Raises OvertakenError where another home has jobs of the same
+        content already.
+        """
+        jobs = self._ledger.jobs(submission.submission_id)
+        if Tags.from_metadata(submission.metadata).forced or not all(job.step in UNTAKEN for job in jobs):
+            return None
+        if found_elsewhere(self._context, submission.identity, listed):
+            raise OvertakenError
+        return listed
 
     def _may_go_on(self, submission: Submission, waiting: Sequence[Job]) -> bool:
         """Tell, at the cost of one short list, whether jobs that wait for room have any.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.access import check_account
 from duckdb_mistral.batches.adopt import adopted, found_elsewhere
+from duckdb_mistral.batches.give_way import forget_untaken, plan_of
 from duckdb_mistral.batches.late import ask_anew
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.refresh import refresh
 from duckdb_mistral.batches.reuse import are_answered, divide
 from duckdb_mistral.batches.reuse_files import forget
 from duckdb_mistral.batches.send import Sender
-from duckdb_mistral.batches.spools import mark_recorded, unmark
 from duckdb_mistral.batches.supply import lacking, put_keys, supply
 from duckdb_mistral.batches.turns import OvertakenError
 from duckdb_mistral.errors import ApiError
@@ -135,18 +134,25 @@ class Submitter:
 
     def resume(self, submission: Submission) -> list[tuple[Job, bool]]:
         """Create what is not created yet, once whoever is at it has finished; return the jobs as `submit` does."""
-        with self._context.locks.waiting(submission.submission_id):
-            return self._advance(submission)
+        return self._resume(plan_of(submission), submission, None)
 
     def _resume(self, plan: Plan, submission: Submission, listed: Listing | None) -> list[tuple[Job, bool]]:
-        """Resume a submission, or take over what another home has created since `listed` in its place."""
+        """Resume a submission, or take over what another home has created in its place."""
         with self._context.locks.waiting(submission.submission_id):
+            rows = self._advance_or_forget(submission, listed if self._is_unsent(submission) else None)
+        return self._taken_over(plan, submission.identity) if rows is None else rows
+
+    def _advance_or_forget(
+        self, submission: Submission, listed: Listing | None, *, is_new: bool = False
+    ) -> list[tuple[Job, bool]] | None:
+        """Return what `_advance` does; None where another home was quicker, and the submission is forgotten."""
+        while True:
             try:
-                return self._advance(submission, listed if self._is_unsent(submission) else None)
+                return self._advance(submission, listed, is_new=is_new)
             except OvertakenError:
-                if not self._forget(submission):
-                    return self._advance(submission)
-        return self._taken_over(plan, submission.identity)
+                if forget_untaken(self._context, submission):
+                    return None
+                listed = None  # another machine has sent some of it meanwhile
 
     def _is_unsent(self, submission: Submission) -> bool:
         """Tell whether no create of a submission has left so far: a killed process had come to its uploads at most."""
@@ -174,18 +180,7 @@ class Submitter:
 
     def _forget_unsent(self, submission: Submission) -> bool:
         with self._context.locks.waiting(submission.submission_id):
-            return self._is_unsent(submission) and self._forget(submission)
-
-    def _forget(self, submission: Submission) -> bool:
-        """Forget a submission that others take the place of, and its requests; False where anything was sent."""
-        directory = self._context.home.spool(submission.submission_id)
-        unmark(directory)  # first: a directory with a mark that the ledger does not know tells of a lost ledger
-        if not self._ledger.forget(submission.submission_id):
-            mark_recorded(self._context.home, submission)
-            return False
-        shutil.rmtree(directory, ignore_errors=True)
-        forget(self._context.home, submission.submission_id)
-        return True
+            return self._is_unsent(submission) and forget_untaken(self._context, submission)
 
     def _taken_over(self, plan: Plan, identity: str) -> list[tuple[Job, bool]]:
         """Return the jobs of the same content that another process was quicker with, or another home."""
@@ -266,17 +261,16 @@ class Submitter:
                 if parts:
                     spool.keep()
                 failpoint("after-intent")
-                try:
-                    return self._advance(submission, listed, is_new=True)
-                except OvertakenError:
-                    if not self._forget(submission):
-                        return self._advance(submission)
+                rows = self._advance_or_forget(submission, listed, is_new=True)
+                if rows is not None:
+                    return rows
         return self._taken_over(plan, identity)
 
     def _planned(self, plan: Plan, identity: str, spool: Spool, reused: Reused | None) -> tuple[Submission, list[Part]]:
         submission_id = spool.directory.name
         # What is known by files here alone is told with the jobs, so that nobody else takes these for the whole.
         files = Tags() if reused is None else Tags(copies=reused.copies, answered=reused.found)
+        files = replace(files, forced=plan.force)
         parts = [
             Part(
                 submission_id=submission_id,

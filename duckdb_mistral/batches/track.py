@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.batches.access import check_account
-from duckdb_mistral.batches.describe import not_known
+from duckdb_mistral.batches.describe import not_known, replaced
+from duckdb_mistral.batches.give_way import give_way
 from duckdb_mistral.batches.lookup import find, reread
 from duckdb_mistral.batches.refresh import Refreshed, refresh
 from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.batches.supply import elsewhere, lacking
+from duckdb_mistral.batches.turns import OvertakenError
 from duckdb_mistral.errors import (
     ApiError,
     ArgumentError,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from duckdb_mistral.batches.context import Context
-    from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.jobs.job import Job, Submission
 
 #: Steps that a status or a wait tries to advance.
 MOVING = (*LOST, Step.HELD)
@@ -45,6 +47,16 @@ class PolledAll(Refreshed):
 
     #: Why submissions do not go on, by their ids.
     reasons: Mapping[str | None, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """What came of advancing submissions, by their ids."""
+
+    #: Why they do not go on.
+    reasons: dict[str | None, str] = field(default_factory=dict)
+    #: Those that were taken over in their place, where another home was quicker.
+    successors: dict[str | None, str] = field(default_factory=dict)
 
 
 def status(context: Context, identifier: str | None = None) -> Polled:
@@ -105,8 +117,12 @@ def poll(
             jobs = find(context, identifier) if identifier is not None else context.ledger.jobs()
         if not context.ledger.writable:  # what the API says could not be written down
             return Polled(jobs=list(jobs))
-        refreshed, reasons = _moved_on(context, jobs, all_told=identifier is not None, ask=ask, beside=beside)
-        found = _as_told(context, jobs, refreshed, reasons)
+        refreshed, moved = _moved_on(context, jobs, all_told=identifier is not None, ask=ask, beside=beside)
+        if identifier in moved.successors:
+            raise replaced(identifier, moved.successors[identifier])
+        if moved.successors:
+            jobs = find(context, identifier) if identifier is not None else context.ledger.jobs()
+        found = _as_told(context, jobs, refreshed, moved.reasons)
     return Polled(jobs=found, gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told)
 
 
@@ -115,22 +131,22 @@ def poll_all(context: Context) -> PolledAll:
     if not context.ledger.writable:
         return PolledAll()
     with context.ledger.kept_open():
-        refreshed, reasons = _moved_on(context, context.ledger.unsettled_jobs(MOVING), all_told=False)
-    return PolledAll(gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told, reasons=reasons)
+        refreshed, moved = _moved_on(context, context.ledger.unsettled_jobs(MOVING), all_told=False)
+    return PolledAll(gone=refreshed.gone, trouble=refreshed.trouble, told=refreshed.told, reasons=moved.reasons)
 
 
 def _moved_on(
     context: Context, jobs: Iterable[Job], *, all_told: bool, ask: bool = True, beside: Iterable[Job] = ()
-) -> tuple[Refreshed, Mapping[str | None, str]]:
-    """Advance the jobs that are at the server of these settings, and ask for them; return why some do not go on."""
+) -> tuple[Refreshed, Moved]:
+    """Advance the jobs that are at the server of these settings, and ask for them; return what came of both."""
     here = [job for job in jobs if job.server_url == context.settings.server_url]
-    reasons = _advance(context, here, all_told=all_told)
+    moved = _advance(context, here, all_told=all_told)
     if any(job.step in MOVING for job in here):
         here = reread(context, here)
     if not ask:
-        return Refreshed(), reasons
+        return Refreshed(), moved
     there = context.settings.server_url
-    return refresh(context, here, beside=(job for job in beside if job.server_url == there)), reasons
+    return refresh(context, here, beside=(job for job in beside if job.server_url == there)), moved
 
 
 def _as_told(
@@ -162,13 +178,14 @@ def unsent(context: Context, jobs: Iterable[Job]) -> list[Job]:
     return found
 
 
-def _advance(context: Context, jobs: Iterable[Job], *, all_told: bool) -> dict[str | None, str]:
+def _advance(context: Context, jobs: Iterable[Job], *, all_told: bool) -> Moved:
     """Create what waits for room, and look for what was lost, unless another process is at it.
 
     What the API does not take now is tried again by the next call; a refused key raises at once, and with
-    `all_told` also what stands in a submission's way for longer. Returns why submissions do not go on.
+    `all_told` also what stands in a submission's way for longer.
     """
-    reasons: dict[str | None, str] = {}
+    moved = Moved()
+    reasons = moved.reasons
     waiting = dict.fromkeys(job.submission_id for job in jobs if job.submission_id and job.step in MOVING)
     for submission_id in waiting:
         submission = context.ledger.submission(submission_id)
@@ -177,8 +194,10 @@ def _advance(context: Context, jobs: Iterable[Job], *, all_told: bool) -> dict[s
                 continue
             try:
                 check_account(context, submission)
-                Sender(context).advance(submission, held_only=True)
-                if lacking(context, submission):
+                successor = _sent_or_replaced(context, submission)
+                if successor is not None:
+                    moved.successors[submission_id] = successor.submission_id
+                elif lacking(context, submission):
                     reasons[submission_id] = elsewhere(context)
             except AuthenticationError:
                 raise
@@ -188,4 +207,13 @@ def _advance(context: Context, jobs: Iterable[Job], *, all_told: bool) -> dict[s
                 if all_told:
                     raise
                 reasons[submission_id] = str(error)
-    return reasons
+    return moved
+
+
+def _sent_or_replaced(context: Context, submission: Submission) -> Submission | None:
+    """Create what waits for room; return what was taken over in its place if another home was quicker."""
+    try:
+        Sender(context).advance(submission, held_only=True)
+    except OvertakenError:
+        return give_way(context, submission)
+    return None

@@ -37,6 +37,8 @@ class Step(StrEnum):
 
 #: Whether the API has such a job is not known.
 LOST = (Step.SENDING, Step.GIVEN_UP)
+#: Where all jobs of a submission stand of which the API has taken none.
+UNTAKEN = (Step.PLANNED, Step.HELD, Step.ANSWERED)
 
 ARROWS = {
     Step.PLANNED: frozenset({Step.SENDING, Step.HELD, Step.DROPPED, Step.PLANNED}),

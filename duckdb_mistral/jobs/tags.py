@@ -20,8 +20,9 @@ _RETRY_OF = "duckdb_mistral_retry_of"
 _MODELS = "duckdb_mistral_models"
 _COPIES = "duckdb_mistral_copies"
 _ANSWERED = "duckdb_mistral_answered"
+_FORCED = "duckdb_mistral_forced"
 #: The keys that nobody else may use.
-KEYS = frozenset({_SUBMISSION, _PLACE, _IDENTITY, _JOBS, _RETRY_OF, _MODELS, _COPIES, _ANSWERED})
+KEYS = frozenset({_SUBMISSION, _PLACE, _IDENTITY, _JOBS, _RETRY_OF, _MODELS, _COPIES, _ANSWERED, _FORCED})
 #: The values of these are ids and hashes, of small letters.
 _HASHED = frozenset({_SUBMISSION, _IDENTITY, _RETRY_OF})
 #: They go into file names.
@@ -53,6 +54,8 @@ class Tags:
     copies: int = 0
     #: How many of its rows were answered before: the answers lie under `home` alone.
     answered: int = 0
+    #: Whether somebody asked for it with `force`: it does not give way to the same content.
+    forced: bool = False
 
     @classmethod
     def from_metadata(cls, metadata: Iterable[tuple[str, str]]) -> Tags:
@@ -69,6 +72,7 @@ class Tags:
             models=_models(told.get(_MODELS)),
             copies=_number(told.get(_COPIES)),
             answered=_number(told.get(_ANSWERED)),
+            forced=_FORCED in told,
         )
 
     def to_metadata(self) -> dict[str, str]:
@@ -77,6 +81,7 @@ class Tags:
         told = {
             _COPIES: str(self.copies or ""),
             _ANSWERED: str(self.answered or ""),
+            _FORCED: "1" if self.forced else None,
             _SUBMISSION: self.submission_id,
             _PLACE: self.place,
             _IDENTITY: self.identity,

@@ -156,7 +156,7 @@ class Ledger(LedgerReader):
         self.database.transact(lambda connection: retire(connection, submission_id))
 
     def forget(self, submission_id: str) -> bool:
-        """Forget a submission of which nothing was sent; False, and it stays, where anything was."""
+        """Forget a submission none of whose jobs the API has; False, and it stays, where it may have one."""
         return self.database.transact(lambda connection: forget(connection, submission_id, noted=self.shared))
 
     def set_account(self, submission_id: str, account: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from duckdb_mistral.jobs.job import ARROWS, LOST, Step
+from duckdb_mistral.jobs.job import ARROWS, LOST, UNTAKEN, Step
 from duckdb_mistral.state.tables import FORGOTTEN, jobs, meta, parts, submissions
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ def retire(connection: sa.Connection, submission_id: str) -> None:
 
 
 def forget(connection: sa.Connection, submission_id: str, *, noted: bool) -> bool:
-    """Forget a submission of which nothing was sent; return False, and change nothing, where anything was.
+    """Forget a submission none of whose jobs the API has; return False, and change nothing, where it may have one.
 
     Where that is `noted`, the home that its requests lie under does not take the ledger for one that was lost.
     """
     its = jobs.c.submission_id == submission_id
     # Whoever is about to send one is waited for, or finds it gone.
     found = connection.execute(sa.select(jobs.c.step).where(its).order_by(jobs.c.key).with_for_update())
-    if not {Step(row.step) for row in found} <= {Step.PLANNED, Step.ANSWERED}:
+    if not {Step(row.step) for row in found} <= set(UNTAKEN):
         return False
     connection.execute(jobs.delete().where(its))
     connection.execute(parts.delete().where(parts.c.submission_id == submission_id))

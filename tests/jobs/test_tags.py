@@ -18,6 +18,7 @@ TAGS = Tags(
     models=("mistral-small-latest", "ministral-3b-latest"),
     copies=3,
     answered=1,
+    forced=True,
 )
 
 
@@ -26,6 +27,7 @@ def test_metadata_is_a_format() -> None:
     assert TAGS.to_metadata() == {
         "duckdb_mistral_copies": "3",
         "duckdb_mistral_answered": "1",
+        "duckdb_mistral_forced": "1",
         "duckdb_mistral_submission": "5ab",
         "duckdb_mistral_part": "2 mistral-small-latest",
         "duckdb_mistral_identity": "1dentity",
