@@ -41,9 +41,7 @@ def give_way(context: Context, submission: Submission) -> Submission | None:
     The caller holds the submission's lock. Raises OutcomeUnknownError while the other home has not created all of
     them; the submission stays until then.
     """
-    whole = whole_elsewhere(
-        context, submission.identity, read(context.client), submission.models, patient=False
-    )
+    whole = whole_elsewhere(context, submission.identity, read(context.client), submission.models, patient=False)
     if not whole or not forget_untaken(context, submission):
         return None
     return restored(context, plan_of(submission), submission.identity, whole)

@@ -11,6 +11,7 @@ import pytest
 from batches.in_parts import CREATE, in_parts, submitted_parts
 from support import answered, connect, make_staging, rows, submitted, wait_at_the_server
 
+from duckdb_mistral.batches import turns
 from duckdb_mistral.emulator import Emulator
 
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 STATUS = "SELECT DISTINCT submission_id FROM mistral_batch_status()"
 QUICK = {"deadline_seconds": 3, "reconcile_seconds": 0.2}
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait for a home that has uploaded and was refused."""
+    monkeypatch.setattr(turns, "CLAIM_SECONDS", 0.0)
 
 
 def pay_elsewhere(emulator: Emulator, home: Path, **settings: Any) -> list[str]:
