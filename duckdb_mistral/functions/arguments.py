@@ -194,9 +194,9 @@ def timeout_seconds(text: str | None) -> float | None:
         seconds = float(text)
     except ValueError:  # an INTERVAL, true
         seconds = math.nan
-    if not seconds >= 0:
+    if math.isnan(seconds):
         raise ArgumentError(f"timeout_seconds must be a number of seconds, such as 300, but is {_shown(text)}.")
-    return seconds
+    return max(seconds, 0.0)
 
 
 def boolean(name: str, value: Any) -> bool:

@@ -13,6 +13,7 @@ from batches.in_parts import CREATE, in_parts, submit_and_lose
 from support import answered, asked_for_money, connect, make_staging, rows, settings_of
 
 from duckdb_mistral.batches.context import Context
+from duckdb_mistral.jobs.job import Step
 from duckdb_mistral.settings import Settings
 from duckdb_mistral.state.home import Home
 from duckdb_mistral.state.ledger import Ledger
@@ -77,7 +78,8 @@ def test_refusal_with_odd_words(status: int, body: str, emulator: Emulator, home
         else:
             with pytest.raises(duckdb.Error, match=f"HTTP {status}: "):
                 con.execute("FROM mistral_batch_submit('staging')")
-        assert Context(Settings.resolve(settings_of(emulator, home))).ledger.jobs()[0].sent_at is None
+        (job,) = Context(Settings.resolve(settings_of(emulator, home))).ledger.jobs()
+        assert job.step is (Step.HELD if status == 429 else Step.PLANNED)
         con.execute("FROM mistral_batch_submit('staging')")
     assert emulator.witness()["creates_received"] == 1
 
