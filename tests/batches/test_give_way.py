@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -61,6 +62,7 @@ def test_statement_after_a_refusal(rule: dict[str, Any], emulator: Emulator, hom
             con.execute("FROM mistral_batch_submit('staging')")
         emulator.faults()
         theirs = pay_elsewhere(emulator, home)
+        time.sleep(1)  # a lost create is looked for until reconcile_seconds have passed
         check_taken_over(con, emulator, theirs)
     assert not list((home / "spool").iterdir())
 
