@@ -73,7 +73,7 @@ class Story:
             lambda: rows(
                 self.con,
                 "SELECT w.* FROM (SELECT DISTINCT submission_id AS id FROM mistral_batch_status()) s, "
-                "LATERAL (FROM mistral_batch_wait(s.id, timeout_seconds := 30)) w",
+                "LATERAL (FROM mistral_batch_wait(s.id, timeout_seconds := 60)) w",
             )
         )
 
@@ -81,11 +81,11 @@ class Story:
         """Read all results."""
         return self._told(lambda: rows(self.con, f"FROM mistral_batch_results({arguments}) ORDER BY custom_id"))
 
-    def go_on(self, seconds: float = 30.0) -> list[dict[str, Any]]:
+    def go_on(self, seconds: float = 60.0) -> list[dict[str, Any]]:
         """Do what a user does who reads the sentences: the same statements again, until all answers are there."""
         return self._again(lambda: (self.submit(), self.wait(), self.results())[-1], seconds)
 
-    def read_on(self, seconds: float = 30.0) -> list[dict[str, Any]]:
+    def read_on(self, seconds: float = 60.0) -> list[dict[str, Any]]:
         """Read all results, again where a server was too slow; nothing is submitted."""
         return self._again(self.results, seconds)
 
