@@ -73,7 +73,7 @@ class Story:
             lambda: rows(
                 self.con,
                 "SELECT w.* FROM (SELECT DISTINCT submission_id AS id FROM mistral_batch_status()) s, "
-                "LATERAL (FROM mistral_batch_wait(s.id, timeout_seconds := 60)) w",
+                "LATERAL (FROM mistral_batch_wait(s.id, timeout_seconds := 30)) w",
             )
         )
 
