@@ -152,7 +152,7 @@ class Submitter:
             except OvertakenError:
                 if forget_untaken(self._context, submission):
                     return None
-                listed = None  # another machine has sent some of it meanwhile
+                listed, is_new = None, False  # another machine has sent some of it meanwhile
 
     def _is_unsent(self, submission: Submission) -> bool:
         """Tell whether no create of a submission has left so far: a killed process had come to its uploads at most."""
