@@ -35,14 +35,14 @@ def count_rows(engine: duckdb.DuckDBPyConnection, files: Sequence[Path], conditi
 
 
 def union_of(generations: Sequence[Sequence[Path]], columns: str) -> str:
-    """Return a SELECT of results files, each custom_id from the latest generation that sent it."""
+    """Return a SELECT of results files, each custom_id from the latest generation that has its answer, if any."""
     first, *retries = generations
     if not retries:
         return template("results").substitute(columns=columns, rows=kept_rows(first))
     numbered = " UNION ALL ".join(
         f"SELECT *, {number} AS generation FROM {kept_rows(files)}" for number, files in enumerate(retries)
     )
-    return template("retried_results").substitute(columns=columns, rows=kept_rows(first), retries=numbered)
+    return template("retried_results").substitute(columns=columns, rows=kept_rows(first), retries=numbered, left=LEFT)
 
 
 def spool_left(requests: Sequence[Path], generations: Sequence[Sequence[Path]], spool: Spool) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ import pytest
 from duckdb_mistral.duck import jsonl
 from duckdb_mistral.requests.spool import Spool
 from duckdb_mistral.results.columns import COLUMNS
-from duckdb_mistral.results.generations import spool_left
+from duckdb_mistral.results.generations import spool_left, union_of
+from duckdb_mistral.results.responses import register_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +68,38 @@ def test_what_is_left_has_one_fingerprint(tmp_path: Path, results: Path) -> None
 def test_nothing_is_left(tmp_path: Path, results: Path) -> None:
     """Where every request has its answer, there is no fingerprint and no line."""
     assert left(tmp_path, "nothing", [request_of(IDS[0])], results) == (None, [])
+
+
+OUTCOMES = ("ok", "truncated", "error", "missing")
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_an_answer_counts_whenever_it_came(tmp_path: Path, count: int) -> None:
+    """Of all generations the latest that has an answer counts or, where none has, the latest; each id comes once."""
+    told = list(itertools.product((None, *OUTCOMES), repeat=count))
+    files = [[tmp_path / f"{number}.parquet"] for number in range(count)]
+    with duckdb.connect() as con:
+        nulls = ", ".join(
+            f"NULL::{kind} AS {name}"
+            for name, kind in COLUMNS.items()
+            if name not in ("custom_id", "outcome", "content")
+        )
+        for number, (path,) in enumerate(files):
+            con.execute("CREATE OR REPLACE TABLE one (custom_id VARCHAR, outcome VARCHAR, content VARCHAR)")
+            con.executemany(
+                "INSERT INTO one VALUES (?, ?, ?)",
+                [(f"id {key}", one[number], str(number)) for key, one in enumerate(told) if one[number] is not None],
+            )
+            con.execute(f"COPY (SELECT *, {nulls} FROM one) TO '{path}' (FORMAT parquet)")
+        register_lines(con)
+        found = con.execute(union_of(files, "custom_id, outcome, content")).fetchall()
+    expected = []
+    for key, one in enumerate(told):
+        there = [(outcome in ("ok", "truncated"), number) for number, outcome in enumerate(one) if outcome is not None]
+        if there:
+            _, number = max(there)
+            expected.append((f"id {key}", one[number], str(number)))
+    assert sorted(found) == sorted(expected)
 
 
 def test_lines_longer_than_a_batch(tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
