@@ -59,6 +59,7 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
         plan=literal(arguments.plan.to_json()),
         known_columns=requests.known_columns,
         given=qualified(requests.given),
+        options=qualified(requests.options),
         problem=qualified(requests.problem),
         body=qualified(requests.body),
         line=qualified(request_line()),

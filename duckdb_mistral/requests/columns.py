@@ -9,7 +9,7 @@ from duckdb_mistral.api.endpoints import CONVERSATIONS, OUTPUT_FIELDS, Endpoint
 from duckdb_mistral.duck.qualifying import call
 from duckdb_mistral.duck.quoting import identifier, literal
 from duckdb_mistral.errors import ArgumentError
-from duckdb_mistral.requests.content import ANY_JSON, body_text, content_members, filled, given, value
+from duckdb_mistral.requests.content import READ_AS_JSON, body_text, content_members, filled, given, option
 from duckdb_mistral.requests.spelling import misspelt
 from duckdb_mistral.runtime.json_text import as_json, given_json
 
@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 _NOT_JSON = "typeof(:x) = 'VARCHAR' AND NOT json_valid(:x::VARCHAR)"
 # DuckDB reads and writes numbers that JSON does not have: the text is all else that JSON is made of, or it has one.
 _TEXT = "CASE WHEN typeof(:x) = 'VARCHAR' THEN :x::VARCHAR ELSE to_json(:x)::VARCHAR END"
-_NOT_FINITE = (
-    f'NOT regexp_full_match({_TEXT}, \'(?s)(null|true|false|[-+0-9.eE{{}}\\[\\]:,\\s]|"([^"\\\\]|\\\\.)*")*\')'
-)
+_FINITE = '\'(?s)(null|true|false|[-+0-9.eE{}\\[\\]:,\\s]|"([^"\\\\]|\\\\.)*")*\''
+_NOT_FINITE = f"NOT regexp_full_match({_TEXT}, {_FINITE})"
 # A field that takes strings does not read text as JSON, so only types that contain numbers are checked.
 _NUMBERS_NOT_FINITE = f"regexp_matches(typeof(:x), 'FLOAT|DOUBLE|JSON|VARIANT') AND {_NOT_FINITE}"
 
 
 class RequestColumns:
-    """The SQL of one submission's requests: `known_columns`, `problem` and `body`, as text for the templates."""
+    """The SQL of one submission's requests, as text for the templates.
+
+    DuckDB takes the columns that it knows (`known_columns`) as a request takes them (`given`), joins the options
+    (`options`), and of both makes `problem` and `body`. An option is written once, for there are many: planning them
+    is most of what a small submission costs.
+    """
 
     def __init__(
         self, endpoint: Endpoint, *, system: str | None, params: Mapping[str, Any], declared: bool = False
@@ -40,7 +44,6 @@ class RequestColumns:
         """
         _check_params(endpoint, params)
         self._endpoint = endpoint
-        self._system = system
         self._output_field = OUTPUT_FIELDS.get(endpoint.path) if declared else None
         self._params = {
             _field(endpoint, name): _parsed(endpoint, name, value)
@@ -48,6 +51,8 @@ class RequestColumns:
             if value is not None
         }
         self._names = tuple(dict.fromkeys((*endpoint.own_columns, *endpoint.option_fields)))
+        self._content = content_members(endpoint, system)
+        self._options = [name for name in endpoint.option_fields if name not in self._content]
 
     @property
     def known_columns(self) -> str:
@@ -56,18 +61,27 @@ class RequestColumns:
 
     @property
     def given(self) -> str:
-        """The columns that a request is made of, as they are taken: a JSON null is NULL."""
-        names = [name for name in self._endpoint.own_columns if name != "body"]  # a JSON null is refused there
-        return ", ".join(f"{given(name)} AS {identifier(name)}" for name in names)
+        """The same columns as a request takes them: a JSON null is NULL; an option is JSON text."""
+        taken = {name: given(name) for name in self._endpoint.own_columns if name != "body"}  # a JSON null is refused
+        taken |= {name: option(self._endpoint, name) for name in self._options}
+        return ", ".join(f"{taken.get(name, identifier(name))} AS {identifier(name)}" for name in self._names)
+
+    @property
+    def options(self) -> str:
+        """Whether a row has options (`has_options`), and the members that they fill, each after a comma (`options`)."""
+        has_options = _any_given(self._endpoint.option_fields)
+        members = f"concat({', '.join(self._member(name, identifier(name), ',') for name in self._options) or 'NULL'})"
+        if not any(name in self._params for name in self._options):
+            members = f"CASE WHEN {has_options} THEN {members} END"  # most rows have none
+        return f"{has_options} AS has_options, {members} AS options"
 
     @property
     def body(self) -> str:
         """The request body of a row, as JSON text."""
-        content = content_members(self._endpoint, self._system)
         pieces = [
             "'{'",
-            self._content(content),
-            *self._options([name for name in self._endpoint.option_fields if name not in content]),
+            self._content_text(),
+            "options",
             *(
                 literal(f",{json.dumps(name)}:{as_json(given)}")
                 for name, given in self._params.items()
@@ -83,14 +97,13 @@ class RequestColumns:
     @property
     def problem(self) -> str:
         """What is wrong with a row, in words, or NULL."""
-        options = self._endpoint.option_fields
         content = self._endpoint.content_columns
-        beside = (*(("system",) if self._endpoint.takes_system else ()), *options)
+        beside = "system IS NOT NULL OR has_options" if self._endpoint.takes_system else "has_options"
         cases = [
-            *self._nothing_wrong(content, options),
+            *self._nothing_wrong(content),
             ("custom_id IS NULL", "no custom_id"),
             (f"body IS NOT NULL AND ({_any_given(content)})", f"both body and {content[0]}"),
-            (f"body IS NOT NULL AND ({_any_given(beside)})", "a body beside other fields of the request"),
+            (f"body IS NOT NULL AND ({beside})", "a body beside other fields of the request"),
             (
                 f"body IS NOT NULL AND coalesce(json_type({_safe_json('body')}), '') <> 'OBJECT'",
                 f"a body that is not a JSON object (text belongs in {content[0]})",
@@ -103,28 +116,49 @@ class RequestColumns:
             (f"body IS NULL AND NOT ({_any_given(content)})", f"no {content[0]}"),
             *(case for name in content for case in self._content_problems(name)),
         ]
-        values = [name for name in options if "string" not in self._endpoint.fields[name]]
-        cases += [(filled(_NOT_JSON, name), f"{_article(name)} {name} that is not JSON") for name in values]
-        read_as_json = ("body", *(name for name in content if self._types(name) == {"array"}), *values)
-        cases += [
+        read_as_json = ("body", *(name for name in content if self._types(name) == {"array"}))
+        written = (*content, *(name for name in self._endpoint.option_fields if name not in self._options))
+        not_finite = [
             (f"{_given(name)} AND {condition}", f"a number in {name} that is NaN or infinite")
-            for name in dict.fromkeys((*read_as_json, *content, *options))
+            for name in dict.fromkeys((*read_as_json, *written))
             if name != "prompt"
             for condition in [filled(_NOT_FINITE if name in read_as_json else _NUMBERS_NOT_FINITE, name)]
         ]
+        whens = [
+            *(f"WHEN {condition} THEN {literal(words)}" for condition, words in cases),
+            *self._options_not_json(),
+            *(f"WHEN {condition} THEN {literal(words)}" for condition, words in not_finite),
+            *self._options_not_finite(),
+        ]
         if self._output_field is not None:
-            cases.append(
-                (_given(self._output_field), f"{_article(self._output_field)} {self._output_field} beside output")
-            )
-        whens = " ".join(f"WHEN {condition} THEN {literal(words)}" for condition, words in cases)
-        return f"CASE {whens} END"
+            words = f"{_article(self._output_field)} {self._output_field} beside output"
+            whens.append(f"WHEN {_given(self._output_field)} THEN {literal(words)}")
+        return f"CASE {' '.join(whens)} END"
 
-    def _nothing_wrong(self, content: Sequence[str], options: Sequence[str]) -> Iterator[tuple[str, None]]:
+    def _nothing_wrong(self, content: Sequence[str]) -> Iterator[tuple[str, None]]:
         """Yield the case that spares most rows all others: they have nothing but the text of their content."""
         usual, *others = content
         if not any(self._content_problems(usual)):
-            given = _any_given(("body", *others, *options))
+            given = f"{_any_given(('body', *others))} OR has_options"
             yield f"custom_id IS NOT NULL AND {_given(usual)} AND NOT ({given})", None
+
+    def _options_not_json(self) -> Iterator[str]:
+        """Yield the case of a row that has text in an option which takes JSON alone, and which that text is not."""
+        values = [name for name in self._options if "string" not in self._endpoint.fields[name]]
+        if values:
+            texts = ", ".join(map(identifier, values))
+            words = ", ".join(literal(f"{_article(name)} {name} that is not JSON") for name in values)
+            wrong = call("list_position", f"list_value({texts})", "''")
+            yield f"WHEN '' IN ({texts}) THEN {_nth(words, wrong)}"
+
+    def _options_not_finite(self) -> Iterator[str]:
+        """Yield the case of a row that has a number in its options which JSON does not have."""
+        if self._options:
+            texts = ", ".join(map(identifier, self._options))
+            words = ", ".join(literal(f"a number in {name} that is NaN or infinite") for name in self._options)
+            checked = f"list_transform(list_value({texts}), lambda text: regexp_full_match(text, {_FINITE}))"
+            wrong = call("list_position", checked, "false")
+            yield f"WHEN has_options AND NOT regexp_full_match(options, {_FINITE}) THEN {_nth(words, wrong)}"
 
     def _content_problems(self, name: str) -> Iterator[tuple[str, str]]:
         """Yield the possible problems with the value of one content column."""
@@ -153,26 +187,19 @@ class RequestColumns:
         """Return the JSON types that a content column may have."""
         return self._endpoint.fields.get(name, frozenset({"array"} if name == "messages" else {"string"}))
 
-    def _content(self, content: Mapping[str, tuple[str, ...]]) -> str:
+    def _content_text(self) -> str:
         """Return the members that the content columns fill, with commas between; every row sent has at least one."""
-        if len(content) == 1:
-            ((name, texts),) = content.items()
+        if len(self._content) == 1:
+            ((name, texts),) = self._content.items()
             return ", ".join((literal(json.dumps(name) + ":"), *texts))
-        return f"concat_ws(',', {', '.join(self._member(name, text, '') for name, (text,) in content.items())})"
-
-    def _options(self, names: Sequence[str]) -> Iterator[str]:
-        """Yield the members of the option fields, each after a comma; one check covers the many rows with none."""
-        members = ", ".join(self._member(name, value(self._endpoint, name), ",") for name in names)
-        if any(name in self._params for name in names):
-            yield members
-        elif names:
-            yield f"CASE WHEN {_any_given(names)} THEN concat({members}) END"
+        members = [self._member(name, f"({text})::VARCHAR", "") for name, (text,) in self._content.items()]
+        return f"concat_ws(',', {', '.join(members)})"
 
     def _member(self, name: str, text: str, before: str) -> str:
-        """Return a member of the body, NULL if the row leaves it out; `text` is the SQL of the row's own value."""
+        """Return a member of the body, NULL if the row leaves it out; `text` is the SQL of the row's own JSON text."""
         key = f"{before}{json.dumps(name)}:"
         # A JSON null leaves the member out, as NULL does.
-        member = call("||", literal(key), f"nullif(({text})::VARCHAR, 'null')")
+        member = call("||", literal(key), f"nullif({text}, 'null')")
         if name not in self._params:
             return member
         return f"coalesce({member}, {literal(key + as_json(self._params[name]))})"
@@ -204,10 +231,7 @@ def _parsed(endpoint: Endpoint, name: str, value: Any) -> Any:
 
 def _safe_json(name: str) -> str:
     """Return an expression for a column's JSON that is NULL, not an error, if its text is not JSON."""
-    return filled(
-        f"CASE WHEN typeof(:x) <> 'VARCHAR' THEN {ANY_JSON} WHEN json_valid(:x::VARCHAR) THEN :x::VARCHAR::JSON END",
-        name,
-    )
+    return filled(READ_AS_JSON, name)
 
 
 def _no_role(name: str) -> str:
@@ -222,6 +246,10 @@ def _no_role(name: str) -> str:
         f"CASE WHEN {kind} IN ('VARCHAR', 'JSON', 'VARIANT') OR starts_with({kind}, 'MAP(') THEN {unsaid} "
         f"ELSE NOT regexp_matches({kind}, '[( \"]role\"? ') END"
     )
+
+
+def _nth(texts: str, number: str) -> str:
+    return call("list_extract", f"list_value({texts})", number)
 
 
 def _given(name: str) -> str:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from duckdb_mistral.api.endpoints import Endpoint
 
 # A value as JSON text; DuckDB 1.5's to_json treats a VARIANT as text.
-ANY_JSON = "CASE WHEN typeof(:x) = 'VARIANT' THEN :x::JSON ELSE to_json(:x) END"
+_ANY_JSON = "CASE WHEN typeof(:x) = 'VARIANT' THEN :x::JSON ELSE to_json(:x) END"
+#: A value as JSON, NULL for text that is none: a cast reads text, and writes a value of any other type as to_json does.
+READ_AS_JSON = "TRY_CAST(:x AS JSON)"
 _STRING_OF_JSON = '"(?:[^"\\\\]|\\\\.)*"'
 # The same, without the fields of STRUCTs that are NULL: all STRUCTs of a list have the same fields, so a part of a
 # message that is a text has the image of its neighbour too. JSON that the caller has written stays as it is.
@@ -20,17 +22,19 @@ _WITHOUT_NULLS = (
     "CASE WHEN contains(typeof(:x), 'STRUCT(') AND NOT contains(typeof(:x), 'JSON') "
     "AND contains(to_json(:x)::VARCHAR, ':null') THEN regexp_replace(to_json(:x)::VARCHAR, "
     f"',{_STRING_OF_JSON}:null|{_STRING_OF_JSON}:null,?|({_STRING_OF_JSON})', '\\1', 'g')::JSON "
-    f"ELSE {ANY_JSON} END"
+    f"ELSE {_ANY_JSON} END"
 )
 # Text in a column is JSON if the field takes no strings; text that is not JSON becomes NULL, and the check of the rows
 # reports it.
-_JSON_ONLY = "CASE WHEN typeof(:x) = 'VARCHAR' THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE :any END"
+_JSON_ONLY = f"to_json({READ_AS_JSON})"
+_STRUCTS_ONLY = f"CASE WHEN typeof(:x) = 'VARCHAR' THEN {_JSON_ONLY} ELSE {_WITHOUT_NULLS} END"
 # A whole number is the same request whatever its type: pandas makes DOUBLE of integers if one is missing.
-_INTEGER = f"regexp_replace(({_JSON_ONLY})::VARCHAR, '[.]0$', '')"
+_INTEGER = f"regexp_replace({_JSON_ONLY}::VARCHAR, '[.]0$', '')"
 _STRING_OR_OBJECT = (
     "CASE WHEN typeof(:x) = 'VARCHAR' AND starts_with(:x::VARCHAR, '{') AND json_valid(:x::VARCHAR) "
     "THEN to_json(TRY_CAST(:x::VARCHAR AS JSON)) ELSE :any END"
 )
+_NO_NUMBER = "typeof(:x) IN ('FLOAT', 'DOUBLE') AND :x::VARCHAR IN ('nan', '-nan', 'inf', '-inf')"
 _STRING = "CASE WHEN typeof(:x) = 'JSON' THEN to_json(:x) ELSE to_json(:x::VARCHAR) END"
 _STRING_OR_LIST = (
     "CASE WHEN typeof(:x) IN ('JSON', 'VARIANT') OR regexp_matches(typeof(:x), '\\]$|^(STRUCT|MAP|UNION)\\(') "
@@ -111,11 +115,11 @@ def content_members(endpoint: Endpoint, system: str | None) -> dict[str, tuple[s
 def value(endpoint: Endpoint, name: str) -> str:
     """Return the SQL of a column's value as JSON text, of a type that the body field of that name takes."""
     types = endpoint.fields[name]
-    any_json = _WITHOUT_NULLS if name in STRUCTS else ANY_JSON
+    any_json = _WITHOUT_NULLS if name in STRUCTS else _ANY_JSON
     if types == {"integer"}:
         snippet = _INTEGER
     elif "string" not in types:
-        snippet = _JSON_ONLY
+        snippet = _STRUCTS_ONLY if name in STRUCTS else _JSON_ONLY
     elif types == {"string"}:
         snippet = _STRING
     elif types == {"array", "string"}:
@@ -127,12 +131,23 @@ def value(endpoint: Endpoint, name: str) -> str:
 
 def json_text(name: str) -> str:
     """Return the SQL of a column as JSON text; text in it counts as JSON."""
-    return filled(_JSON_ONLY.replace(":any", _WITHOUT_NULLS), name)
+    return filled(_STRUCTS_ONLY, name)
 
 
 def body_text() -> str:
     """Return the SQL of the column body as JSON text, as it is."""
-    return filled(_JSON_ONLY.replace(":any", ANY_JSON), "body")
+    return filled(_JSON_ONLY, "body")
+
+
+def option(endpoint: Endpoint, name: str) -> str:
+    """Return the SQL of an option field's column as JSON text: '' for text that is not JSON, NULL for none.
+
+    NaN and infinity are no text of a field that takes strings, but stay the numbers that a check of the rows finds.
+    """
+    text = f"({value(endpoint, name)})::VARCHAR"
+    if "string" in endpoint.fields[name]:
+        return f"CASE WHEN {filled(_NO_NUMBER, name)} THEN {identifier(name)}::VARCHAR ELSE {text} END"
+    return f"coalesce({text}, CASE WHEN {identifier(name)} IS NOT NULL THEN '' END)"
 
 
 @cache

@@ -21,15 +21,21 @@ FROM_JSON = (
 
 
 def request_of(select: str, endpoint: str = "chat/completions", **parameters: Any) -> tuple[str | None, Any]:
-    """Return the problem and the body of the one row of a SELECT, as DuckDB makes them."""
+    """Return the problem and the parsed body of the one row of a SELECT."""
+    problem, body = written(select, endpoint, **parameters)
+    return problem, None if problem else json.loads(body)
+
+
+def written(select: str, endpoint: str = "chat/completions", **parameters: Any) -> tuple[str | None, str]:
+    """Return the problem and the body of the one row of a SELECT, as DuckDB writes them."""
     columns = RequestColumns(endpoint_of(endpoint), system=None, params={})
     with duckdb.connect() as engine:
         ((problem, body),) = engine.execute(
-            f"SELECT {qualified(columns.problem)}, {qualified(columns.body)} FROM (SELECT * REPLACE ({columns.given}) "
-            f"FROM (SELECT {columns.known_columns} WHERE false UNION ALL BY NAME ({select})))",
+            f"SELECT {qualified(columns.problem)}, {qualified(columns.body)} FROM (SELECT *, {columns.options} FROM "
+            f"(SELECT {columns.given} FROM (SELECT {columns.known_columns} WHERE false UNION ALL BY NAME ({select}))))",
             parameters or None,
         ).fetchall()
-    return problem, None if problem else json.loads(body)
+    return problem, body
 
 
 @pytest.mark.parametrize(
@@ -126,12 +132,24 @@ def test_any_text_beside_nulls(texts: list[str]) -> None:
 )
 def test_whole_numbers(value: str, sent: str) -> None:
     """A whole number is the same request whatever its type; temperature, which is no integer, stays as it is."""
-    columns = RequestColumns(endpoint_of("chat/completions"), system=None, params={})
-    select = f"SELECT '1' AS custom_id, 'x' AS prompt, {value} AS max_tokens, 1::DOUBLE AS temperature"
-    with duckdb.connect() as engine:
-        found = engine.execute(
-            f"SELECT {columns.body} FROM (SELECT {columns.known_columns} WHERE false UNION ALL BY NAME ({select}))"
-        ).fetchone()
-    assert found is not None
-    assert f',"max_tokens":{sent}' in found[0]
-    assert '"temperature":1.0' in found[0]
+    problem, body = written(f"SELECT '1' AS custom_id, 'x' AS prompt, {value} AS max_tokens, 1::DOUBLE AS temperature")
+    assert problem is None
+    assert f',"max_tokens":{sent}' in body
+    assert '"temperature":1.0' in body
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ("'nan'::DOUBLE AS stop", "a number in stop that is NaN or infinite"),
+        ("'-inf'::FLOAT AS model, 1 AS top_p", "a number in model that is NaN or infinite"),
+        ("['nan'::DOUBLE] AS stop", "a number in stop that is NaN or infinite"),
+        ("{'a': 'inf'::DOUBLE} AS metadata, 'x' AS model", "a number in metadata that is NaN or infinite"),
+        ("'nan'::DOUBLE AS top_p, 'a: b' AS metadata", "a metadata that is not JSON"),
+        ("'' AS n, 'nope' AS metadata", "a metadata that is not JSON"),
+        ("'nan' AS model, '[1]' AS stop", None),
+    ],
+)
+def test_options_that_cannot_be_sent(columns: str, problem: str | None) -> None:
+    """The problem names the option that is not JSON, or else the one whose number JSON does not have."""
+    assert request_of(f"SELECT '1' AS custom_id, 'x' AS prompt, {columns}")[0] == problem
