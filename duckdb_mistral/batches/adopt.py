@@ -18,7 +18,7 @@ from duckdb_mistral.jobs.tags import counted
 from duckdb_mistral.state.names import REPAIR_LOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from duckdb_mistral.api.listing import Listing
     from duckdb_mistral.batches.context import Context
@@ -38,7 +38,7 @@ class Found:
     """A submission as the workspace knows it, with its jobs and those of its retries."""
 
     submission_id: str
-    jobs: tuple[JobReport, ...]
+    jobs: tuple[JobReport, ...] = ()
     retries: tuple[JobReport, ...]
 
     @property
@@ -133,26 +133,28 @@ def restored(context: Context, plan: Plan, identity: str, whole: Sequence[Found]
     return context.ledger.live_submission(identity)
 
 
-def _found(context: Context, identity: str, reports: Iterable[JobReport]) -> list[Found]:
-    """Return the submissions of an identity that the ledger does not know."""
-    by_id = {submission_id: tuple(jobs) for submission_id, jobs in by_submission(reports)}
-    return [
-        Found(submission_id=submission_id, jobs=jobs, retries=tuple(_retries(submission_id, by_id)))
-        for submission_id, jobs in by_id.items()
-        if jobs[0].tags.identity == identity and context.ledger.submission(submission_id) is None
-    ]
+def _found(context: Context, identity: str, reports: Iterable[JobReport]) -> Iterator[Found]:
+    """Yield the submissions of an identity that the ledger does not know."""
+    by_id = dict(by_submission(reports))
+    for submission_id, jobs in by_id.items():
+        if jobs[0].tags.identity == identity and context.ledger.submission(submission_id) is None:
+            ids = {submission_id, *(report.job_id for report in jobs)}
+            retries = retries_of(ids, {one: its_jobs for one, its_jobs in by_id.items() if one != submission_id})
+            yield Found(submission_id=submission_id, jobs=tuple(jobs), retries=tuple(retries))
 
 
-def _retries(submission_id: str, by_id: dict[str, tuple[JobReport, ...]]) -> list[JobReport]:
-    """Return the jobs that send again what a submission left, and those that do so for them in turn."""
+def retries_of(ids: Iterable[str | None], others: Mapping[str, Sequence[JobReport]]) -> list[JobReport]:
+    """Return the jobs that send again what these submissions and jobs left, and those that do so for them in turn.
+
+    `others` are the submissions that may do so, each with its jobs.
+    """
     found: list[JobReport] = []
-    wanted = {submission_id, *(report.job_id for report in by_id[submission_id])}
-    others = {one: jobs for one, jobs in by_id.items() if one != submission_id}
+    wanted, left = set(ids), dict(others)
     while True:
-        next_ones = [one for one, jobs in others.items() if jobs[0].tags.retry_of in wanted]
+        next_ones = [one for one, jobs in left.items() if jobs[0].tags.retry_of in wanted]
         if not next_ones:
             return found
         for one in next_ones:
-            jobs = others.pop(one)
+            jobs = left.pop(one)
             found += jobs
             wanted |= {one, *(report.job_id for report in jobs)}

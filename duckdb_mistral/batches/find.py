@@ -155,13 +155,13 @@ class Finder:
         `narrower` reads what narrower lists show beside `listed`, where those of this job alone are not enough.
         """
         file_id = files.get(job.part)
-        sought = Sought(tags=tags(submission, job), model=job.model, file_id=file_id, models=len(submission.models))
+        wanted = sought(submission, job, files)
         candidates = [file_id] if file_id else []
-        found = self._ours(job, sought.among(listed.told_of(submission.submission_id, candidates)))
+        found = self._ours(job, wanted.among(listed.told_of(submission.submission_id, candidates)))
         # That a list ends at a round number is no reason to read more for each part that was never sent.
         if not found and (listed.may_be_cut if job.was_sent else not listed.is_whole):
             listed = self._widened(listed, [job]) if narrower is None else narrower()
-            found = self._ours(job, sought.among(listed.told_of(submission.submission_id, candidates)))
+            found = self._ours(job, wanted.among(listed.told_of(submission.submission_id, candidates)))
         if len(found) > 1:
             ids = " and ".join(report.job_id for report in found)
             advice = "cancel all but one with mistral_batch_cancel, and run the statement again"
@@ -204,3 +204,9 @@ class Finder:
 def tags(submission: Submission, job: Job) -> Tags:
     """Return what a job tells by which it is found again."""
     return Tags(submission_id=submission.submission_id, place=place(job.part, job.model), identity=submission.identity)
+
+
+def sought(submission: Submission, job: Job, files: Files) -> Sought:
+    """Return what tells the job of a part among those of the workspace; `files` has the file of each part."""
+    file_id, models = files.get(job.part), len(submission.models)
+    return Sought(tags=tags(submission, job), model=job.model, file_id=file_id, models=models)

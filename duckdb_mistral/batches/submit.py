@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,18 +9,16 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.api.listing import read
 from duckdb_mistral.batches.access import check_account
 from duckdb_mistral.batches.adopt import adopted, found_elsewhere
+from duckdb_mistral.batches.anew import failed_as_a_whole, found_instead
 from duckdb_mistral.batches.give_way import forget_untaken, plan_of
-from duckdb_mistral.batches.late import ask_anew
-from duckdb_mistral.batches.lookup import find
-from duckdb_mistral.batches.refresh import refresh
+from duckdb_mistral.batches.intent import identity_of, planned
 from duckdb_mistral.batches.reuse import are_answered, divide
 from duckdb_mistral.batches.reuse_files import forget
 from duckdb_mistral.batches.send import Sender
 from duckdb_mistral.batches.supply import lacking, put_keys, supply
 from duckdb_mistral.batches.turns import OvertakenError
 from duckdb_mistral.errors import ApiError
-from duckdb_mistral.jobs.job import Job, Part, Step, Submission
-from duckdb_mistral.jobs.tags import Tags
+from duckdb_mistral.jobs.job import Job, Step, Submission
 from duckdb_mistral.requests.spool import SpooledPart
 from duckdb_mistral.runtime.failpoints import failpoint
 from duckdb_mistral.state.names import REUSE_LOCK
@@ -55,7 +51,7 @@ class Submitter:
         self._context.settings.required_key()
         spool.finish()
         with self._ledger.kept_open():
-            return self._submitted(plan, spool, self._identity(plan, fingerprint))
+            return self._submitted(plan, spool, identity_of(self._context, plan, fingerprint))
 
     def _submitted(self, plan: Plan, spool: Spool, identity: str) -> list[tuple[Job, bool]]:
         known, listed = self._ledger.live_submission(identity), None
@@ -65,7 +61,12 @@ class Submitter:
             listed = read(self._context.client)
             if known is None or self.forget_lost(known, listed) or self._gives_way(known, listed):
                 known = adopted(self._context, plan, identity, listed)
-        if known is not None and not self._to_be_sent_anew(known, force=plan.force):
+        stands = None if plan.force else known
+        if stands is not None and failed_as_a_whole(self._context, stands):
+            listed = read(self._context.client)
+            stands = found_instead(self._context, plan, stands, listed)
+        if stands is not None:
+            known = stands
             unsent = self._unsent(known)
             if unsent:
                 self._check_cost(plan, unsent)
@@ -109,8 +110,8 @@ class Submitter:
                 put_keys(self._context.home, fresh.finish())
                 self._retire(known)
                 return self._record(plan, identity, fresh, listed, reused)
-        # The other one submitted the same.
-        return self._taken_over(plan, identity)
+        # The other one submitted the same, and may not have come to send it.
+        return self._resume_rest(plan, identity, spool, None, live)
 
     def _resume_rest(
         self, plan: Plan, identity: str, spool: Spool, listed: Listing | None, known: Submission
@@ -207,35 +208,6 @@ class Submitter:
         ]
         return [part for part in parts if part.path.exists()]
 
-    def _identity(self, plan: Plan, fingerprint: str) -> str:
-        """Return a hash of everything that makes two submissions the same."""
-        said = {
-            "requests": fingerprint,
-            "models": sorted(plan.models),
-            "endpoint": plan.endpoint,
-            "timeout_hours": plan.timeout_hours,
-            "metadata": sorted(plan.metadata),
-            "output": plan.output,
-            "server_url": self._context.settings.server_url,
-            "retry_of": plan.retry_of,
-        }
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-    def _to_be_sent_anew(self, known: Submission, *, force: bool) -> bool:
-        """Tell whether a submission failed as a whole, its retries included, or has to give way."""
-        if force:
-            return True
-        with self._context.locks.waiting(known.submission_id):
-            check_account(self._context, known, take_over=True)
-            Sender(self._context).look_for_lost(known)
-            refresh(self._context, find(self._context, known.submission_id))
-            found = find(self._context, known.submission_id)
-            jobs = [job for job in found if job.step is not Step.ANSWERED]
-            if not found or not jobs or not all(job.ended_badly for job in jobs):
-                return not found
-            ask_anew(self._context, jobs)
-            return all(job.ended_badly for job in self._ledger.jobs_by_key([job.key for job in jobs]))
-
     def _retire(self, known: Submission | None) -> None:
         if known is None:
             return
@@ -249,7 +221,7 @@ class Submitter:
 
         Where another process was quicker with the same content, or another home, its jobs are returned.
         """
-        submission, parts = self._planned(plan, identity, spool, reused)
+        submission, parts = planned(self._context, plan, identity, spool, reused)
         with self._context.locks.waiting(submission.submission_id):
             failpoint("after-spool")
             answered = None
@@ -265,37 +237,6 @@ class Submitter:
                 if rows is not None:
                     return rows
         return self._taken_over(plan, identity)
-
-    def _planned(self, plan: Plan, identity: str, spool: Spool, reused: Reused | None) -> tuple[Submission, list[Part]]:
-        submission_id = spool.directory.name
-        # What is known by files here alone is told with the jobs, so that nobody else takes these for the whole.
-        files = Tags() if reused is None else Tags(copies=reused.copies, answered=reused.found)
-        files = replace(files, forced=plan.force)
-        parts = [
-            Part(
-                submission_id=submission_id,
-                part=part.part,
-                request_count=part.request_count,
-                input_bytes=part.input_bytes,
-            )
-            for part in spool.finish()
-        ]
-        submission = Submission(
-            submission_id=submission_id,
-            identity=identity,
-            server_url=self._context.settings.server_url,
-            account=self._context.client.account,
-            endpoint=plan.endpoint,
-            models=plan.models,
-            timeout_hours=plan.timeout_hours,
-            metadata=plan.metadata + tuple(files.to_metadata().items()),
-            request_count=sum(part.request_count for part in parts),
-            input_bytes=sum(part.input_bytes for part in parts),
-            created_at=self._ledger.now(),
-            output=plan.output,
-            retry_of=plan.retry_of,
-        )
-        return submission, parts
 
     def _advance(
         self, submission: Submission, listed: Listing | None = None, *, is_new: bool = False
