@@ -572,3 +572,28 @@ def test_the_same_at_once(tmp_path: Path, home: Path, monkeypatch: pytest.Monkey
         found = rows(con, f"SELECT submission_id, reused FROM mistral_batch_submit('staging', {REUSE})")
         assert found == [{"submission_id": first[0], "reused": True}]
         assert slow.witness()["creates_received"] == 1
+
+
+def test_the_same_at_once_refused_and_answered(emulator: Emulator, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement whose like was refused while its requests were built sends nothing that was answered since."""
+    from duckdb_mistral.batches.submit import Submitter
+
+    record_rest = Submitter._record_rest
+
+    with connect(emulator, home) as con, connect(emulator, home) as other:
+        for one in (con, other):
+            make_staging(one, 4)
+            make_staging(one, 6, "more")
+
+        def be_late(self: Submitter, *arguments: Any) -> Any:
+            monkeypatch.setattr(Submitter, "_record_rest", record_rest)
+            emulator.faults(CREATE | {"status": 402})
+            with pytest.raises(duckdb.Error, match="HTTP 402"):
+                submitted(other, arguments=REUSE)
+            answered(other, submitted(other, "more", REUSE))
+            return record_rest(self, *arguments)
+
+        monkeypatch.setattr(Submitter, "_record_rest", be_late)
+        found = answered(con, submitted(con, arguments=REUSE))
+    assert [(row["outcome"], row["reused"]) for row in found] == [("ok", True)] * 4
+    assert sent(emulator) == 6
