@@ -140,3 +140,18 @@ def test_older_submission_that_has_not_failed(slow: Emulator, home: Path) -> Non
         cancel_at_server(slow, *(row["job_id"] for row in rows(con, "FROM mistral_batch_status($id)", {"id": forced})))
         assert submitted_parts(con) == first
     assert slow.witness()["rows_accepted"] == 12
+
+
+def test_two_homes_and_reuse(slow: Emulator, home: Path) -> None:
+    """With reuse of requests too, the second home takes over what the first sent anew."""
+    statement = "FROM mistral_batch_submit('staging', reuse := 'requests') ORDER BY part"
+    with in_parts(slow, home, **QUICK) as con:
+        first = rows(con, statement)
+    shutil.copytree(home, home.with_name("other"))
+    cancel_at_server(slow, *(row["job_id"] for row in first))
+    with in_parts(slow, home, **QUICK) as con:
+        second = rows(con, statement)
+    with in_parts(slow, home.with_name("other"), **QUICK) as con:
+        third = rows(con, statement)
+    assert [row["job_id"] for row in third] == [row["job_id"] for row in second]
+    assert slow.witness()["rows_accepted"] == 12
