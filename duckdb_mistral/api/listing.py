@@ -23,6 +23,8 @@ PAGE_SIZE = 100
 REPEATS = 2
 #: How many times a list that lost rows between its pages is read; a job in any of the passes counts.
 PASSES = 3
+#: In the microseconds of a job's times, which are whole seconds.
+SECOND = 1_000_000
 #: The statuses that a list can be filtered by, to read it in pieces.
 TOLD = (*PENDING, *sorted(ENDED))
 
@@ -160,24 +162,42 @@ def read(workspace: Workspace) -> Listing:
             total = told or total
         listing = Listing(reports=reports, total=total)
         if listing.is_whole:
-            return listing
+            return listing if total or len(reports) < PAGE_SIZE else _continued(workspace, listing)
     # What was created during the last pass is counted by its later pages, and stands on its first one.
     return Listing(reports=reports | {report.job_id: report for report in newer(workspace, listing)}, total=total)
 
 
-def first_pages(workspace: Workspace, before: Listing) -> list[JobReport]:
-    """Return the jobs of the first pages, newest first, up to the first page of which a list knows every job."""
+def _continued(workspace: Workspace, listed: Listing) -> Listing:
+    """Return a list with what lies before its oldest job and after its newest, where a server shows that if asked.
+
+    One that tells no total may cut its list anywhere, and give the oldest jobs first whatever it is asked for. If
+    nothing is missing, that takes a page at each end.
+    """
+    newest = max(report.created_at or 0 for report in listed.reports.values())
+    for end in dict.fromkeys((0, newest)):
+        since = end
+        while fresh := newer(workspace, listed, oldest_first=True, created_after=max(0, since - SECOND)):
+            listed = Listing(reports={report.job_id: report for report in fresh} | dict(listed.reports))
+            since = max(report.created_at or 0 for report in fresh)
+    return listed
+
+
+def first_pages(workspace: Workspace, before: Listing, **options: Any) -> list[JobReport]:
+    """Return the jobs of the first pages, up to the first page of which a list knows every job.
+
+    They are the newest ones, unless `options` ask for others.
+    """
     found: list[JobReport] = []
-    for fresh, _ in workspace.pages():
+    for fresh, _ in workspace.pages(**options):
         found += fresh
         if all(report.job_id in before.reports for report in fresh):
             break
     return found
 
 
-def newer(workspace: Workspace, before: Listing) -> list[JobReport]:
-    """Return the jobs created since a list was read."""
-    return [report for report in first_pages(workspace, before) if report.job_id not in before.reports]
+def newer(workspace: Workspace, before: Listing, **options: Any) -> list[JobReport]:
+    """Return the jobs created since a list was read; with `options`, those of a narrower list that it lacks."""
+    return [report for report in first_pages(workspace, before, **options) if report.job_id not in before.reports]
 
 
 def widened(workspace: Workspace, listed: Listing, *, since: int, models: Iterable[str]) -> Listing:

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from duckdb_mistral.api.listing import PASSES, REPEATS, Listing, Sought, newer, probed, read, read_pages, widened
+from duckdb_mistral.api.listing import (
+    PASSES,
+    REPEATS,
+    SECOND,
+    Listing,
+    Sought,
+    newer,
+    probed,
+    read,
+    read_pages,
+    widened,
+)
 from duckdb_mistral.jobs.report import JobReport
 from duckdb_mistral.jobs.tags import Tags, place
 
@@ -56,7 +67,8 @@ def test_every_job_is_read(size: int, count: int, told: bool) -> None:
     listing = read(workspace)
     assert sorted(map(int, listing.reports)) == list(range(count))
     assert listing.is_whole
-    assert workspace.asked == -(-count // size) + 1
+    # A list of a page or more that tells no total is asked for once more, from its end.
+    assert workspace.asked == -(-count // size) + 1 + (count >= 100 and not told)
 
 
 def test_a_page_that_repeats_for_ever() -> None:
@@ -68,7 +80,7 @@ def test_a_page_that_repeats_for_ever() -> None:
     assert workspace.asked == PASSES * (1 + REPEATS) + 1
     untold = Pages(lambda _: (jobs(*range(100)), None))
     assert len(read(untold).reports) == 100
-    assert untold.asked == 1 + REPEATS
+    assert untold.asked == 1 + REPEATS + 1
 
 
 def test_a_page_that_repeats_once() -> None:
@@ -104,6 +116,47 @@ def test_a_list_that_is_cut() -> None:
     assert {report.job_id for report in probed(narrow, since=7, models=["m"])} == {"0", "1", "2"}
     assert narrow.options[:2] == [{"oldest_first": True, "created_after": 7}, {"model": "m"}]
     assert {"statuses": ["QUEUED"]} in narrow.options
+
+
+class Capped(Pages):
+    """A workspace that returns so many jobs of any list, a job made each second, and tells no total."""
+
+    def __init__(self, count: int, cap: int, *, sorts: bool, keeps_oldest: bool) -> None:
+        """Have `count` jobs; `sorts` tells whether the order that is asked for counts, or the oldest come first."""
+        self.made = [
+            JobReport(job_id=str(number), status="QUEUED", created_at=number * SECOND) for number in range(count)
+        ]
+        self.cap, self.sorts, self.keeps_oldest = cap, sorts, keeps_oldest
+        self.asked = 0
+
+    def pages(self, **options: Any) -> Iterator[tuple[list[JobReport], int | None]]:
+        """Yield the pages, of the oldest or the first jobs of the list."""
+        found = [report for report in self.made if (report.created_at or 0) >= (options.get("created_after") or 0)]
+        if self.keeps_oldest:
+            found = found[: self.cap]
+        if self.sorts and not options.get("oldest_first"):
+            found.reverse()
+        shown = found[: self.cap]
+
+        def page_of(number: int) -> tuple[Sequence[JobReport], int | None]:
+            self.asked += 1
+            return shown[number * 100 : (number + 1) * 100], None
+
+        return read_pages(page_of)
+
+
+@pytest.mark.parametrize(("sorts", "keeps_oldest"), [(False, True), (True, True), (True, False)])
+@pytest.mark.parametrize("cap", [100, 130, 250])
+def test_a_list_that_is_cut_anywhere(cap: int, sorts: bool, keeps_oldest: bool) -> None:
+    """What a server leaves out of a list that tells no total, the newest jobs or the oldest, is asked for and read."""
+    workspace = Capped(777, cap, sorts=sorts, keeps_oldest=keeps_oldest)
+    assert len(read(workspace).reports) == 777
+    whole = Capped(cap, cap, sorts=sorts, keeps_oldest=keeps_oldest)
+    assert len(read(whole).reports) == cap
+    assert whole.asked == -(-cap // 100) + 1 + 2
+    below = Capped(99, cap, sorts=sorts, keeps_oldest=keeps_oldest)
+    assert len(read(below).reports) == 99
+    assert below.asked == 2
 
 
 @pytest.mark.parametrize("told", [37, 1])
