@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -123,9 +124,7 @@ class Capped(Pages):
 
     def __init__(self, count: int, cap: int, *, sorts: bool, keeps_oldest: bool) -> None:
         """Have `count` jobs; `sorts` tells whether the order that is asked for counts, or the oldest come first."""
-        self.made = [
-            JobReport(job_id=str(number), status="QUEUED", created_at=number * SECOND) for number in range(count)
-        ]
+        self.made = [replace(made, created_at=number * SECOND) for number, made in enumerate(jobs(*range(count)))]
         self.cap, self.sorts, self.keeps_oldest = cap, sorts, keeps_oldest
         self.asked = 0
 
