@@ -38,8 +38,8 @@ class Found:
     """A submission as the workspace knows it, with its jobs and those of its retries."""
 
     submission_id: str
-    jobs: tuple[JobReport, ...] = ()
-    retries: tuple[JobReport, ...]
+    jobs: tuple[JobReport, ...]
+    retries: tuple[JobReport, ...] = ()
 
     @property
     def places(self) -> int:
@@ -50,6 +50,11 @@ class Found:
     def expected(self) -> int:
         """How many jobs it has; the rows that it found answered are counted as one there."""
         return self.told.jobs - bool(self.told.answered)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its jobs are listed."""
+        return self.places >= self.expected
 
     @property
     def told(self) -> Tags:
@@ -89,11 +94,11 @@ def whole_elsewhere(
     most, waited = 0, 0.0
     while True:
         found = found_elsewhere(context, identity, listed)
-        whole = [one for one in found if one.places >= one.expected]
+        whole = [one for one in found if one.is_whole]
         if not whole and listed.may_be_cut:
             listed = widened(context.client, listed, since=0, models=models)
             found = found_elsewhere(context, identity, listed)
-            whole = [one for one in found if one.places >= one.expected]
+            whole = [one for one in found if one.is_whole]
         if whole:
             return whole
         if not found and not listed.is_whole:
@@ -138,23 +143,24 @@ def _found(context: Context, identity: str, reports: Iterable[JobReport]) -> Ite
     by_id = dict(by_submission(reports))
     for submission_id, jobs in by_id.items():
         if jobs[0].tags.identity == identity and context.ledger.submission(submission_id) is None:
-            ids = {submission_id, *(report.job_id for report in jobs)}
-            retries = retries_of(ids, {one: its_jobs for one, its_jobs in by_id.items() if one != submission_id})
-            yield Found(submission_id=submission_id, jobs=tuple(jobs), retries=tuple(retries))
+            retries = retries_of({submission_id, *(report.job_id for report in jobs)}, by_id)
+            its_retries = tuple(report for retry in retries for report in retry.jobs)
+            yield Found(submission_id=submission_id, jobs=tuple(jobs), retries=its_retries)
 
 
-def retries_of(ids: Iterable[str | None], others: Mapping[str, Sequence[JobReport]]) -> list[JobReport]:
-    """Return the jobs that send again what these submissions and jobs left, and those that do so for them in turn.
+def retries_of(ids: Iterable[str], by_id: Mapping[str, Sequence[JobReport]]) -> list[Found]:
+    """Return what sends again what these submissions and jobs left, and what does so for that in turn.
 
-    `others` are the submissions that may do so, each with its jobs.
+    `by_id` has the submissions that may do so, each with its jobs.
     """
-    found: list[JobReport] = []
-    wanted, left = set(ids), dict(others)
+    found: list[Found] = []
+    wanted = set(ids)
+    left = {one: jobs for one, jobs in by_id.items() if one not in wanted}
     while True:
         next_ones = [one for one, jobs in left.items() if jobs[0].tags.retry_of in wanted]
         if not next_ones:
             return found
         for one in next_ones:
-            jobs = left.pop(one)
-            found += jobs
+            jobs = tuple(left.pop(one))
+            found.append(Found(submission_id=one, jobs=jobs))
             wanted |= {one, *(report.job_id for report in jobs)}

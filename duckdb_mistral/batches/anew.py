@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.listing import widened
 from duckdb_mistral.batches.access import check_account
-from duckdb_mistral.batches.adopt import Found, restored, retries_of, whole_elsewhere
+from duckdb_mistral.batches.adopt import restored, whole_elsewhere
 from duckdb_mistral.batches.find import Finder, sought
 from duckdb_mistral.batches.late import ask_anew
+from duckdb_mistral.batches.learn import learn_retries
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.refresh import refresh
 from duckdb_mistral.batches.send import Sender
-from duckdb_mistral.batches.submissions import by_submission, may_do
+from duckdb_mistral.batches.submissions import may_do
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs.job import Step
 
@@ -62,20 +63,10 @@ def found_instead(context: Context, plan: Plan, known: Submission, listed: Listi
             context.ledger.retire(known.submission_id)  # even if it is the later one
         return restored(context, plan, known.identity, whole)
     family = find(context, known.submission_id)
-    retries = _new_retries(known, family, listed)
-    if may_do(retries):
-        restored(context, plan, known.identity, [Found(submission_id=known.submission_id, retries=retries)])
-        if not failed_as_a_whole(context, known):
-            return known
+    if learn_retries(context, family, listed, plan) and not failed_as_a_whole(context, known):
+        return known
     _check_unknown(context, family, listed)
     return None
-
-
-def _new_retries(known: Submission, family: Sequence[Job], listed: Listing) -> tuple[JobReport, ...]:
-    """Return the jobs of those retries of a submission, or of its retries, that the ledger does not know."""
-    ids = {job.submission_id for job in family} | {job.job_id for job in family} | {known.submission_id}
-    others = {one: jobs for one, jobs in by_submission(listed.reports.values()) if one not in ids}
-    return tuple(retries_of(ids, others))
 
 
 def _check_unknown(context: Context, family: Sequence[Job], listed: Listing) -> None:

@@ -18,14 +18,17 @@ if TYPE_CHECKING:
 
 
 def identity_of(context: Context, plan: Plan, fingerprint: str) -> str:
-    """Return a hash of everything that makes two submissions the same; `fingerprint` is that of the requests."""
+    """Return a hash of everything that makes two submissions the same; `fingerprint` is that of the requests.
+
+    The workspace does not tell another home the time limit and the declared output of what it retries.
+    """
     said = {
         "requests": fingerprint,
         "models": sorted(plan.models),
         "endpoint": plan.endpoint,
-        "timeout_hours": plan.timeout_hours,
+        "timeout_hours": None if plan.retry_of else plan.timeout_hours,
         "metadata": sorted(plan.metadata),
-        "output": plan.output,
+        "output": None if plan.retry_of else plan.output,
         "server_url": context.settings.server_url,
         "retry_of": plan.retry_of,
     }

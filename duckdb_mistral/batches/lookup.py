@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.ids import checked_id
-from duckdb_mistral.errors import NotFoundError, UnknownJobError
+from duckdb_mistral.batches.learn import learn_submission
+from duckdb_mistral.errors import NotFoundError, OutcomeUnknownError, UnknownJobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
 def find(context: Context, identifier: str) -> list[Job]:
     """Return the jobs of a submission, or of another program's job, and of its retries; else one job alone.
 
-    They are as the ledger has them, or as the API has one that is new here. Raises UnknownJobError.
+    They are as the ledger has them, or as the API has what is new here. Raises UnknownJobError, and OutcomeUnknownError
+    for a submission that another home has sent in part so far.
     """
     identifier = checked_id(identifier)
     ledger = context.ledger
+    if ledger.submission(identifier) is None and ledger.job(identifier) is None:
+        _learn(context, identifier)
     if ledger.submission(identifier) is not None:
         jobs = ledger.jobs(identifier)
     else:
-        jobs = [ledger.job(identifier) or _adopted(context, identifier)]
+        jobs = list(filter(None, [ledger.job(identifier)]))
     retries = ledger.retries([identifier, *(job.job_id for job in jobs if job.job_id)])
     return jobs + [job for retry in retries for job in ledger.jobs(retry.submission_id)]
 
@@ -41,14 +45,31 @@ def declared_output(context: Context, identifier: str) -> str | None:
     return None if submission is None else submission.output
 
 
-def _adopted(context: Context, job_id: str) -> Job:
-    """Take a job that another program created into the ledger."""
+def _learn(context: Context, identifier: str) -> None:
+    """Take what the workspace knows by an id into the ledger: a submission of another home, or another program's job.
+
+    A job of a submission brings all of it along, once that home has created all of its jobs.
+    """
     ledger = context.ledger
     try:
-        return ledger.adopt(context.client.get(job_id), context.settings.server_url)
+        report = context.client.get(identifier)
     except NotFoundError:
+        report = None
+    submission_id = identifier if report is None else report.tags.submission_id
+    found = None
+    if submission_id is not None and ledger.submission(submission_id) is None:
+        found = learn_submission(context, submission_id)
+    if report is not None:
+        if ledger.job(report.job_id) is None:
+            ledger.adopt(report, context.settings.server_url)
+    elif found is None:
         raise UnknownJobError(
-            f"There is no submission or job {job_id}: neither the ledger {ledger.place} nor the "
+            f"There is no submission or job {identifier}: neither the ledger {ledger.place} nor the "
             f"workspace at {context.settings.server_url} knows it. mistral_batch_status() lists your submissions, "
             "mistral_batch_jobs() the workspace's jobs."
-        ) from None
+        )
+    elif not found.is_whole:
+        raise OutcomeUnknownError(
+            f"Submission {identifier} is another home's, and so far {found.places} of its {found.expected} jobs have "
+            "been created. Run the statement again once that home has created the rest, or name one of its jobs."
+        )

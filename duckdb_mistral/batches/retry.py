@@ -7,18 +7,20 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from duckdb_mistral.api.ids import checked_id
+from duckdb_mistral.api.listing import read, widened
 from duckdb_mistral.batches import late
 from duckdb_mistral.batches.access import check_workspace
 from duckdb_mistral.batches.collect import collect_to_retry
 from duckdb_mistral.batches.describe import describe, not_sent
 from duckdb_mistral.batches.fetch import Fetcher
+from duckdb_mistral.batches.learn import learn_retries, learn_submission
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.spools import new_spool
 from duckdb_mistral.batches.submit import Submitter
 from duckdb_mistral.batches.submitted import submitted
 from duckdb_mistral.batches.supply import lacking, supply
 from duckdb_mistral.batches.track import status, unsent
-from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError
+from duckdb_mistral.errors import ArgumentError, IncompleteResultsError, NotEndedError, OutcomeUnknownError
 from duckdb_mistral.jobs.plan import Plan
 from duckdb_mistral.jobs.tags import given_metadata
 from duckdb_mistral.results.generations import spool_left
@@ -51,7 +53,15 @@ class Retrier:
         jobs: they would look as if nothing had been answered.
         """
         identifier = checked_id(identifier)
-        root = self._root(identifier)
+        find(self._context, identifier)
+        self._learn_submission(identifier)
+        while True:
+            sent = self._retried(identifier, self._root(identifier))
+            if sent is not None:
+                return sent
+
+    def _retried(self, identifier: str, root: str) -> list[tuple[Job, bool]] | None:
+        """Return what `retry` does; None where the workspace has retries that the ledger did not know until now."""
         known = find(self._context, root)
         check_workspace(self._context, known)
         with self._context.locks.waiting(retry_lock(root)), closing(self._fetcher):
@@ -75,8 +85,28 @@ class Retrier:
                 with self._context.locks.waiting(REUSE_LOCK):  # reuse does not wait for what is about to be sent here
                     return [row for submission in submissions for row in Submitter(self._context).resume(submission)]
             wanted = [job for job in first if job.job_id == identifier] or first
-            latest = jobs[-1].submission_id or root
-            return [row for family in self._families(root) for row in self._send(wanted, latest, family)]
+            rows: list[tuple[Job, bool]] = []
+            for family in self._families(root):
+                sent = self._send(wanted, jobs, family)
+                if sent is None:
+                    return None
+                rows += sent
+            return rows
+
+    def _learn_submission(self, identifier: str) -> None:
+        """Learn of the submission of a job that an older version has taken for another program's."""
+        job = self._context.ledger.job(identifier)
+        if job is None or job.submission_id is not None or job.report is None:
+            return
+        submission_id = job.report.tags.submission_id
+        if submission_id is None or self._context.ledger.submission(submission_id) is not None:
+            return
+        found = learn_submission(self._context, submission_id)
+        if found is None or not found.is_whole:
+            raise OutcomeUnknownError(
+                f"Job {identifier} is one of submission {submission_id} of another home, not all jobs of which are "
+                "listed. Nothing was sent. Run the statement again once that home has created all of them."
+            )
 
     def _root(self, identifier: str) -> str:
         """Return the submission, or the other program's job, that an id's requests were first sent with."""
@@ -119,17 +149,27 @@ class Retrier:
                 "happening, submit from your own table the rows that partial := true reports as missing."
             ) from None
 
-    def _send(self, wanted: Sequence[Job], latest: str, family: Family) -> list[tuple[Job, bool]]:
-        """Submit what the results of one model leave of the requests of `wanted`."""
+    def _send(self, wanted: Sequence[Job], known: Sequence[Job], family: Family) -> list[tuple[Job, bool]] | None:
+        """Submit what the results of one model leave of the requests of `wanted`.
+
+        `known` are the jobs of the submission and of its retries. Returns None where there are more of these.
+        """
         jobs = [job for job in wanted if job.model == family.model]
+        latest = known[-1].submission_id or str(known[-1].job_id)
         spool = new_spool(self._context)
         try:
             fingerprint = self._spool_left(jobs, family, spool)
             if fingerprint is None:
                 return []
+            plan = self._plan(jobs[0], latest)
+            listed = read(self._context.client)
+            if listed.may_be_cut:
+                listed = widened(self._context.client, listed, since=0, models=plan.models)
+            if learn_retries(self._context, known, listed, plan):
+                return None
             # What reuse divides at the same moment has to see what this sends.
             with self._context.locks.waiting(REUSE_LOCK):
-                return Submitter(self._context).submit(self._plan(jobs[0], latest), spool, fingerprint)
+                return Submitter(self._context).submit(plan, spool, fingerprint)
         finally:
             spool.discard()
 
