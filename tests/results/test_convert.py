@@ -294,7 +294,7 @@ def turned(value: Any) -> Any:
 @pytest.mark.fault("F29")
 @pytest.mark.parametrize("indent", [None, 0])
 def test_repeats_written_in_another_way_are_folded(tmp_path: Path, indent: int | None) -> None:
-    """The same answer twice is one row although its JSON has other blanks, escapes, and its members in another order."""
+    """The same answer twice is one row although its JSON has other blanks and its members in another order."""
     first = line("1", 'é "a" 1.0')
     second = (
         json.dumps(turned(json.loads(first)), ensure_ascii=False, indent=indent).replace("\n", " ").encode() + b"\n"

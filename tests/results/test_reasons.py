@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pytest
 from support import ended_job, write_results
 
 from duckdb_mistral.results.convert import ResultFiles
