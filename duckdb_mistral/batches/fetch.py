@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from duckdb_mistral.batches import late
 from duckdb_mistral.batches.access import check_workspace
 from duckdb_mistral.batches.download import Downloader, Missing
+from duckdb_mistral.batches.hashes import keep_hashes, kept_hashes
 from duckdb_mistral.batches.lookup import reread
 from duckdb_mistral.batches.retention import drop_requests, requests_needed
 from duckdb_mistral.errors import (
@@ -28,7 +29,7 @@ from duckdb_mistral.results.bring import put_results
 from duckdb_mistral.results.generations import count_rows, left_in
 from duckdb_mistral.results.responses import kept_results, lines_of, size_of
 from duckdb_mistral.runtime.failpoints import failpoint
-from duckdb_mistral.state.names import fetched_path, line_path, results_lock
+from duckdb_mistral.state.names import fetched_path, line_path, results_lock, submitted_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.job import Job
+    from duckdb_mistral.results.compare import Tally
     from duckdb_mistral.state.home import Home
 
 
@@ -170,6 +172,8 @@ class Fetcher:
             if before is not None and (written is None or not whole or written.tally.missing > before):
                 return final
             kept = final if whole else self._home.partial(job)
+            if whole and written is not None:
+                self._keep_hashes(job, submitted_path(scratch, job), written.tally)
             if self._home.store is not None and whole and written is not None:
                 put_results(self._home.store, kept, fetched, written.lines)
                 failpoint("after-put")
@@ -190,6 +194,19 @@ class Fetcher:
             self._home.partial(job).unlink(missing_ok=True)
             self._drop_answered(job)
         return kept
+
+    def _keep_hashes(self, job: Job, requests: Path, tally: Tally) -> None:
+        """Keep the hashes of requests that had to be downloaded, as those of a job that was found in the workspace.
+
+        By these, reuse := 'requests' knows what the results answer. Where they cannot be written here, the results are
+        read all the same; raises StoreError if they cannot be put into the store.
+        """
+        is_whole = job.request_count in (tally.held + tally.missing, 0)
+        if job.submission_id is None or not is_whole or not requests.exists():
+            return
+        if not self._home.hashes(job).exists() and kept_hashes(self._home, job) is None:
+            with self.engine.one() as engine:
+                keep_hashes(engine, requests, self._home, job)
 
     def _drop_answered(self, job: Job) -> None:
         """Remove the requests of a job whose results were kept, unless a retry may send some again."""

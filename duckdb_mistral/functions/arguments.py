@@ -121,7 +121,9 @@ def statuses(value: Any) -> list[str] | None:
 
 def _endpoint(value: Any) -> Endpoint:
     if not isinstance(value, str):
-        raise ArgumentError(f"endpoint must be text such as '/v1/chat/completions', but is {_shown(value)}.")
+        raise ArgumentError(
+            f"endpoint must be text such as '/v1/chat/completions', but is {_shown(value)}. Nothing was sent."
+        )
     return endpoint_of(value)
 
 

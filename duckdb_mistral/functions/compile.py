@@ -54,6 +54,7 @@ def compile_call(session: Session, name: str, arguments: str) -> str:
 
 def _requests(session: Session, name: str, given: Mapping[str, Any]) -> str:
     from duckdb_mistral.functions import arguments, statements
+    from duckdb_mistral.functions.reach import look_sql
     from duckdb_mistral.results.output import UnknownTypeError
 
     if given.get("compared"):
@@ -67,7 +68,8 @@ def _requests(session: Session, name: str, given: Mapping[str, Any]) -> str:
         from duckdb_mistral.batches.reuse import unsent_sql
 
         unsent = unsent_sql(session.context(), checked.plan)
-    return statements.request_statement(name, checked, unsent)
+    look = look_sql(session.settings.home, given.get("allowed")) if name == "submit" else ""
+    return statements.request_statement(name, checked, unsent, look)
 
 
 def _results(session: Session, given: Mapping[str, Any]) -> str:

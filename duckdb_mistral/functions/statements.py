@@ -36,10 +36,11 @@ _TWO_WORDS = re.compile(r"[^\s'\"();,.]+\s+[^\s'\"();,.]+")
 PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 
 
-def request_statement(name: str, arguments: SubmitArguments, unsent: str | None = None) -> str:
+def request_statement(name: str, arguments: SubmitArguments, unsent: str | None = None, look: str = "") -> str:
     """Return the statement of the template `name` ('submit', 'preview' or 'estimate') for one source.
 
-    `unsent` is the condition of the requests that would be sent, where an estimate is not of all. Raises ArgumentError
+    `unsent` is the condition of the requests that would be sent, where an estimate is not of all; `look` is a join with
+    which a submit finds out that the connection reaches no files. Raises ArgumentError
     for a source that is none, or that DuckDB would not take here.
     """
     _refuse_recursion(name, arguments.source)
@@ -51,7 +52,8 @@ def request_statement(name: str, arguments: SubmitArguments, unsent: str | None 
     )
     return template(name).substitute(
         _measures(arguments.endpoint.path) if name == "estimate" else {},
-        pilot=0 if arguments.pilot is None else arguments.pilot,
+        pilot=_pilot(arguments.pilot),
+        reached=look,
         only_unsent="" if unsent is None else f"QUALIFY {unsent}",
         source=source_sql(arguments.source),
         own=_own_names(arguments.source),
@@ -75,6 +77,16 @@ def _refuse_recursion(name: str, source: str) -> None:
             f"endless recursion. Make a table of the inner call (CREATE TEMP TABLE inner_rows AS FROM "
             f"mistral_batch_{name}(…)), and give its name. Nothing was sent."
         )
+
+
+def _pilot(count: int | None) -> str:
+    """Return the bodies that a pilot sends, as a column of an estimate.
+
+    Without a pilot that is no LIMIT 0: where filter_pushdown is among disabled_optimizers, DuckDB 1.5 crashes on that.
+    """
+    if count is None:
+        return "NULL::VARCHAR[] AS bodies"
+    return qualified(f"list(body::VARCHAR) AS bodies FROM (SELECT body FROM sent ORDER BY md5(body) LIMIT {count})")
 
 
 def _own_names(source: str) -> str:

@@ -43,7 +43,8 @@ _OPENED = pa.struct([("token", pa.int64()), ("error", pa.string())])
 #: Where `wait` is a number, the wait goes on, and is asked after by it.
 _WAITED = pa.struct([("wait", pa.int64()), ("error", pa.string()), ("rows", pa.list_(row_types.STATUS))])
 _SUMMARY = (
-    "STRUCT(rows BIGINT, custom_ids BIGINT, problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], fingerprint VARCHAR)"
+    "STRUCT(rows BIGINT, custom_ids BIGINT, repeats VARCHAR[], problems MAP(VARCHAR, UBIGINT), examples VARCHAR[], "
+    "fingerprint VARCHAR)"
 )
 #: By the model that requests name themselves.
 _MEASURED = (

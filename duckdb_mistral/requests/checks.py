@@ -79,14 +79,17 @@ def check_spooled(summary: Mapping[str, Any], spool: Spool) -> None:
 def check_rows(summary: Mapping[str, Any], spool: Spool | None = None) -> None:
     """Refuse rows of a source that cannot be sent as they are; raise SourceError, naming them."""
     if not summary["rows"]:
-        raise SourceError("The source has no rows, so there is nothing to send.")
+        raise SourceError("The source has no rows, so there is nothing to send. Nothing was sent.")
     problems = dict(summary["problems"] or ())
     if problems:
         told = "; ".join(f"{_rows(count)} {problem}" for problem, count in sorted(problems.items()))
         examples = summary["examples"] or []
         which = f" For example {'; '.join(f'custom_id {_example(text)}' for text in examples)}." if examples else ""
         raise SourceError(f"The source cannot be sent: {told}.{which} Nothing was sent.")
-    repeated, names = (summary["rows"] - summary["custom_ids"], []) if spool is None else _repeated_ids(spool)
+    if spool is None:
+        repeated, names = summary["rows"] - summary["custom_ids"], summary["repeats"] or []
+    else:
+        repeated, names = _repeated_ids(spool)
     if repeated:
         named = f": {', '.join(names)}" if names else ""
         raise SourceError(

@@ -207,6 +207,11 @@ class RequestColumns:
 
 def _check_params(endpoint: Endpoint, params: Mapping[str, Any]) -> None:
     for name in params:
+        if not name.strip():
+            raise ArgumentError(
+                "params holds a field without a name, as row(1) makes it on DuckDB 1.5. Name every field, as in "
+                "{'max_tokens': 100}. Nothing was sent."
+            )
         if name.lower() in (*endpoint.content_columns, "body", "custom_id", "system"):
             raise ArgumentError(
                 f"params cannot hold {name}: it is a column of the source, or a separate argument. Nothing was sent."

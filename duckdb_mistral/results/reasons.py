@@ -13,12 +13,16 @@ _DEEPEST = 6
 #: A longer message is cut.
 MOST_LETTERS = 2000
 _NOTHING = "('null', 'false', '\"\"', '{}', '[]', '0')"
-_ONLY_NULLS = r'\{(\s*"[^"]*"\s*:\s*null\s*,?)*\s*\}'
+#: JSON in which nothing but keys, empty values and codes of success is found, at whatever depth.
+_SAYS_NOTHING = (
+    r'(?i)(?:[\s{}\[\],]|"(?:[^"\\]|\\.)*"\s*:|"object"\s*:\s*"error"|(?:null|false|0|2[0-9]{2})\b|'
+    r'"(?:\s|\\[nrt])*(?:null|none|nil|undefined|false|ok|success|0|2[0-9]{2}|\{\s*\}|\[\s*\])?(?:\s|\\[nrt])*")*'
+)
 
 
 def is_error(value: str) -> str:
     """Return the SQL condition that a result line's member `error` says that there is one."""
-    return f"{_says(value)} AND NOT regexp_full_match({value}, {literal(_ONLY_NULLS)})"
+    return f"{value} IS NOT NULL AND NOT regexp_full_match({value}, {literal(_SAYS_NOTHING)})"
 
 
 def told(value: str) -> str:

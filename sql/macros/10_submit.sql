@@ -4,7 +4,8 @@ CREATE OR REPLACE TEMP MACRO mistral_batch_submit(
 FROM query(mistral_internal_compile('submit', CASE
   $submit_compared
   ELSE to_json(struct_pack(
-    $submit_arguments
+    $submit_arguments,
+    allowed := CASE WHEN NOT current_setting('enable_external_access') THEN current_setting('allowed_directories') END
   ))::VARCHAR
 END))
 -- In every macro: because of now(), a plan that is kept (PREPARE) is bound again whenever it runs; it costs nothing.

@@ -17,12 +17,30 @@ WITH
     SELECT graded.*
     FROM graded JOIN (SELECT custom_id, min(grade) AS grade FROM graded GROUP BY custom_id) USING (custom_id, grade)
   ),
+  -- The same JSON can be written in several ways: only where texts differ are their values compared, with their paths.
+  differing AS (
+    SELECT DISTINCT custom_id, response FROM best
+    WHERE grade < 2
+    QUALIFY count(DISTINCT response) OVER (PARTITION BY custom_id) > 1
+  ),
+  compared AS (
+    SELECT custom_id, count(DISTINCT written) AS versions
+    FROM (
+      SELECT
+        custom_id,
+        string_agg(
+          concat(node.fullkey, ' ', regexp_replace(coalesce(node.atom::VARCHAR, node.type), '[.]0$$', '')), chr(10)
+          ORDER BY node.fullkey, node.atom
+        ) AS written
+      FROM differing, json_tree(differing.response) AS node
+      GROUP BY custom_id, response
+    )
+    GROUP BY custom_id
+  ),
   summed AS (
-    SELECT
-      custom_id,
-      count(DISTINCT coalesce(response::VARCHAR, '')) FILTER (WHERE grade < 2) AS versions,
-      string_agg(DISTINCT error, '; ' ORDER BY error) AS errors
-    FROM best GROUP BY custom_id
+    SELECT custom_id, coalesce(any_value(versions), 1) AS versions, string_agg(DISTINCT error, '; ' ORDER BY error) AS errors
+    FROM best LEFT JOIN compared USING (custom_id)
+    GROUP BY custom_id
   ),
   folded AS (
     SELECT * EXCLUDE (grade, versions, errors) REPLACE (

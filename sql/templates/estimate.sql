@@ -26,12 +26,17 @@ WITH
   summary AS (
     SELECT
       count(*) AS rows,
-      count(DISTINCT custom_id COLLATE C) AS custom_ids,
       histogram(problem) AS problems,
       -- Without the CASE, the text would be made of every row.
       min(CASE WHEN problem IS NOT NULL THEN concat(problem, ': ', custom_id) END, 5)
         FILTER (WHERE problem IS NOT NULL AND custom_id IS NOT NULL) AS examples
     FROM lines
+  ),
+  ids AS (
+    SELECT
+      count(custom_id) AS custom_ids,
+      min(CASE WHEN times > 1 THEN concat(custom_id, ' (', times, ' times)') END, 5) FILTER (WHERE times > 1) AS repeats
+    FROM (SELECT custom_id COLLATE C AS custom_id, count(*) AS times FROM lines GROUP BY ALL)
   ),
   sent AS (
     SELECT * FROM lines WHERE problem IS NULL $only_unsent
@@ -48,14 +53,15 @@ WITH
     SELECT list(struct_pack($measured)) AS models FROM by_model
   ),
   pilot AS (
-    SELECT list(body::VARCHAR) AS bodies FROM (SELECT body FROM sent ORDER BY md5(body) LIMIT $pilot)
+    SELECT $pilot
   ),
   outcome AS (
     SELECT
       CASE WHEN problem IS NULL THEN mistral_internal_estimate($plan, struct_pack(
-        rows := rows, custom_ids := custom_ids, problems := problems, examples := examples, fingerprint := NULL
+        rows := rows, custom_ids := custom_ids, repeats := repeats, problems := problems, examples := examples,
+        fingerprint := NULL
       ), models, bodies, names) ELSE error(problem) END AS answer
-    FROM ${own}checked LEFT JOIN (FROM summary, measured, pilot) ON true
+    FROM ${own}checked LEFT JOIN (FROM summary, ids, measured, pilot) ON true
   )
 SELECT unnest(CASE WHEN struct_extract(answer, 'error') IS NULL
   THEN struct_extract(answer, 'rows') ELSE error(struct_extract(answer, 'error'))

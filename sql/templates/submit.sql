@@ -14,7 +14,7 @@ WITH
         $plan, names, current_connection_id(), current_query_id(),
         CASE WHEN NOT current_setting('enable_external_access') THEN current_setting('allowed_directories') END
       ) AS opened
-      FROM ${own}columns
+      FROM ${own}columns$reached
     )
   ),
   source_rows AS $kept (
@@ -55,7 +55,8 @@ WITH
   ),
   outcome AS (
     SELECT mistral_internal_submit(${own}spool.token, struct_pack(
-      rows := rows, custom_ids := NULL, problems := problems, examples := examples, fingerprint := fingerprint
+      rows := rows, custom_ids := NULL, repeats := NULL, problems := problems, examples := examples,
+      fingerprint := fingerprint
     )) AS answer
     FROM ${own}spool LEFT JOIN summary ON true
     WHERE spooled IS NULL OR spooled = 0

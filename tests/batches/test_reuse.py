@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -220,6 +221,37 @@ def test_requests_of_a_job_that_was_taken_over(tmp_path: Path, home: Path) -> No
             with pytest.raises(duckdb.Error, match=r"is there, but was not delivered .* Nothing was sent"):
                 submitted(con, arguments=REUSE)
         assert sent(emulator) == 3
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_answers_of_a_job_that_was_taken_over(stored: bool, emulator: Emulator, home: Path, tmp_path: Path) -> None:
+    """The answers of a submission that was found in the workspace are known once they have been read here."""
+    shared = tmp_path / "store"
+    shared.mkdir()
+    settings = {"max_requests_per_job": 2} | ({"store": f"file://{shared}"} if stored else {})
+    with connect(emulator, home.with_name("first"), max_requests_per_job=2) as con:
+        make_staging(con, 3)
+        first = submitted(con)
+        con.execute("FROM mistral_batch_wait($id)", {"id": first})
+    with connect(emulator, home, **settings) as con:
+        make_staging(con, 3)
+        assert submitted(con) == first
+        assert len(answered(con, first)) == 3
+    for name in ("ledger.sqlite", "ledger.sqlite-wal") if stored else ():  # another machine, with this ledger and store
+        path, other = home / name, home.with_name("other") / name
+        other.parent.mkdir(mode=0o700, exist_ok=True)
+        if path.exists():
+            shutil.copy(path, other)
+    with connect(emulator, home.with_name("other") if stored else home, **settings) as con:
+        con.execute(
+            "CREATE TABLE later AS SELECT 'new ' || range AS custom_id, 'prompt ' || range AS prompt FROM range(4)"
+        )
+        found = answered(con, submitted(con, "later", REUSE))
+        assert [(row["custom_id"], row["content"], row["reused"]) for row in found] == [
+            *((f"new {number}", f"echo: prompt {number}", True) for number in range(3)),
+            ("new 3", "echo: prompt 3", False),
+        ]
+    assert sent(emulator) == 4
 
 
 def test_answers_that_cannot_be_had(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:

@@ -57,7 +57,7 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_compiled_statement(name: str, request: pytest.FixtureRequest) -> None:
     """The statement that a call stands for is that of the golden file."""
     function, given = CALLS[name]
-    held_to_golden(name, compile_call(Session({}), function, json.dumps(DEFAULTS | given)), request)
+    held_to_golden(name, compile_call(Session({"home": "/home"}), function, json.dumps(DEFAULTS | given)), request)
 
 
 @pytest.mark.newest

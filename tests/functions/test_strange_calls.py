@@ -218,6 +218,25 @@ def test_messages(messages: str, words: str | None, con: duckdb.DuckDBPyConnecti
             con.execute("FROM mistral_batch_preview($1)", [source])
 
 
+@pytest.mark.parametrize("others", ["", "SET lock_configuration = true", "SET enable_external_access = false"])
+def test_without_local_files(
+    others: str, con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path, tmp_path: Path
+) -> None:
+    """Where DuckDB's disabled_filesystems keeps results from being read, a submit sends nothing."""
+    make_staging(con, 1)
+    con.execute(f"SET temp_directory = ''; SET allowed_directories = ['{tmp_path}/']")
+    con.execute("SET disabled_filesystems = 'LocalFileSystem'")
+    con.execute(others)
+    with pytest.raises(duckdb.PermissionException, match="LocalFileSystem has been disabled"):
+        con.execute("FROM mistral_batch_submit('staging')")
+    assert asked_for_money(emulator) == (0, 0)
+    assert rows(con, "SELECT custom_id FROM mistral_batch_preview('staging')") == [{"custom_id": "0"}]
+    with connect(emulator, home) as other:
+        other.execute("SET disabled_filesystems = 'HTTPFileSystem'")
+        make_staging(other, 1)
+        assert answered(other, submitted(other))
+
+
 def test_without_external_access(
     con: duckdb.DuckDBPyConnection, emulator: Emulator, home: Path, tmp_path: Path
 ) -> None:

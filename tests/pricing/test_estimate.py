@@ -382,12 +382,36 @@ def test_bad_rows_are_refused_as_by_submit(priced: duckdb.DuckDBPyConnection) ->
     """An estimate refuses the sources that a submit refuses."""
     for source, words in (
         ("SELECT 1 AS custom_id, NULL::VARCHAR AS prompt", "1 row has no prompt"),
-        ("SELECT 1 AS custom_id, 'x' AS prompt FROM range(2)", "repeats 1 of its 2 custom_ids"),
+        ("SELECT 1 AS custom_id, 'x' AS prompt FROM range(2)", r"repeats 1 of its 2 custom_ids: 1 \(2 times\)\."),
         ("SELECT 1 AS custom_id, 'x' AS prompt WHERE false", "has no rows"),
         ("SELECT 1 AS custom_id", "no column prompt, messages or body"),
     ):
         with pytest.raises(duckdb.Error, match=words):
             priced.execute("FROM mistral_batch_estimate($source)", {"source": source}).fetchall()
+
+
+def test_repeats_are_named_as_by_submit(priced: duckdb.DuckDBPyConnection) -> None:
+    """An estimate names repeated custom_ids in the words of a submit, at most five of them, and none that differ."""
+    source = "SELECT unnest(string_split('b B b a a a d d e e f f g g', ' ')) AS custom_id, 'x' AS prompt"
+    said = []
+    priced.execute("SET default_collation = 'NOCASE'")
+    for name in ("submit", "estimate"):
+        with pytest.raises(
+            duckdb.Error, match=r": a \(3 times\), b \(2 times\), d \(2 times\), .*Nothing was"
+        ) as caught:
+            priced.execute(f"FROM mistral_batch_{name}($source)", {"source": source}).fetchall()
+        said.append(str(caught.value).partition("\n")[0])
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("optimizer", ["filter_pushdown", "filter_pullup", "cte_inlining", "unused_columns"])
+def test_without_an_optimizer(optimizer: str, priced: duckdb.DuckDBPyConnection) -> None:
+    """With one of DuckDB's optimizers turned off, an estimate and a preview are what they are with it."""
+    make_staging(priced, 3)
+    calls = ("mistral_batch_estimate('staging')", "mistral_batch_preview('staging')")
+    before = [rows(priced, f"FROM {call}") for call in calls]
+    priced.execute(f"SET disabled_optimizers = '{optimizer}'")
+    assert [rows(priced, f"FROM {call}") for call in calls] == before
 
 
 @pytest.mark.parametrize(("endpoint", "source", "body"), BODIES)

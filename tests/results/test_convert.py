@@ -284,6 +284,47 @@ def test_identical_repeats_are_folded(tmp_path: Path) -> None:
     assert (tally.repeated, tally.clean) == (1, False)
 
 
+def turned(value: Any) -> Any:
+    """Return a JSON value with the members of its objects in the opposite order."""
+    if isinstance(value, dict):
+        return {name: turned(value[name]) for name in reversed(value)}
+    return [turned(each) for each in value] if isinstance(value, list) else value
+
+
+@pytest.mark.fault("F29")
+@pytest.mark.parametrize("indent", [None, 0])
+def test_repeats_written_in_another_way_are_folded(tmp_path: Path, indent: int | None) -> None:
+    """The same answer twice is one row although its JSON has other blanks and its members in another order."""
+    first = line("1", 'é "a" 1.0')
+    second = (
+        json.dumps(turned(json.loads(first)), ensure_ascii=False, indent=indent).replace("\n", " ").encode() + b"\n"
+    )
+    found, _ = read(tmp_path, [first + second + line("2", "b"), second], ["1", "2"])
+    assert outcomes(found) == [("1", "ok", 'é "a" 1.0'), ("2", "ok", "b")]
+
+
+@pytest.mark.fault("F29")
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"extra": [1, 2]},
+        {"extra": {"b": "1"}},
+        {"extra": {"a": {}}},
+        {"extra": {"a": [0]}},
+        {"extra": "1"},
+        {"model": "n"},
+    ],
+)
+def test_repeats_that_differ_in_one_value_are_told(tmp_path: Path, body: dict[str, Any]) -> None:
+    """Answers that differ anywhere in their JSON are different answers, and are counted as that."""
+    other = line("1", extra={"b": 1})
+    found, _ = read(tmp_path, [other + other + line("1", **body) + line("1", **turned(body))], ["1"])
+    assert (found[0]["outcome"], found[0]["error"]) == (
+        "error",
+        "the result files hold 2 different answers for this custom_id",
+    )
+
+
 @pytest.mark.fault("F29")
 def test_conflicting_repeats_are_told(tmp_path: Path) -> None:
     """Two different answers for one custom_id are an error row: neither is chosen silently."""

@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pytest
 from support import ended_job, write_results
 
 from duckdb_mistral.results.convert import ResultFiles
@@ -73,16 +72,51 @@ def test_errors(tmp_path: Path) -> None:
     expected = {name: ("error", words, None) for name, words in said.items()}
     for name in nothing:
         expected[name] = ("error", "the result line holds no response", None)
-    expected["blanks"] = ("error", '"  \\n"', None)
     assert dict(zip(BODIES, found, strict=True)) == expected
 
 
-@pytest.mark.parametrize("error", [None, False, "", {}, [], 0, {"message": None, "code": None}])
-def test_error_that_is_none(error: Any, tmp_path: Path) -> None:
+NOTHING: list[Any] = [
+    None,
+    False,
+    "",
+    " \n",
+    {},
+    [],
+    0,
+    200,
+    "null",
+    "None",
+    "{}",
+    [None],
+    {"message": None, "code": None},
+    {"message": ""},
+    {"code": 200},
+    {"code": "200", "message": "OK"},
+    {"error": {"message": "", "details": []}},
+    {"object": "error", "message": "", "type": None, "param": None, "code": None},
+]
+SOMETHING: list[tuple[Any, str]] = [
+    ("nullable", "nullable"),
+    (True, "true"),
+    (2000, "2000"),
+    ({"code": 500}, '{"code":500}'),
+    ({"code": 200.5}, '{"code":200.5}'),
+    ({"message": "", "type": "timeout"}, '{"message":"","type":"timeout"}'),
+    ({"message": 'a "quoted": null'}, 'a "quoted": null'),
+]
+ANSWER = {"status_code": 200, "body": {"choices": [{"message": {"content": "hi"}}]}}
+
+
+def test_errors_that_say_nothing(tmp_path: Path) -> None:
     """An error that says nothing takes no answer away."""
-    body = {"choices": [{"message": {"content": "hi"}}]}
-    found = read(tmp_path, [{"response": {"status_code": 200, "body": body}, "error": error}])
-    assert found == [("ok", None, "hi")]
+    found = read(tmp_path, [{"response": ANSWER, "error": error} for error in NOTHING])
+    assert found == [("ok", None, "hi")] * len(NOTHING)
+
+
+def test_errors_beside_an_answer(tmp_path: Path) -> None:
+    """An error that says something counts, even beside an answer."""
+    found = read(tmp_path, [{"response": ANSWER, "error": error} for error, _ in SOMETHING])
+    assert found == [("error", said, "hi") for _, said in SOMETHING]
 
 
 def test_long_errors_are_cut(tmp_path: Path) -> None:

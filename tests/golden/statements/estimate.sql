@@ -34,12 +34,17 @@ FROM staging
   summary AS (
     SELECT
       system.main.count(*) AS rows,
-      system.main.count(DISTINCT custom_id COLLATE C) AS custom_ids,
       system.main.histogram(problem) AS problems,
       -- Without the CASE, the text would be made of every row.
       system.main.min(CASE WHEN problem IS NOT NULL THEN system.main.concat(problem, ': ', custom_id) END, 5)
         FILTER (WHERE problem IS NOT NULL AND custom_id IS NOT NULL) AS examples
     FROM lines
+  ),
+  ids AS (
+    SELECT
+      system.main.count(custom_id) AS custom_ids,
+      system.main.min(CASE WHEN times > 1 THEN system.main.concat(custom_id, ' (', times, ' times)') END, 5) FILTER (WHERE times > 1) AS repeats
+    FROM (SELECT custom_id COLLATE C AS custom_id, system.main.count(*) AS times FROM lines GROUP BY ALL)
   ),
   sent AS (
     SELECT * FROM lines WHERE problem IS NULL 
@@ -61,9 +66,10 @@ FROM staging
   outcome AS (
     SELECT
       CASE WHEN problem IS NULL THEN system.main.mistral_internal_estimate('{"endpoint": "/v1/chat/completions", "models": ["a-model"], "timeout_hours": 24, "metadata": [], "output": null, "max_cost": null, "reuse_requests": false, "force": false, "retry_of": null}', system.main.struct_pack(
-        rows := rows, custom_ids := custom_ids, problems := problems, examples := examples, fingerprint := NULL
+        rows := rows, custom_ids := custom_ids, repeats := repeats, problems := problems, examples := examples,
+        fingerprint := NULL
       ), models, bodies, names) ELSE system.main.error(problem) END AS answer
-    FROM mistral_830f78e090fe8aec00891405dfc14824_checked LEFT JOIN (FROM summary, measured, pilot) ON true
+    FROM mistral_830f78e090fe8aec00891405dfc14824_checked LEFT JOIN (FROM summary, ids, measured, pilot) ON true
   )
 SELECT system.main.unnest(CASE WHEN system.main.struct_extract(answer, 'error') IS NULL
   THEN system.main.struct_extract(answer, 'rows') ELSE system.main.error(system.main.struct_extract(answer, 'error'))

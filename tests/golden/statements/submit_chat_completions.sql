@@ -16,7 +16,7 @@ FROM staging
         '{"endpoint": "/v1/chat/completions", "models": ["a-model"], "timeout_hours": 24, "metadata": [], "output": null, "max_cost": null, "reuse_requests": false, "force": false, "retry_of": null}', names, system.main.current_connection_id(), system.main.current_query_id(),
         CASE WHEN NOT system.main.current_setting('enable_external_access') THEN system.main.current_setting('allowed_directories') END
       ) AS opened
-      FROM mistral_830f78e090fe8aec00891405dfc14824_columns
+      FROM mistral_830f78e090fe8aec00891405dfc14824_columns, (SELECT system.main.count(*) AS reached FROM system.main.glob('/home/*'))
     )
   ),
   source_rows AS  (
@@ -63,7 +63,8 @@ FROM staging
   ),
   outcome AS (
     SELECT system.main.mistral_internal_submit(mistral_830f78e090fe8aec00891405dfc14824_spool.token, system.main.struct_pack(
-      rows := rows, custom_ids := NULL, problems := problems, examples := examples, fingerprint := fingerprint
+      rows := rows, custom_ids := NULL, repeats := NULL, problems := problems, examples := examples,
+      fingerprint := fingerprint
     )) AS answer
     FROM mistral_830f78e090fe8aec00891405dfc14824_spool LEFT JOIN summary ON true
     WHERE spooled IS NULL OR spooled = 0

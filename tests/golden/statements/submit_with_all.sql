@@ -16,7 +16,7 @@ SELECT 1 AS custom_id, 'it''s' AS prompt
         '{"endpoint": "/v1/chat/completions", "models": ["one", "two"], "timeout_hours": 24, "metadata": [["team", "x"]], "output": "STRUCT(mood VARCHAR, score DOUBLE)", "max_cost": 1.5, "reuse_requests": false, "force": false, "retry_of": null}', names, system.main.current_connection_id(), system.main.current_query_id(),
         CASE WHEN NOT system.main.current_setting('enable_external_access') THEN system.main.current_setting('allowed_directories') END
       ) AS opened
-      FROM mistral_b4b0ba519e139c45c10d6bee5112d782_columns
+      FROM mistral_b4b0ba519e139c45c10d6bee5112d782_columns, (SELECT system.main.count(*) AS reached FROM system.main.glob('/home/*'))
     )
   ),
   source_rows AS  (
@@ -63,7 +63,8 @@ SELECT 1 AS custom_id, 'it''s' AS prompt
   ),
   outcome AS (
     SELECT system.main.mistral_internal_submit(mistral_b4b0ba519e139c45c10d6bee5112d782_spool.token, system.main.struct_pack(
-      rows := rows, custom_ids := NULL, problems := problems, examples := examples, fingerprint := fingerprint
+      rows := rows, custom_ids := NULL, repeats := NULL, problems := problems, examples := examples,
+      fingerprint := fingerprint
     )) AS answer
     FROM mistral_b4b0ba519e139c45c10d6bee5112d782_spool LEFT JOIN summary ON true
     WHERE spooled IS NULL OR spooled = 0
