@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from duckdb_mistral.batches.again import LOOKS, pauses_between_looks
 from duckdb_mistral.batches.gone import certainly_gone
 from duckdb_mistral.batches.refresh import refresh_ended
 from duckdb_mistral.errors import ApiError, AuthenticationError, SettingError
@@ -66,7 +67,25 @@ def ask_to_pay(context: Context, engine: SharedEngine, jobs: Sequence[Job]) -> l
 
 
 def ask_anew(context: Context, jobs: Sequence[Job]) -> None:
-    """Ask for jobs that have ended, before their requests are paid for again; raises ApiError where that fails."""
+    """Ask for jobs that have ended, before their requests are paid for again; raises ApiError where that fails.
+
+    A job that is told to have failed, and not when, may still run: it is asked for several times over a moment.
+    """
+    pauses = pauses_between_looks(context.settings.reconcile_seconds)
+    _ask_once(context, jobs)
+    for _ in range(LOOKS - 1):
+        jobs = [job for job in context.ledger.jobs_by_key([job.key for job in jobs]) if _may_run(job)]
+        if not jobs or not context.settings.reconcile_seconds:
+            return
+        context.retry.pause(next(pauses))
+        _ask_once(context, jobs)
+
+
+def _may_run(job: Job) -> bool:
+    return job.ended_badly and job.report is not None and job.report.completed_at is None
+
+
+def _ask_once(context: Context, jobs: Sequence[Job]) -> None:
     asked = refresh_ended(context, jobs)
     trouble = asked.trouble
     if trouble is None:

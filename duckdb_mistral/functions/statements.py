@@ -39,9 +39,9 @@ PREVIEW_COLUMNS = {"custom_id": "VARCHAR", "body": "JSON"}
 def request_statement(name: str, arguments: SubmitArguments, unsent: str | None = None, look: str = "") -> str:
     """Return the statement of the template `name` ('submit', 'preview' or 'estimate') for one source.
 
-    `unsent` is the condition of the requests that would be sent, where an estimate is not of all; `look` is a join with
-    which a submit finds out that the connection reaches no files. Raises ArgumentError
-    for a source that is none, or that DuckDB would not take here.
+    `unsent` is the condition of the requests that would be sent, where an estimate is not of all; `look` is a join by
+    which a submit finds out that the connection reaches no files. Raises ArgumentError for a source that is none, or
+    that DuckDB would not take here.
     """
     _refuse_recursion(name, arguments.source)
     requests = RequestColumns(

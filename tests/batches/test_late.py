@@ -319,3 +319,20 @@ def test_results_of_an_older_version(con: duckdb.DuckDBPyConnection, emulator: E
         ledger.execute("UPDATE jobs SET results_missing = NULL, results_told = NULL")
     ledger.close()
     assert outcomes(con, submission_id) == ["ok"] * 3
+
+
+@pytest.mark.fault("F43")
+@pytest.mark.parametrize("word", BAD)
+@pytest.mark.parametrize("told", [1, 2])
+def test_end_without_a_time_is_asked_for_again(told: int, word: str, slow: Emulator, home: Path) -> None:
+    """A running job that is told to have failed once or twice, without the time of its end, is not paid for again."""
+    with connect(slow, home) as con:
+        make_staging(con)
+        submission_id = submitted(con)
+        flaps = JOB | {"change": NOTHING | {"status": word, "completed_at": None}, "times": told}
+        slow.faults(flaps)
+        assert submitted(con) == submission_id
+        slow.faults(flaps)
+        with pytest.raises(duckdb.Error, match="Nothing was sent"):
+            con.execute("FROM mistral_batch_retry($id)", {"id": submission_id}).fetchall()
+    assert slow.witness()["jobs_stored"] == 1
