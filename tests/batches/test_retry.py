@@ -88,9 +88,12 @@ def test_job_of_another_program_has_no_submission(
 ) -> None:
     """The results of another program's job are of no submission, also after a retry of it."""
     con.execute(MIXED)
-    job_id = rows(con, "FROM mistral_batch_submit('mixed')")[0]["job_id"]
-    con.execute("FROM mistral_batch_wait($id)", {"id": job_id})
+    ours = rows(con, "FROM mistral_batch_submit('mixed')")[0]["job_id"]
+    told = at_server(emulator, "GET", f"/v1/batch/jobs/{ours}")
+    theirs = {name: told[name] for name in ("input_files", "model", "endpoint")}
+    job_id = at_server(emulator, "POST", "/v1/batch/jobs", theirs)["id"]
     with connect(emulator, tmp_path / "elsewhere") as other:
+        other.execute("FROM mistral_batch_wait($id)", {"id": job_id})
         other.execute("FROM mistral_batch_retry($id)", {"id": job_id}).fetchall()
         assert [row["submission_id"] for row in answered(other, job_id)] == [None] * 12
 
