@@ -32,6 +32,15 @@ def outcomes(con: duckdb.DuckDBPyConnection, identifier: str) -> dict[str, int]:
     return {row["outcome"]: row["n"] for row in found}
 
 
+def create_as_others_do(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> str:
+    """Create a job of the table `mixed` without a word of ours in its metadata; return its id."""
+    ours = rows(con, "FROM mistral_batch_submit('mixed')")[0]["job_id"]
+    told = at_server(emulator, "GET", f"/v1/batch/jobs/{ours}")
+    theirs = {name: told[name] for name in ("input_files", "model", "endpoint")}
+    job_id: str = at_server(emulator, "POST", "/v1/batch/jobs", theirs)["id"]
+    return job_id
+
+
 def test_only_what_was_left_is_sent(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """A retry sends the failed and the missing requests, and no other."""
     con.execute(MIXED)
@@ -88,10 +97,7 @@ def test_job_of_another_program_has_no_submission(
 ) -> None:
     """The results of another program's job are of no submission, also after a retry of it."""
     con.execute(MIXED)
-    ours = rows(con, "FROM mistral_batch_submit('mixed')")[0]["job_id"]
-    told = at_server(emulator, "GET", f"/v1/batch/jobs/{ours}")
-    theirs = {name: told[name] for name in ("input_files", "model", "endpoint")}
-    job_id = at_server(emulator, "POST", "/v1/batch/jobs", theirs)["id"]
+    job_id = create_as_others_do(con, emulator)
     with connect(emulator, tmp_path / "elsewhere") as other:
         other.execute("FROM mistral_batch_wait($id)", {"id": job_id})
         other.execute("FROM mistral_batch_retry($id)", {"id": job_id}).fetchall()
@@ -224,9 +230,9 @@ def test_truncated_answers_are_kept(con: duckdb.DuckDBPyConnection) -> None:
 def test_job_of_another_program(con: duckdb.DuckDBPyConnection, emulator: Emulator, tmp_path: Path) -> None:
     """A job that another program created is retried by its id, from the requests that the server has."""
     con.execute(MIXED)
-    job_id = rows(con, "FROM mistral_batch_submit('mixed')")[0]["job_id"]
-    con.execute("FROM mistral_batch_wait($id)", {"id": job_id})
+    job_id = create_as_others_do(con, emulator)
     with connect(emulator, tmp_path / "elsewhere") as other:
+        other.execute("FROM mistral_batch_wait($id)", {"id": job_id})
         (row,) = rows(other, "FROM mistral_batch_retry($id)", {"id": job_id})
         assert row["total_requests"] == 6
         assert len(answered(other, job_id)) == 12
