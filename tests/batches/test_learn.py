@@ -76,18 +76,19 @@ def test_retry_that_another_home_has_made(by: str, arguments: str, slow: Emulato
 
 def test_retry_that_was_answered_elsewhere(tmp_path: Path, home: Path) -> None:
     """What another home's retry has answered is read, and not sent again."""
-    with Emulator(tmp_path / "server", job_seconds=0.5) as emulator:
+    with Emulator(tmp_path / "server", job_seconds=1) as emulator:
         submission_id, _ = cancelled(emulator, home)
         other = home.with_name("other")
         shutil.copytree(home, other)
         retried(emulator, home, submission_id)
         with connect(emulator, home) as con:
             expected = answered(con, submission_id)
+        paid = emulator.witness()["rows_accepted"]
         assert retried(emulator, other, submission_id) == []
         with connect(emulator, other) as con:
             assert answered(con, submission_id) == expected
         assert {row["outcome"] for row in expected} == {"ok"}
-        assert emulator.witness()["rows_accepted"] == 6
+        assert emulator.witness()["rows_accepted"] == paid
 
 
 def test_submission_that_is_sent_in_part(emulator: Emulator, home: Path) -> None:
