@@ -17,9 +17,9 @@ from duckdb_mistral.batches.learn import learn_retries
 from duckdb_mistral.batches.lookup import find
 from duckdb_mistral.batches.refresh import refresh
 from duckdb_mistral.batches.send import Sender
-from duckdb_mistral.batches.submissions import may_do
 from duckdb_mistral.errors import LedgerError
 from duckdb_mistral.jobs.job import Step
+from duckdb_mistral.jobs.report import ENDED_BADLY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,11 @@ def found_instead(context: Context, plan: Plan, known: Submission, listed: Listi
     """
     if listed.may_be_cut:
         listed = widened(context.client, listed, since=0, models=plan.models)
+    # A list may know better than what was asked for one by one: a job that counted as gone may be there after all.
+    told = [listed.reports.get(job.job_id or "") for job in find(context, known.submission_id)]
+    context.ledger.record(*filter(None, told), anew=True)
+    if not _ended_badly(find(context, known.submission_id)):
+        return known
     whole = whole_elsewhere(context, known.identity, listed, plan.models)
     if whole:
         with context.locks.waiting(known.submission_id):
@@ -67,6 +72,10 @@ def found_instead(context: Context, plan: Plan, known: Submission, listed: Listi
         return known
     _check_unknown(context, family, listed)
     return None
+
+
+def _ended_badly(jobs: Sequence[Job]) -> bool:
+    return all(job.ended_badly for job in jobs if job.step is not Step.ANSWERED)
 
 
 def _check_unknown(context: Context, family: Sequence[Job], listed: Listing) -> None:
@@ -82,7 +91,7 @@ def _check_unknown(context: Context, family: Sequence[Job], listed: Listing) -> 
             continue
         files = finder.files(submission)
         told = listed.told_of(submission.submission_id, files.values())
-        others = [report for report in told if report.job_id not in known and may_do([report])]
+        others = [report for report in told if report.job_id not in known and report.word not in ENDED_BADLY]
         for job in (job for job in family if others and job.submission_id == submission_id):
             for report in sought(submission, job, files).among(others):
                 theirs = context.ledger.job(report.job_id)

@@ -20,14 +20,13 @@ from duckdb_mistral.state.inventory import entries as files_in
 from duckdb_mistral.state.names import part_number, results_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from duckdb_mistral.batches.context import Context
     from duckdb_mistral.jobs.plan import Plan
     from duckdb_mistral.jobs.report import JobReport
     from duckdb_mistral.state.home import Home
-    from duckdb_mistral.state.ledger import Ledger
 
 #: In the ledger's microseconds.
 SECOND = 1_000_000
@@ -46,29 +45,46 @@ class Restored:
 def restore(context: Context, reports: Iterable[JobReport], plan: Plan | None = None) -> Restored:
     """Restore into the ledger what it does not know; `plan` tells what the jobs do not, of submissions like it."""
     submissions = jobs = unsent = 0
-    # Oldest first: of two submissions of the same content, the later one is the one that counts.
-    for submission, entries in listed_submissions(context, reports):
+    found = listed_submissions(context, reports)
+    hopeful = _hopeful(found)
+    # Oldest first: of two submissions of the same content, the later one counts, unless it alone failed as a whole.
+    for submission, entries in found:
         known = context.ledger.submission(submission.submission_id)
         if known is not None:
             jobs += _caught_up(context, known, entries)
             continue
         if plan is not None:
             submission = replace(submission, output=plan.output, timeout_hours=plan.timeout_hours)
-        unsent += _added(context, submission, entries)
+        unsent += _added(context, submission, entries, hopeful)
         submissions += 1
         jobs += len(entries)
     _keep_results(context)
     return Restored(submissions=submissions, jobs=jobs, unsent_jobs=unsent)
 
 
-def _added(context: Context, submission: Submission, entries: Jobs) -> int:
-    """Add a submission that the ledger does not know; return the number of its jobs that were not sent."""
+def _hopeful(found: Sequence[tuple[Submission, Jobs]]) -> set[str]:
+    """Return the ids of the submissions that have answers, or may come to have them, in their retries too."""
+    owners = {report.job_id: submission.submission_id for submission, entries in found for report in entries.values()}
+    hopeful: set[str] = set()
+    for submission, entries in reversed(found):  # a retry comes after what it retries
+        if submission.submission_id in hopeful or may_do(entries.values()):
+            hopeful.add(submission.submission_id)
+            if submission.retry_of is not None:
+                hopeful.add(owners.get(submission.retry_of, submission.retry_of))
+    return hopeful
+
+
+def _added(context: Context, submission: Submission, entries: Jobs, hopeful: Collection[str]) -> int:
+    """Add a submission that the ledger does not know; return the number of its jobs that were not sent.
+
+    `hopeful` are the ids of the submissions, among those that are being restored, that have not failed as a whole.
+    """
     home, ledger = context.home, context.ledger
     bring_reused(home, submission.submission_id, counted(report.tags for report in entries.values()))
     parts = _parts(home, submission, entries)
     answered = _answered(home.found(submission.submission_id))
-    live = _is_complete(home, submission, entries, parts, answered is not None) and _is_later(
-        ledger, submission, entries
+    live = _is_complete(home, submission, entries, parts, answered is not None) and _is_better(
+        context, submission, hopeful
     )
     submission = replace(submission, request_count=sum(part.request_count for part in parts))
     cancelled = all(report.status in CANCELLING for report in entries.values())
@@ -100,18 +116,21 @@ def _caught_up(context: Context, submission: Submission, entries: Jobs) -> int:
     return jobs
 
 
-def _is_later(ledger: Ledger, submission: Submission, entries: Jobs) -> bool:
-    """Tell whether a submission was made after the one that stands for its content, by the server's clock.
+def _is_better(context: Context, submission: Submission, hopeful: Collection[str]) -> bool:
+    """Tell whether a submission counts more than the one that stands for its content so far.
 
-    It tells whole seconds: of two in the same one, the one that did not end badly counts as made after the other.
+    One that failed as a whole, its retries included, counts less; of two others, the one that was made later counts, by
+    the server's clock.
     """
-    known = ledger.live_submission(submission.identity)
+    known = context.ledger.live_submission(submission.identity)
     if known is None:
         return True
-    jobs = [job for job in ledger.jobs(known.submission_id) if job.step is not Step.ANSWERED]
+    jobs = [job for job in context.ledger.jobs(known.submission_id) if job.step is not Step.ANSWERED]
+    retries = context.ledger.retries([known.submission_id, *(job.job_id for job in jobs if job.job_id)])
+    family = [*jobs, *(job for retry in retries for job in context.ledger.jobs(retry.submission_id))]
     times = [job.report.created_at for job in jobs if job.report and job.report.created_at]
-    before = min(times, default=known.created_at) // SECOND, may_do(jobs)
-    return before < (submission.created_at // SECOND, may_do(entries.values()))
+    before = known.submission_id in hopeful or may_do(family), min(times, default=known.created_at) // SECOND
+    return before < (submission.submission_id in hopeful, submission.created_at // SECOND)
 
 
 def _answered(found: Path) -> tuple[int, str, int] | None:

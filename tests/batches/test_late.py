@@ -177,9 +177,19 @@ def test_submit_that_cannot_look(listed: dict[str, Any], emulator: Emulator, hom
 def test_submit_of_a_job_that_is_gone(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
     """The same statement is submitted anew where the job had ended badly, and the workspace has it no more."""
     submission_id = told_early(con, emulator, "CANCELLED", read=False)
-    emulator.faults(JOB | {"status": 404, "times": 1}, LIST | NO_JOBS | HOURS_LATER | {"times": LOOKS})
+    emulator.faults(JOB | {"status": 404, "times": 1}, LIST | NO_JOBS | HOURS_LATER)
     (row,) = rows(con, "FROM mistral_batch_submit('staging')")
     assert (row["submission_id"] == submission_id, row["reused"]) == (False, False)
+
+
+@pytest.mark.fault("F43")
+def test_submit_of_a_job_that_comes_back(con: duckdb.DuckDBPyConnection, emulator: Emulator) -> None:
+    """The same statement sends nothing where a job that had counted as gone is listed after all, and ended well."""
+    submission_id = told_early(con, emulator, "CANCELLED", read=False)
+    emulator.faults(JOB | {"status": 404, "times": 1}, LIST | NO_JOBS | HOURS_LATER | {"times": LOOKS})
+    (row,) = rows(con, "FROM mistral_batch_submit('staging')")
+    assert (row["submission_id"], row["reused"], row["status"]) == (submission_id, True, "SUCCESS")
+    assert emulator.witness()["jobs_stored"] == 1
 
 
 @pytest.mark.fault("F43", "F51")

@@ -126,6 +126,28 @@ def test_older_submission_of_another_home(tmp_path: Path, home: Path) -> None:
         assert server.witness()["creates_received"] == 3
 
 
+@pytest.mark.parametrize("retried", [False, True])
+def test_one_that_failed_as_a_whole(retried: bool, slow: Emulator, home: Path) -> None:
+    """Of two submissions of the same content, a repair lets the earlier one count if only the later one failed."""
+    ids = []
+    with connect(slow, home.with_name("another-home")) as con:
+        make_staging(con)
+        for number in range(2):
+            ids.append(submitted(con, arguments="force := true"))
+            if number or retried:
+                con.execute("FROM mistral_batch_cancel($id)", {"id": ids[-1]})
+                con.execute("FROM mistral_batch_wait($id)", {"id": ids[-1]})
+            time.sleep(1.1)  # the server tells its time in seconds
+        if retried:
+            con.execute("FROM mistral_batch_retry($id)", {"id": ids[0]})
+    before = slow.witness()["jobs_stored"]
+    repaired(slow, home)
+    with connect(slow, home) as con:
+        make_staging(con)
+        assert submitted(con) == ids[0]
+    assert slow.witness()["jobs_stored"] == before
+
+
 def test_unsent_parts_of_another_home(emulator: Emulator, home: Path) -> None:
     """A submission of which another home still has parts to send does not stand for its content here."""
     emulator.faults({"method": "POST", "path": "/v1/batch/jobs", "status": 429, "skip": 1})
