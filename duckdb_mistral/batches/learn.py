@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 def learn_submission(context: Context, submission_id: str) -> Found | None:
     """Take a submission that the ledger does not know into it, if the workspace has all of its jobs.
 
-    Returns what the workspace has of it, whole or not; None if it has nothing.
+    One is left alone some of whose rows are known by files of its own home alone: they would be missing without a word.
+    Returns what the workspace has of it, taken or not; None if it has nothing.
     """
     by_id = dict(by_submission(read(context.client).reports.values()))
     if submission_id not in by_id:
         return None
     found = Found(submission_id=submission_id, jobs=tuple(by_id[submission_id]))
-    if found.is_whole:
+    if found.is_whole and not found.lacks_files(context.home):
         retries = retries_of({submission_id, *(report.job_id for report in found.jobs)}, by_id)
         _restore(context, [found, *(one for one in retries if one.is_whole)])
     return found

@@ -73,3 +73,9 @@ def _learn(context: Context, identifier: str) -> None:
             f"Submission {identifier} is another home's, and so far {found.places} of its {found.expected} jobs have "
             "been created. Run the statement again once that home has created the rest, or name one of its jobs."
         )
+    elif ledger.submission(identifier) is None:
+        raise UnknownJobError(
+            f"Submission {identifier} is another home's, made with reuse := 'requests', and which of its rows share a "
+            "request or were answered before is known there alone. Read it there, or name one of its jobs to read what "
+            "that job was sent."
+        )

@@ -102,6 +102,8 @@ class Retrier:
         if submission_id is None or self._context.ledger.submission(submission_id) is not None:
             return
         found = learn_submission(self._context, submission_id)
+        if found is not None and found.is_whole and self._context.ledger.submission(submission_id) is None:
+            return  # its home alone knows all of its rows: the job stands for itself
         if found is None or not found.is_whole:
             raise OutcomeUnknownError(
                 f"Job {identifier} is one of submission {submission_id} of another home, not all jobs of which are "

@@ -131,3 +131,15 @@ def test_retry_that_is_sent_in_part(slow: Emulator, home: Path) -> None:
                 row["job_id"] for row in retry
             ]
     assert slow.witness()["rows_accepted"] == 12
+
+
+def test_rows_that_another_home_alone_knows(emulator: Emulator, home: Path) -> None:
+    """The id of a submission that sent one request for several rows is refused in another home, which lacks some."""
+    shared = "SELECT range AS custom_id, 'prompt ' || range % 2 AS prompt FROM range(4)"
+    with connect(emulator, home) as con:
+        (row,) = rows(con, "FROM mistral_batch_submit($source, reuse := 'requests')", {"source": shared})
+        assert len(answered(con, row["submission_id"])) == 4
+    with connect(emulator, home.with_name("empty")) as con:
+        with pytest.raises(duckdb.Error, match=r"made with reuse := 'requests', and which of its rows"):
+            con.execute(f"FROM mistral_batch_results('{row['submission_id']}')").fetchall()
+        assert len(rows(con, f"FROM mistral_batch_results('{row['job_id']}')")) == 2
