@@ -42,10 +42,10 @@ def failed_as_a_whole(context: Context, known: Submission) -> bool:
         refresh(context, find(context, known.submission_id))
         found = find(context, known.submission_id)
         jobs = [job for job in found if job.step is not Step.ANSWERED]
-        if not found or not jobs or not all(job.ended_badly for job in jobs):
+        if not jobs or not _ended_badly(jobs):
             return not found
         ask_anew(context, jobs)
-        return all(job.ended_badly for job in context.ledger.jobs_by_key([job.key for job in jobs]))
+        return _ended_badly(context.ledger.jobs_by_key([job.key for job in jobs]))
 
 
 def found_instead(context: Context, plan: Plan, known: Submission, listed: Listing) -> Submission | None:
@@ -60,14 +60,14 @@ def found_instead(context: Context, plan: Plan, known: Submission, listed: Listi
     # A list may know better than what was asked for one by one: a job that counted as gone may be there after all.
     told = [listed.reports.get(job.job_id or "") for job in find(context, known.submission_id)]
     context.ledger.record(*filter(None, told), anew=True)
-    if not _ended_badly(find(context, known.submission_id)):
+    family = find(context, known.submission_id)
+    if not _ended_badly(family):
         return known
     whole = whole_elsewhere(context, known.identity, listed, plan.models)
     if whole:
         with context.locks.waiting(known.submission_id):
             context.ledger.retire(known.submission_id)  # even if it is the later one
         return restored(context, plan, known.identity, whole)
-    family = find(context, known.submission_id)
     if learn_retries(context, family, listed, plan) and not failed_as_a_whole(context, known):
         return known
     _check_unknown(context, family, listed)
@@ -75,6 +75,7 @@ def found_instead(context: Context, plan: Plan, known: Submission, listed: Listi
 
 
 def _ended_badly(jobs: Sequence[Job]) -> bool:
+    """Tell whether all jobs ended badly; the rows that were found answered are no job of the API's."""
     return all(job.ended_badly for job in jobs if job.step is not Step.ANSWERED)
 
 
