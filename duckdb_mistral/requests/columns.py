@@ -26,11 +26,9 @@ _NUMBERS_NOT_FINITE = f"regexp_matches(typeof(:x), 'FLOAT|DOUBLE|JSON|VARIANT') 
 
 
 class RequestColumns:
-    """The SQL of one submission's requests, as text for the templates.
+    """The SQL of one submission's requests: `known_columns`, `taken`, `problem` and `body`, as text for the templates.
 
-    DuckDB takes the columns that it knows (`known_columns`) as a request takes them (`given`), joins the options
-    (`options`), and of both makes `problem` and `body`. An option is written once, for there are many: planning them
-    is most of what a small submission costs.
+    An option is written once, for there are many: planning them is most of what a small submission costs.
     """
 
     def __init__(
@@ -59,21 +57,25 @@ class RequestColumns:
         """Every column that has a meaning, as an untyped NULL of that name."""
         return ", ".join(f"NULL AS {identifier(name)}" for name in self._names)
 
-    @property
-    def given(self) -> str:
-        """The same columns as a request takes them: a JSON null is NULL; an option is JSON text."""
-        taken = {name: given(name) for name in self._endpoint.own_columns if name != "body"}  # a JSON null is refused
-        taken |= {name: option(self._endpoint, name) for name in self._options}
-        return ", ".join(f"{taken.get(name, identifier(name))} AS {identifier(name)}" for name in self._names)
+    def taken(self, source: str) -> str:
+        """Return the FROM of `problem` and `body`: the known columns of the table `source` as a request takes them.
 
-    @property
-    def options(self) -> str:
-        """Whether a row has options (`has_options`), and the members that they fill, each after a comma (`options`)."""
-        has_options = _any_given(self._endpoint.option_fields)
-        members = f"concat({', '.join(self._member(name, identifier(name), ',') for name in self._options) or 'NULL'})"
+        A JSON null is NULL. Of a row that has options (`has_options`), each is JSON text, and `options` is the members
+        that they fill, each after a comma. Most rows have none, and nothing is made for those.
+        """
+        own = {name: given(name) for name in self._endpoint.own_columns if name != "body"}  # a JSON null is refused
+        given_columns = ", ".join(f"{own.get(name, identifier(name))} AS {identifier(name)}" for name in self._names)
+        texts = ", ".join(
+            f"CASE WHEN has_options THEN {option(self._endpoint, name)} END AS {identifier(name)}"
+            for name in self._options
+        )
+        members = f"concat({', '.join(self._member(name, identifier(name), ',') for name in self._options)})"
         if not any(name in self._params for name in self._options):
-            members = f"CASE WHEN {has_options} THEN {members} END"  # most rows have none
-        return f"{has_options} AS has_options, {members} AS options"
+            members = f"CASE WHEN has_options THEN {members} END"
+        return (
+            f"(SELECT *, {members} AS options FROM (SELECT * REPLACE ({texts}) FROM "
+            f"(SELECT {given_columns}, {_any_given(self._endpoint.option_fields)} AS has_options FROM {source})))"
+        )
 
     @property
     def body(self) -> str:
@@ -128,7 +130,7 @@ class RequestColumns:
             *(f"WHEN {condition} THEN {literal(words)}" for condition, words in cases),
             *self._options_not_json(),
             *(f"WHEN {condition} THEN {literal(words)}" for condition, words in not_finite),
-            *self._options_not_finite(),
+            self._options_not_finite(),
         ]
         if self._output_field is not None:
             words = f"{_article(self._output_field)} {self._output_field} beside output"
@@ -151,14 +153,13 @@ class RequestColumns:
             wrong = call("list_position", f"list_value({texts})", "''")
             yield f"WHEN '' IN ({texts}) THEN {_nth(words, wrong)}"
 
-    def _options_not_finite(self) -> Iterator[str]:
-        """Yield the case of a row that has a number in its options which JSON does not have."""
-        if self._options:
-            texts = ", ".join(map(identifier, self._options))
-            words = ", ".join(literal(f"a number in {name} that is NaN or infinite") for name in self._options)
-            checked = f"list_transform(list_value({texts}), lambda text: regexp_full_match(text, {_FINITE}))"
-            wrong = call("list_position", checked, "false")
-            yield f"WHEN has_options AND NOT regexp_full_match(options, {_FINITE}) THEN {_nth(words, wrong)}"
+    def _options_not_finite(self) -> str:
+        """Return the case of a row that has a number in its options which JSON does not have."""
+        texts = ", ".join(map(identifier, self._options))
+        words = ", ".join(literal(f"a number in {name} that is NaN or infinite") for name in self._options)
+        checked = f"list_transform(list_value({texts}), lambda text: regexp_full_match(text, {_FINITE}))"
+        wrong = call("list_position", checked, "false")
+        return f"WHEN has_options AND NOT regexp_full_match(options, {_FINITE}) THEN {_nth(words, wrong)}"
 
     def _content_problems(self, name: str) -> Iterator[tuple[str, str]]:
         """Yield the possible problems with the value of one content column."""

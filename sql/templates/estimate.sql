@@ -11,7 +11,7 @@ WITH
   ),
   requests AS (
     SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body
-    FROM (SELECT *, $options FROM (SELECT $given FROM source_rows))
+    FROM $taken
   ),
   lines AS $kept (
     SELECT

@@ -11,7 +11,7 @@ WITH
   ),
   requests AS (
     SELECT custom_id::VARCHAR AS custom_id, $problem AS problem, $body AS body, true AS there
-    FROM (SELECT *, $options FROM (SELECT $given FROM source_rows))
+    FROM $taken
   )
 SELECT custom_id, body::JSON AS body
 FROM ${own}checked LEFT JOIN requests ON true

@@ -19,9 +19,8 @@ def body_of(params: dict[str, Any], select: str, system: str | None = None) -> A
     columns = RequestColumns(ENDPOINT, system=system, params=params)
     with duckdb.connect() as engine:
         return engine.execute(
-            f"SELECT {columns.problem}, {columns.body} FROM (SELECT *, {columns.options} FROM "
-            f"(SELECT {columns.given} FROM (SELECT {columns.known_columns} WHERE false "
-            f"UNION ALL BY NAME (SELECT {select}))))"
+            f"WITH source AS (SELECT {columns.known_columns} WHERE false UNION ALL BY NAME (SELECT {select})) "
+            f"SELECT {columns.problem}, {columns.body} FROM {columns.taken('source')}"
         ).fetchone()
 
 

@@ -31,8 +31,8 @@ def written(select: str, endpoint: str = "chat/completions", **parameters: Any) 
     columns = RequestColumns(endpoint_of(endpoint), system=None, params={})
     with duckdb.connect() as engine:
         ((problem, body),) = engine.execute(
-            f"SELECT {qualified(columns.problem)}, {qualified(columns.body)} FROM (SELECT *, {columns.options} FROM "
-            f"(SELECT {columns.given} FROM (SELECT {columns.known_columns} WHERE false UNION ALL BY NAME ({select}))))",
+            f"WITH source AS (SELECT {columns.known_columns} WHERE false UNION ALL BY NAME ({select})) "
+            f"SELECT {qualified(columns.problem)}, {qualified(columns.body)} FROM {qualified(columns.taken('source'))}",
             parameters or None,
         ).fetchall()
     return problem, body
